@@ -1,0 +1,20 @@
+"""Delete a container."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.command import ActCommand, Action, Argument, DeleteContainer, Flag
+from osctld.core.host import Host
+
+
+class CtDel(ActCommand, frozen=True, kw_only=True):
+    """Delete a container with everything in it; what it held is free again."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "del")
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    force: Annotated[bool, Flag(("-f", "--force"), "Also when it runs: stop it first")] = False
+
+    def act(self, host: Host) -> Action:
+        return DeleteContainer(host.container(self.container).name, self.force)

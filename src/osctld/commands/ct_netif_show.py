@@ -1,0 +1,47 @@
+"""Show one interface."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.commands.ct_netif_ls import COLUMNS, interface_row
+from osctld.core.addresses import VERSIONS
+from osctld.core.command import Argument, Column, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.host import Host
+from osctld.netif.routed import routed_interface
+
+_COLUMNS = (
+    *COLUMNS,
+    Column("host_link", "name of the host's end, also while the container is stopped"),
+    Column("host_addr", "the host's ends of the interconnecting networks"),
+    Column("ct_addr", "the container's ends of the interconnecting networks"),
+    Column("source", "addresses that the container speaks from"),
+    Column("addresses", "assigned, in the operator's order"),
+    Column("routes", "networks routed to the container"),
+)
+
+
+class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
+    """Show all that is known of one interface."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "show")
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+
+    def view(self, host: Host, observed: Observed) -> Reply:
+        container = host.container(self.container)
+        interface = routed_interface(container, self.netif)
+        versions = [version for version in VERSIONS if version in interface.vias]
+        row = {
+            **interface_row(
+                container, interface, index=container.interfaces.index(interface), observed=observed
+            ),
+            "host_link": interface.link,
+            "host_addr": {str(version): str(interface.vias[version].host_address) for version in versions},
+            "ct_addr": {str(version): str(interface.vias[version].container_address) for version in versions},
+            "source": {str(version): str(interface.source(version)) for version in versions},
+            "addresses": [str(each) for each in interface.addresses],
+            "routes": [str(each.network) for each in interface.routes],
+        }
+        return Listing(columns=_COLUMNS, shown=tuple(each.name for each in _COLUMNS), rows=(row,), is_record=True)

@@ -1,0 +1,28 @@
+"""Restart a container."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.commands.ct_stop import stop_method
+from osctld.core.command import ActCommand, Action, Argument, Flag, Option, RestartContainer
+from osctld.core.errors import UsageError
+from osctld.core.host import Host
+
+
+class CtRestart(ActCommand, frozen=True, kw_only=True):
+    """Stop a container if it runs, and start it."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "restart")
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    wait: Annotated[int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long for it to run again")] = 60
+    timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long it may take to power off")] = 60
+    kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
+    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail when it does not power off in time")] = False
+
+    def act(self, host: Host) -> Action:
+        if self.wait < 0:
+            raise UsageError(f"{self.wait}: invalid value for --wait")
+        method = stop_method(kill=self.kill, dont_kill=self.dont_kill, timeout=self.timeout)
+        return RestartContainer(host.container(self.container).name, self.wait, self.timeout, method)

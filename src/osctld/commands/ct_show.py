@@ -1,0 +1,21 @@
+"""Show one container."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.commands.ct_ls import COLUMNS, container_row
+from osctld.core.command import Argument, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.host import Host
+
+
+class CtShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
+    """Show all that is known of one container."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "show")
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+
+    def view(self, host: Host, observed: Observed) -> Reply:
+        row = container_row(host.container(self.container), observed)
+        return Listing(columns=COLUMNS, shown=tuple(each.name for each in COLUMNS), rows=(row,), is_record=True)

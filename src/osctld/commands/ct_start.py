@@ -1,0 +1,28 @@
+"""Start a container."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.command import ActCommand, Action, Argument, Option, StartContainer
+from osctld.core.errors import UsageError
+from osctld.core.host import Host
+
+
+class CtStart(ActCommand, frozen=True, kw_only=True):
+    """Start a container, its interfaces configured before its first process runs.
+
+    One that runs already is left as it is.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "start")
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    wait: Annotated[
+        int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long for it to run; 0 does not wait")
+    ] = 60
+
+    def act(self, host: Host) -> Action:
+        if self.wait < 0:
+            raise UsageError(f"{self.wait}: invalid value for --wait")
+        return StartContainer(host.container(self.container).name, self.wait)

@@ -1,0 +1,39 @@
+"""Stop a container."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.command import ActCommand, Action, Argument, Flag, Option, StopContainer
+from osctld.core.errors import UsageError
+from osctld.core.host import Host
+from osctld.core.life import StopMethod
+
+
+class CtStop(ActCommand, frozen=True, kw_only=True):
+    """Stop a container: ask it to power off, and kill it when it does not in time.
+
+    One that is stopped already is left as it is.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "stop")
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long it may take to power off")] = 60
+    kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
+    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail when it does not power off in time")] = False
+
+    def act(self, host: Host) -> Action:
+        method = stop_method(kill=self.kill, dont_kill=self.dont_kill, timeout=self.timeout)
+        return StopContainer(host.container(self.container).name, self.timeout, method)
+
+
+def stop_method(*, kill: bool, dont_kill: bool, timeout: int) -> StopMethod:
+    """How to stop, from the options that say so. Raises UsageError when they contradict each other."""
+    if kill and dont_kill:
+        raise UsageError("--kill and --dont-kill cannot be used together")
+    if timeout < 0:
+        raise UsageError(f"{timeout}: invalid value for --timeout")
+    if kill:
+        return StopMethod.KILL
+    return StopMethod.SHUTDOWN_OR_FAIL if dont_kill else StopMethod.SHUTDOWN_OR_KILL

@@ -1,0 +1,46 @@
+"""What the daemon says of itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from osctld.core.command import Column, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.host import Host
+from osctld.netif.routed import RoutedInterface
+
+_COLUMNS = (
+    Column("version", "of osctld"),
+    Column("pid"),
+    Column("state_dir"),
+    Column("run_dir"),
+    Column("uptime", "since the daemon was started", unit="nanoseconds"),
+    Column("containers"),
+    Column("running"),
+    Column("interfaces"),
+    Column("addresses", "assigned to interfaces"),
+    Column("routes", "to containers"),
+    Column("last_reconcile", "what the last comparison with the kernel found"),
+)
+
+
+class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
+    """Show what the daemon looks after and how it does."""
+
+    words: ClassVar[tuple[str, ...]] = ("self", "status")
+
+    def view(self, host: Host, observed: Observed) -> Reply:
+        interfaces = [each for container in host.containers.values() for each in container.interfaces]
+        routed = [each for each in interfaces if isinstance(each, RoutedInterface)]
+        counts = {
+            "containers": len(host.containers),
+            "running": sum(observed.life(name).state == "running" for name in host.containers),
+            "interfaces": len(interfaces),
+            "addresses": sum(len(each.addresses) for each in routed),
+            "routes": sum(len(each.routes) for each in routed),
+        }
+        return Listing(
+            columns=_COLUMNS,
+            shown=tuple(column.name for column in _COLUMNS),
+            rows=({**observed.daemon, **counts},),
+            is_record=True,
+        )

@@ -1,0 +1,239 @@
+"""What a command is: its words, its declared arguments and options, and one of three ways to be performed.
+
+A command is a frozen value. Its fields are annotated with `Argument`, `Option` or `Flag`; that one declaration makes
+the parser, the help, completion and the manual. There is one file per command in `osctld.commands`, found by name.
+
+    EditCommand   edit(host)            -> Edited     changes what is wanted
+    ViewCommand   view(host, observed)  -> Reply      answers and changes nothing
+    ActCommand    act(host)             -> Action     a value that the daemon performs: start, stop, exec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from osctld.core.addresses import Network
+    from osctld.core.host import Host
+    from osctld.core.life import StopMethod
+
+
+# --- declarations ------------------------------------------------------------------------------------------------
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """A positional word. `many` takes one or more words (the field is a tuple); the last argument only.
+
+    A field with a default is an optional argument. With `rest`, everything behind it, options included, belongs to
+    it (the command line of `ct exec`). With `from_stdin`, a lone `-` among many words stands for the
+    words of the caller's standard input.
+    """
+
+    help: str
+    metavar: str = ""
+    many: bool = False
+    rest: bool = False
+    from_stdin: bool = False
+    completes: Literal["container", "interface", "address", "route", "file", ""] = ""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """An option with a value: `names` like ("-t", "--timeout"). The field's type says how it is read.
+
+    str as it is; int as a number; tuple[str, ...] when it may be given more than once, or with `commas` as one
+    comma-separated list.
+    `is_file`: the value names a file that the client opens with its own rights.
+    """
+
+    names: tuple[str, ...]
+    metavar: str
+    help: str
+    commas: bool = False
+    choices: tuple[str, ...] = ()
+    is_file: bool = False
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """A switch. With `negatable`, `--no-NAME` switches it off."""
+
+    names: tuple[str, ...]
+    help: str
+    negatable: bool = False
+
+
+# --- replies -----------------------------------------------------------------------------------------------------
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One field of a listing. `unit` says how the exact value is made readable: bytes, or nanoseconds as a time."""
+
+    name: str
+    help: str = ""
+    unit: Literal["", "bytes", "nanoseconds"] = ""
+
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """Rows for eyes or programs. `columns` are all there are, `shown` those shown unless asked otherwise."""
+
+    columns: tuple[Column, ...]
+    shown: tuple[str, ...]
+    rows: tuple[Row, ...]
+    #: One record, a line per field, instead of a table.
+    is_record: bool = False
+
+
+class Text(msgspec.Struct, frozen=True):
+    """Plain lines, each on the caller's standard output."""
+
+    lines: tuple[str, ...] = ()
+
+
+class ExitStatus(msgspec.Struct, frozen=True):
+    """Nothing to say; the status of the command that ran on the caller's own descriptors."""
+
+    status: int
+
+
+Reply: TypeAlias = Listing | Text | ExitStatus
+
+
+# --- the three kinds ---------------------------------------------------------------------------------------------
+
+
+class Edited(msgspec.Struct, frozen=True):
+    """What an edit gives: the new configuration, whose container's kernel objects to plan, what to tell the person.
+
+    `suggestions` says, for a network that turns out to be held by somebody else, what to ask for instead.
+    """
+
+    host: Host
+    container: str
+    messages: tuple[str, ...] = ()
+    suggestions: Mapping[Network, str] = {}
+
+
+class LifeFacts(msgspec.Struct, frozen=True):
+    """What a view may know of one container's present: `state` is stopped, starting, running or stopping.
+
+    Memory in bytes, CPU time in nanoseconds; None where unknown.
+    """
+
+    state: str
+    init_pid: int | None = None
+    memory_bytes: int | None = None
+    cpu_nanoseconds: int | None = None
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What views know beside the configuration."""
+
+    lives: Mapping[str, LifeFacts]
+    daemon: Mapping[str, Any]
+
+    def life(self, container: str) -> LifeFacts:
+        return self.lives.get(container) or LifeFacts("stopped")
+
+
+class CreateContainer(msgspec.Struct, frozen=True):
+    """Build a root directory and keep the container. `archive` is a file that the client opens, or None."""
+
+    edited: Edited
+    distribution: str
+    archive: str | None = None
+
+
+class DeleteContainer(msgspec.Struct, frozen=True):
+    container: str
+    is_forced: bool
+
+
+class StartContainer(msgspec.Struct, frozen=True):
+    container: str
+    #: How long to wait for the first process, in seconds; 0 does not wait.
+    wait_seconds: int
+
+
+class StopContainer(msgspec.Struct, frozen=True):
+    container: str
+    timeout_seconds: int
+    method: StopMethod
+
+
+class RestartContainer(msgspec.Struct, frozen=True):
+    container: str
+    wait_seconds: int
+    timeout_seconds: int
+    method: StopMethod
+
+
+class Execute(msgspec.Struct, frozen=True):
+    """Run a command inside, on the caller's own descriptors."""
+
+    container: str
+    command: tuple[str, ...]
+
+
+Action: TypeAlias = (
+    CreateContainer | DeleteContainer | StartContainer | StopContainer | RestartContainer | Execute
+)
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all commands. The class docstring is the help: first line the summary."""
+
+    words: ClassVar[tuple[str, ...]]
+
+
+class EditCommand(Command, frozen=True, kw_only=True):
+    def edit(self, host: Host) -> Edited:
+        """Raises Refused or Conflict; a pure function of the configuration."""
+        raise NotImplementedError
+
+
+class ViewCommand(Command, frozen=True, kw_only=True):
+    def view(self, host: Host, observed: Observed) -> Reply:
+        """Raises Refused when what was asked about does not exist."""
+        raise NotImplementedError
+
+
+class ActCommand(Command, frozen=True, kw_only=True):
+    def act(self, host: Host) -> Action:
+        """Raises Refused when the action makes no sense; performs nothing."""
+        raise NotImplementedError
+
+
+class ShowOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of every command that shows one record. `cli` reads these fields when it shows a Listing."""
+
+    output: Annotated[
+        tuple[str, ...] | None, Option(("-o", "--output"), "FIELDS", "Show these fields, in this order", commas=True)
+    ] = None
+    hide_header: Annotated[bool, Flag(("-H", "--hide-header"), "Do not show the header")] = False
+    list_fields: Annotated[bool, Flag(("-L", "--list"), "List the names of all fields and exit")] = False
+
+
+class ListOptions(ShowOptions, frozen=True, kw_only=True):
+    """Options of every command that shows a table."""
+
+    sort: Annotated[
+        tuple[str, ...] | None, Option(("-s", "--sort"), "FIELDS", "Sort by these shown fields, ascending", commas=True)
+    ] = None
+
+
+class GlobalOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options that may stand anywhere before the words `ct exec` runs."""
+
+    json: Annotated[bool, Flag(("-j", "--json"), "Print data as one line of JSON")] = False
+    parsable: Annotated[bool, Flag(("-p", "--parsable"), "Print exact values instead of readable ones")] = False
+    quiet: Annotated[bool, Flag(("-q", "--quiet"), "Do not print progress")] = False
+    color: Annotated[bool, Flag(("--color",), "Colour what a terminal shows", negatable=True)] = True
+    pool: Annotated[str | None, Option(("--pool",), "NAME", "Only this pool; there is one, default")] = None
+    dry_run: Annotated[bool, Flag(("--dry-run",), "Print what would change as ip, sysctl and nft lines")] = False
+    help: Annotated[bool, Flag(("--help",), "Show help")] = False
+    version: Annotated[bool, Flag(("--version",), "Show the version")] = False

@@ -1,0 +1,250 @@
+"""What the operator wants: containers and their interfaces, frozen.
+
+`Host` answers questions that need more than one container; what an interface means for the kernel is known to its
+type in `osctld.netif` alone, behind the `Interface` protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from osctld.core.claims import Claim
+from osctld.core.errors import Refused, Unavailable
+from osctld.core.kernel_state import HOST, KernelObject, KernelState, SiblingLinks
+from osctld.core.life import IdMap
+from osctld.core.settings import IdSettings, Settings
+
+#: The one pool that there is; `default:CT` names a container as plain `CT` does.
+POOL = "default"
+
+_CONTAINER_NAME = re.compile(r"[a-z0-9_-]{1,100}", re.IGNORECASE | re.ASCII)
+_USER_NAME = re.compile(r"[a-z0-9_-]{1,29}", re.ASCII)
+_INTERFACE_NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+#: IFNAMSIZ is 16 with the final NUL (linux/include/uapi/linux/if.h).
+LONGEST_LINK_NAME = 15
+
+#: Names that mean something else to the kernel: the loopback link, and two directories below /proc/sys/net/ipv4/conf.
+_RESERVED_LINK_NAMES = ("lo", "all", "default")
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What an interface must know of its host to say what the kernel shall hold for it."""
+
+    container: str
+    settings: Settings
+    #: Used where no MTU was asked for: the smallest of the uplinks.
+    default_mtu: int
+    #: How many earlier interfaces of the container have a default route of each version.
+    rank: Mapping[int, int]
+    is_only_interface: bool
+
+
+class Interface(Protocol):
+    """One network interface of a container, of whatever type."""
+
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def name(self) -> str:
+        """Its name inside the container."""
+    @property
+    def link(self) -> str:
+        """The host's name for its other end: chosen once, kept through restarts and renames inside."""
+    @property
+    def type_name(self) -> str: ...
+    @property
+    def versions(self) -> Collection[int]:
+        """IP versions for which it gives the container a default route."""
+    def claims(self, container: str) -> Iterable[Claim]:
+        """The networks that it holds."""
+    def objects(self, surroundings: Surroundings) -> Iterable[KernelObject]:
+        """What the kernel holds for it while the container runs, on the host and in the guest."""
+
+
+class Container(msgspec.Struct, frozen=True):
+    """What the operator wants of one container. `serial` counts the interfaces that it ever had.
+
+    `user` is the named user whose id range it shares; None for a range of its own.
+    """
+
+    name: str
+    uuid: str
+    user: str | None
+    id_map: IdMap
+    distribution: str
+    version: str
+    interfaces: tuple[Interface, ...] = ()
+    serial: int = 0
+
+    def interface(self, name: str) -> Interface:
+        for each in self.interfaces:
+            if each.name == name:
+                return each
+        raise Refused(
+            f"{name!r}: network interface not found in {self.name}", code="interface-not-found", subject=name
+        )
+
+    def with_new_interface(self, interface: Interface) -> Container:
+        """Raises Refused when there is one of that name."""
+        if any(each.name == interface.name for each in self.interfaces):
+            raise Refused(
+                f"interface '{interface.name}' already exists in {self.name}",
+                code="interface-exists",
+                subject=interface.name,
+                holder=self.name,
+            )
+        return msgspec.structs.replace(self, interfaces=(*self.interfaces, interface), serial=self.serial + 1)
+
+    def with_interface(self, interface: Interface) -> Container:
+        """The same container with the interface of that UUID changed."""
+        changed = tuple(interface if each.uuid == interface.uuid else each for each in self.interfaces)
+        return msgspec.structs.replace(self, interfaces=changed)
+
+    def without_interface(self, name: str) -> Container:
+        gone = self.interface(name)
+        return msgspec.structs.replace(self, interfaces=tuple(each for each in self.interfaces if each is not gone))
+
+    def next_interface_uuid(self, name: str) -> str:
+        """The UUID that a new interface will get: derived, so that a dry run says what the real run does."""
+        return str(uuid.uuid5(uuid.UUID(self.uuid), f"{self.serial}:{name}"))
+
+    def claims(self) -> list[Claim]:
+        return [claim for interface in self.interfaces for claim in interface.claims(self.name)]
+
+    def desired(self, settings: Settings, *, default_mtu: int) -> KernelState:
+        """All that the kernel shall hold for the container while it runs."""
+        rank = {4: 0, 6: 0}
+        objects: list[KernelObject] = []
+        for each in self.interfaces:
+            surroundings = Surroundings(
+                container=self.name,
+                settings=settings,
+                default_mtu=default_mtu,
+                rank=dict(rank),
+                is_only_interface=len(self.interfaces) == 1,
+            )
+            objects.extend(each.objects(surroundings))
+            for version in each.versions:
+                rank[version] += 1
+        links = [each.link for each in self.interfaces]
+        objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links if one != other)
+        return KernelState(objects)
+
+
+class Host(msgspec.Struct, frozen=True):
+    """The whole configuration. `serial` counts the containers that this host ever had."""
+
+    uuid: str
+    settings: Settings
+    containers: Mapping[str, Container] = {}
+    serial: int = 0
+
+    def container(self, name: str) -> Container:
+        """Look a container up by `CT` or `POOL:CT`. Raises Refused when there is none."""
+        pool, colon, bare = name.rpartition(":")
+        if colon and pool != POOL:
+            raise Refused(f"pool {pool!r} not found", code="pool-not-found", subject=pool)
+        found = self.containers.get(bare)
+        if found is None:
+            raise Refused(f"container not found: {name!r}", code="container-not-found", subject=name)
+        return found
+
+    @property
+    def sorted_containers(self) -> list[Container]:
+        """All containers by name, as listings show them."""
+        return sorted(self.containers.values(), key=lambda each: each.name)
+
+    def with_container(self, container: Container) -> Host:
+        return msgspec.structs.replace(self, containers={**self.containers, container.name: container})
+
+    def without_container(self, name: str) -> Host:
+        rest = {each: container for each, container in self.containers.items() if each != name}
+        return msgspec.structs.replace(self, containers=rest)
+
+    def with_new_container(
+        self, name: str, *, user: str | None, distribution: str, version: str
+    ) -> Host:
+        """Add a container with an id range of its user's own; the user is the container's own unless named.
+
+        Raises Refused for a bad or taken name, Unavailable when no id range is left.
+        """
+        name = name.removeprefix(f"{POOL}:")
+        if not _CONTAINER_NAME.fullmatch(name):
+            raise Refused(
+                f"{name!r}: invalid container id, allowed are 1 to 100 of a-z A-Z 0-9 _ -",
+                code="bad-name",
+                subject=name,
+            )
+        if name in self.containers:
+            raise Refused(f"container already exists: {name!r}", code="container-exists", subject=name)
+        if user is not None and not _USER_NAME.fullmatch(user):
+            raise Refused(
+                f"{user!r}: invalid user name, allowed are 1 to 29 of a-z 0-9 _ -", code="bad-name", subject=user
+            )
+        container = Container(
+            name=name,
+            uuid=str(uuid.uuid5(uuid.UUID(self.uuid), f"{self.serial}:{name}")),
+            user=user,
+            id_map=self._id_map_for(user, self.settings.ids),
+            distribution=distribution,
+            version=version,
+        )
+        return msgspec.structs.replace(self.with_container(container), serial=self.serial + 1)
+
+    def _id_map_for(self, user: str | None, ids: IdSettings) -> IdMap:
+        size = IdMap(0).size
+        taken = set()
+        for each in self.containers.values():
+            if user is not None and each.user == user:
+                return each.id_map
+            taken.add(each.id_map.offset)
+        for offset in range(ids.first, ids.last + 2 - size, size):
+            if offset not in taken:
+                return IdMap(offset)
+        raise Unavailable(
+            f"no id range is left between ids.first = {ids.first} and ids.last = {ids.last}", code="ids-exhausted"
+        )
+
+    def link_name(self, container: str, interface: str, *, uuid: str) -> str:
+        """Choose the host's name for a new interface: readable where it fits and is free, else shortened.
+
+        Starts with `os`, at most LONGEST_LINK_NAME characters, and is no other interface's.
+        """
+        taken = {each.link for one in self.containers.values() for each in one.interfaces}
+        readable = f"os{container}-{interface}"
+        if len(readable) <= LONGEST_LINK_NAME and readable not in taken:
+            return readable
+        digest = hashlib.sha256(uuid.encode()).hexdigest()
+        for start in range(0, len(digest) - 8):
+            shortened = f"os{container[:4]}-{digest[start : start + 8]}"
+            if shortened not in taken:
+                return shortened
+        raise Unavailable(f"no host link name is free for {interface} of {container}", code="names-exhausted")
+
+
+def check_interface_name(name: str) -> None:
+    """Raise Refused, quoting the name, when the kernel or a tool could not use it as a link's name."""
+    why = None
+    if not name:
+        why = "is empty"
+    elif len(name.encode("utf-8", "surrogateescape")) > LONGEST_LINK_NAME:
+        why = f"is longer than {LONGEST_LINK_NAME} bytes"
+    elif not _INTERFACE_NAME.fullmatch(name) or name.startswith("-"):
+        why = "has other characters than a-z A-Z 0-9 _ -, or starts with -"
+    elif name in _RESERVED_LINK_NAMES:
+        why = "is reserved"
+    if why is not None:
+        raise Refused(f"{name!r}: invalid interface name, it {why}", code="bad-name", subject=name)
+
+
+def derived_mac(interface_uuid: str, *, side: str) -> str:
+    """A MAC address that is the same after every restart: locally administered, unicast (IEEE 802, first octet 02)."""
+    digest = hashlib.sha256(f"{interface_uuid}:{side}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (2, *digest[:5]))

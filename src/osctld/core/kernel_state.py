@@ -1,0 +1,256 @@
+"""What a kernel holds for us, as a set of frozen, keyed objects.
+
+An object says which namespace it is in, what identifies it there (`key`, keyed as the kernel keys it) and its
+properties. It does not know how to be added; `plan` orders changes, the shell performs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NewType, TypeAlias
+
+import msgspec
+
+from osctld.core.addresses import Address, InterfaceAddress, Network
+
+#: A network namespace: HOST, or that of a container as `guest(...)` names it.
+Namespace = NewType("Namespace", str)
+HOST = Namespace("host")
+
+#: Table 254 is the main table (linux/include/uapi/linux/rtnetlink.h RT_TABLE_MAIN).
+MAIN_TABLE = 254
+
+#: Metric that an IPv6 route gets when none is given (IP6_RT_PRIO_USER, linux/include/net/ip6_route.h).
+IPV6_DEFAULT_METRIC = 1024
+
+#: RTPROT_STATIC, the protocol of our routes inside a guest; linux/include/uapi/linux/rtnetlink.h.
+PROTOCOL_STATIC = 4
+
+Key: TypeAlias = tuple[str | int, ...]
+
+
+def guest(container: str) -> Namespace:
+    """The network namespace of a container, by the container's id."""
+    return Namespace(f"ct:{container}")
+
+
+def container_of(namespace: Namespace) -> str | None:
+    """The container whose namespace it is; None for the host's."""
+    return namespace.removeprefix("ct:") if namespace.startswith("ct:") else None
+
+
+class Veth(msgspec.Struct, frozen=True):
+    """A veth pair: its end here, and the peer that is created with it inside `peer_namespace`.
+
+    `mac` and `peer_mac` are lower-case text; `mtu` holds for both ends at creation. `group` is the host link's
+    group, which the packet filter keys on. Address generation is off on the end here, always: see RoutedInterface.
+    The peer's later state (up, mtu) is a `Link` of its own.
+    """
+
+    namespace: Namespace
+    name: str
+    mac: str
+    mtu: int
+    group: int
+    is_up: bool
+    peer_namespace: Namespace
+    peer_name: str
+    peer_mac: str
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.namespace, self.name)
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A link that is not made here but has properties that we want: a guest's end of a veth pair."""
+
+    namespace: Namespace
+    name: str
+    mac: str
+    mtu: int
+    is_up: bool
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.namespace, self.name)
+
+
+class AssignedAddress(msgspec.Struct, frozen=True):
+    """An address on a link, without duplicate address detection.
+
+    The kernel keys IPv4 addresses by address and prefix length, IPv6 ones by the address alone.
+    With `has_prefix_route` the kernel adds the route of the connected network, else it does not
+    (IFA_F_NOPREFIXROUTE).
+    """
+
+    namespace: Namespace
+    link: str
+    address: InterfaceAddress
+    broadcast: Address | None = None
+    has_prefix_route: bool = True
+
+    @property
+    def key(self) -> Key:
+        length = self.address.length if self.address.version == 4 else 0
+        return ("address", self.namespace, self.link, self.address.version, self.address.number, length)
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A unicast route of the main table: via a gateway, or on-link when there is none.
+
+    `metric` 0 stands for no metric in IPv4; in IPv6 the kernel turns none into IPV6_DEFAULT_METRIC, so that number
+    is always spelled out there. `source` is the preferred source address. The kernel keys routes by prefix, tos,
+    metric and table.
+    """
+
+    namespace: Namespace
+    network: Network
+    link: str
+    gateway: Address | None
+    protocol: int
+    metric: int
+    source: Address | None = None
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.namespace, self.network.version, self.network.number, self.network.length, self.metric)
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """A permanent neighbour entry: address and MAC are known and never asked for."""
+
+    namespace: Namespace
+    link: str
+    address: Address
+    mac: str
+
+    @property
+    def key(self) -> Key:
+        return ("neighbour", self.namespace, self.link, self.address.version, self.address.number)
+
+
+class Sysctl(msgspec.Struct, frozen=True):
+    """A kernel setting below /proc/sys/net, its path relative to there: `ipv4/conf/NAME/forwarding`.
+
+    `link` names the link whose setting it is, and with which it comes and goes; empty for one of the namespace.
+    """
+
+    namespace: Namespace
+    path: str
+    value: str
+    link: str = ""
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.namespace, self.path)
+
+
+class SiblingLinks(msgspec.Struct, frozen=True):
+    """Host links of one container with several interfaces: each may carry the sources routed to the other.
+
+    One element, an ordered pair, of the set `siblings` in our packet filter table.
+    """
+
+    namespace: Namespace
+    link: str
+    sibling: str
+
+    @property
+    def key(self) -> Key:
+        return ("siblings", self.namespace, self.link, self.sibling)
+
+
+class PacketFilter(msgspec.Struct, frozen=True):
+    """Our own nftables table, whole: `script` is what `nft -f` takes, `version` names its contents."""
+
+    namespace: Namespace
+    table: str
+    version: str
+    script: str
+
+    @property
+    def key(self) -> Key:
+        return ("packet-filter", self.namespace, self.table)
+
+
+KernelObject: TypeAlias = (
+    Veth | Link | AssignedAddress | Route | Neighbour | Sysctl | SiblingLinks | PacketFilter
+)
+
+
+class KernelState(Mapping[Key, KernelObject]):
+    """A set of kernel objects, no two with one key. Immutable; order carries no meaning."""
+
+    __slots__ = ("_objects",)
+
+    def __init__(self, objects: Iterable[KernelObject] = ()) -> None:
+        self._objects = {each.key: each for each in objects}
+
+    def __getitem__(self, key: Key) -> KernelObject:
+        return self._objects[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KernelState) and self._objects == other._objects
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._objects.values()))
+
+    def __repr__(self) -> str:
+        return f"KernelState({list(self._objects.values())!r})"
+
+    @property
+    def objects(self) -> Iterable[KernelObject]:
+        return self._objects.values()
+
+    def with_objects(self, objects: Iterable[KernelObject]) -> KernelState:
+        """This state with the objects added, each replacing the one of its key."""
+        return KernelState([*self._objects.values(), *objects])
+
+    def without_keys(self, keys: Iterable[Key]) -> KernelState:
+        gone = set(keys)
+        return KernelState(each for key, each in self._objects.items() if key not in gone)
+
+
+class LinkScope(msgspec.Struct, frozen=True):
+    """One link whose objects are to be observed: the link, its addresses, routes, neighbours and sysctls."""
+
+    namespace: Namespace
+    name: str
+
+
+class Uplink(msgspec.Struct, frozen=True):
+    """A host link that is not ours and leads out: what a start needs to know of it."""
+
+    name: str
+    mtu: int
+    has_ipv4_forwarding: bool
+    #: Its IPv6 default route came from a router advertisement and would be lost when forwarding is switched on
+    #: with accept_ra below 2.
+    has_default_route_from_advertisement: bool
+    accept_ra: int
+
+
+class HostFacts(msgspec.Struct, frozen=True):
+    """What a full look at the host's namespace tells beside our own objects."""
+
+    uplinks: tuple[Uplink, ...]
+    has_ipv6_forwarding: bool
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one change: None when the kernel did it, else its own words; whether it was tried at all."""
+
+    error: str | None = None
+    errno: int = 0
+    was_tried: bool = True
+
+    @property
+    def succeeded(self) -> bool:
+        return self.was_tried and self.error is None

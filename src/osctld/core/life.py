@@ -1,0 +1,40 @@
+"""What the core says to a container engine, and hears from it.
+
+The engine knows a container as a root directory, an id range and a life: from the moment its first process
+exists until that process has ended. Interfaces, addresses and names of people are none of its business.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class IdMap(msgspec.Struct, frozen=True):
+    """Ids 0 to size-1 inside are offset to offset+size-1 on the host, users and groups alike."""
+
+    offset: int
+    size: int = 65536
+
+
+class ContainerSpec(msgspec.Struct, frozen=True):
+    """All that an engine needs to start a container."""
+
+    container: str
+    root_directory: str
+    id_map: IdMap
+    hostname: str
+
+
+class StopMethod(StrEnum):
+    SHUTDOWN_OR_KILL = "shutdown_or_kill"
+    SHUTDOWN_OR_FAIL = "shutdown_or_fail"
+    KILL = "kill"
+
+
+class End(StrEnum):
+    """How a life ended: STOPPED for a poweroff, a stop or a crash; REBOOT when the guest asked to be started anew."""
+
+    STOPPED = "stopped"
+    REBOOT = "reboot"

@@ -1,0 +1,479 @@
+"""From what a kernel holds and what it shall hold to the ordered changes between the two.
+
+A plan is a value: it can be printed, compared, undone. The kernel makes some changes of its own accord (deleting
+an address deletes routes, a link takes everything on it along); `after` is our model of that, always assuming
+the worst, and a plan puts back what would be lost by accident, in the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias, assert_never
+
+import msgspec
+
+from osctld.core.addresses import Network
+from osctld.core.errors import Conflict
+from osctld.core.kernel_state import (
+    HOST,
+    IPV6_DEFAULT_METRIC,
+    PROTOCOL_STATIC,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Key,
+    Link,
+    Namespace,
+    Neighbour,
+    Outcome,
+    PacketFilter,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+    container_of,
+)
+
+
+class Add(msgspec.Struct, frozen=True):
+    """Make the object; fails when one with its key exists."""
+
+    object: KernelObject
+
+
+class Replace(msgspec.Struct, frozen=True):
+    """Turn the object into another one with the same key."""
+
+    old: KernelObject
+    new: KernelObject
+
+
+class Remove(msgspec.Struct, frozen=True):
+    """Delete the object; that it is gone already is as good."""
+
+    object: KernelObject
+
+
+class Restore(msgspec.Struct, frozen=True):
+    """See to it that the object is there, whether or not an earlier change took it along."""
+
+    object: KernelObject
+
+
+Change: TypeAlias = Add | Replace | Remove | Restore
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An ordered list of changes that leads from `have` to `want`."""
+
+    have: KernelState
+    want: KernelState
+    changes: tuple[Change, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def undo(self, outcomes: Sequence[Outcome] | None = None) -> Plan:
+        """The plan back to `have`, after those changes whose outcome is success (all, when none are given).
+
+        It only restores and removes, so it holds whatever the kernel really took along.
+        """
+        done = (
+            self.changes
+            if outcomes is None
+            else [change for change, outcome in zip(self.changes, outcomes, strict=True) if outcome.succeeded]
+        )
+        reached = pretend(self.have, done)
+        back = plan_changes(self.have, reached)
+        changes = tuple(Restore(each.object) if isinstance(each, Add) else each for each in back.changes)
+        return msgspec.structs.replace(back, changes=changes)
+
+    def lines(self) -> Iterator[tuple[Namespace, str]]:
+        """Each change as the `ip`, `sysctl` or `nft` command lines that would do it, with their namespace."""
+        for change in self.changes:
+            namespace = subject_of(change).namespace
+            for line in _lines(change):
+                yield namespace, line
+
+    def text(self) -> str:
+        """The lines under headings that name the namespace; each heading is a shell comment."""
+        out: list[str] = []
+        current: Namespace | None = None
+        for namespace, line in self.lines():
+            if namespace != current:
+                container = container_of(namespace)
+                out.append(f"# in container {container}" if container else "# on the host")
+                current = namespace
+            out.append(line)
+        return "".join(f"{line}\n" for line in out)
+
+
+def subject_of(change: Change) -> KernelObject:
+    """The object that a change is about; of a replacement, the new one."""
+    return change.new if isinstance(change, Replace) else change.object
+
+
+def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | None = None) -> Plan:
+    """Plan the changes that turn `have` into `want`.
+
+    `foreign` holds what is there and not ours. An equal object of it is as good as ours and is left as it is; a
+    different one under the same key is in the way: Conflict, naming it.
+    """
+    foreign = foreign or KernelState()
+    ordered: list[tuple[tuple[int, int], Change]] = []
+    created_peers = KernelState()
+    leaving = [each for key, each in have.items() if isinstance(each, Veth) and key not in want]
+    for key, wanted in want.items():
+        if isinstance(wanted, Veth) and key not in have:
+            down = msgspec.structs.replace(wanted, is_up=False)
+            peer = Link(wanted.peer_namespace, wanted.peer_name, wanted.peer_mac, wanted.mtu, is_up=False)
+            _refuse_foreign([down, peer], foreign)
+            created_peers = created_peers.with_objects([peer])
+            ordered.append((_ADD_LINK, Add(down)))
+            if wanted.is_up:
+                ordered.append((_SET_HOST_LINK, Replace(down, wanted)))
+    for key, wanted in want.items():
+        present = have.get(key) or created_peers.get(key)
+        if present == wanted or (present is None and foreign.get(key) == wanted):
+            continue
+        if present is not None:
+            ordered.append((_stage_of_presence(wanted, Replace), Replace(present, wanted)))
+        elif not isinstance(wanted, Veth):
+            _refuse_foreign([wanted], foreign)
+            ordered.append((_stage_of_presence(wanted, Add), Add(wanted)))
+    needed_early = _in_the_way(want)
+    for key, present in have.items():
+        if key in want or any(_goes_along(present, link) for link in leaving):
+            continue
+        if isinstance(present, Sysctl):
+            continue  # a setting is changed or stays; it has no absence
+        early = isinstance(present, AssignedAddress) and (present.namespace, present.address.address) in needed_early
+        ordered.append((_EARLY if early else _stage_of_absence(present), Remove(present)))
+    ordered.extend((_REMOVE_LINK, Remove(link)) for link in leaving)
+
+    ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
+    changes = [change for _, change in ordered]
+    reached = pretend(have, changes)
+    lost = [each for key, each in want.items() if reached.get(key) != each and foreign.get(key) != each]
+    lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
+    changes.extend(Restore(each) for each in lost)
+    return Plan(have, want, tuple(changes))
+
+
+def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
+    """The state that the changes lead to by our model of the kernel, which assumes the worst of side effects."""
+    objects = dict(state)
+    for change in changes:
+        match change:
+            case Add(new) | Restore(new):
+                objects[new.key] = new
+                if isinstance(new, Veth):
+                    peer = Link(new.peer_namespace, new.peer_name, new.peer_mac, new.mtu, is_up=False)
+                    objects.setdefault(peer.key, peer)
+            case Replace(old, new):
+                _take_along(objects, old, new)
+                objects[new.key] = new
+            case Remove(old):
+                objects.pop(old.key, None)
+                _take_along(objects, old, None)
+            case _:
+                assert_never(change)
+    return KernelState(objects.values())
+
+
+# --- what the kernel takes along ---------------------------------------------------------------------------------
+
+
+def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: KernelObject | None) -> None:
+    match old:
+        case Veth() if new is None:
+            lost = [key for key, each in objects.items() if _goes_along(each, old)]
+        case Veth() | Link() if isinstance(new, Veth | Link) and old.is_up and not new.is_up:
+            # Link down drops routes, IPv6 addresses and neighbours; link up brings none of them back.
+            lost = [
+                key
+                for key, each in objects.items()
+                if isinstance(each, Route | Neighbour | AssignedAddress)
+                and (each.namespace, each.link) == (old.namespace, old.name)
+                and not (isinstance(each, AssignedAddress) and each.address.version == 4)
+            ]
+        case AssignedAddress():
+            lost = [key for key, each in objects.items() if _depends_on_address(each, old)]
+        case _:
+            lost = []
+    for key in lost:
+        del objects[key]
+
+
+def _goes_along(each: KernelObject, link: Veth) -> bool:
+    """Whether an object vanishes with a veth pair: everything on either end, and the other end itself."""
+    ends = ((link.namespace, link.name), (link.peer_namespace, link.peer_name))
+    match each:
+        case Veth() | Link():
+            return (each.namespace, each.name) in ends
+        case AssignedAddress() | Route() | Neighbour() | Sysctl():
+            return (each.namespace, each.link) in ends
+        case SiblingLinks():
+            # Elements of a set outlive the link; they are removed by name while the name still resolves.
+            return False
+        case PacketFilter():
+            return False
+        case _:
+            assert_never(each)
+
+
+def _depends_on_address(each: KernelObject, address: AssignedAddress) -> bool:
+    """Whether deleting an address may delete the object too.
+
+    IPv4 deletes the other addresses of the subnet when their primary goes (promote_secondaries=0), every route
+    whose preferred source it was, and with the connected route all routes whose gateway lay in it. IPv6 keeps such
+    routes but strips the preferred source.
+    """
+    network = address.address.network
+    match each:
+        case AssignedAddress():
+            return (
+                each.key != address.key
+                and address.address.version == 4
+                and (each.namespace, each.link) == (address.namespace, address.link)
+                and each.address.network == network
+            )
+        case Route() if each.namespace == address.namespace:
+            return each.source == address.address.address or (
+                each.gateway is not None and each.link == address.link and network.includes(each.gateway)
+            )
+        case _:
+            return False
+
+
+def _in_the_way(want: KernelState) -> set[object]:
+    """Addresses that must not be local when the wanted state is made: the kernel refuses a gateway that is its own."""
+    return {
+        (each.namespace, each.gateway) for each in want.values() if isinstance(each, Route) and each.gateway is not None
+    }
+
+
+def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> None:
+    for each in objects:
+        there = foreign.get(each.key)
+        if there is not None:
+            container = container_of(each.namespace)
+            place = f"container {container}" if container else "the host"
+            raise Conflict(
+                f"{describe(each)}: {place} already has {describe(there)}, which is not ours",
+                code="foreign-object",
+                subject=describe(each),
+                holder=describe(there),
+            )
+
+
+# --- order -------------------------------------------------------------------------------------------------------
+# Make before break. The guest knows an address before the host sends packets for it, and the host stops sending
+# before the guest forgets it. Changes of one namespace stand together, so that each is one send.
+
+_EARLY = (0, 0)
+_ADD_LINK = (10, 0)
+_PACKET_FILTER = (11, 0)
+_SET_SYSCTL = (20, 0)
+_SET_HOST_LINK = (30, 0)
+_PRESENT_IN_GUEST = 40
+_PRESENT_ON_HOST = 50
+_ADD_SIBLINGS = (60, 0)
+_REMOVE_SIBLINGS = (70, 0)
+_ABSENT_ON_HOST = 80
+_ABSENT_IN_GUEST = 90
+_REMOVE_LINK = (99, 0)
+
+
+def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> tuple[int, int]:
+    stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
+    match each:
+        case Veth():
+            return _SET_HOST_LINK if kind is Replace else _ADD_LINK
+        case Link():
+            return (stage, 0)
+        case AssignedAddress():
+            return (stage, 1)
+        case Neighbour():
+            return (stage, 2)
+        case Route():
+            return (stage, 3 if each.gateway is None else 4)
+        case Sysctl():
+            return _SET_SYSCTL
+        case SiblingLinks():
+            return _ADD_SIBLINGS
+        case PacketFilter():
+            return _PACKET_FILTER
+        case _:
+            assert_never(each)
+
+
+def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
+    stage = _ABSENT_ON_HOST if each.namespace == HOST else _ABSENT_IN_GUEST
+    match each:
+        case Route():
+            return (stage, 1 if each.gateway is None else 0)
+        case Neighbour():
+            return (stage, 2)
+        case AssignedAddress():
+            return (stage, 3)
+        case Link() | Sysctl():
+            return (stage, 4)
+        case SiblingLinks():
+            return _REMOVE_SIBLINGS
+        case PacketFilter():
+            return (stage, 5)
+        case Veth():
+            return _REMOVE_LINK
+        case _:
+            assert_never(each)
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+def describe(each: KernelObject) -> str:
+    """The object in the notation of `ip` and `sysctl`, without a verb."""
+    match each:
+        case Veth() | Link():
+            return f"link {each.name}"
+        case AssignedAddress():
+            return f"addr {each.address} dev {each.link}"
+        case Route():
+            return f"route {_route(each)}"
+        case Neighbour():
+            return f"neigh {each.address} lladdr {each.mac} dev {each.link} nud permanent"
+        case Sysctl():
+            return f"{_dotted(each)} = {each.value}"
+        case SiblingLinks():
+            return f"siblings {each.link} . {each.sibling}"
+        case PacketFilter():
+            return f"table {each.table}"
+        case _:
+            assert_never(each)
+
+
+def _lines(change: Change) -> Iterator[str]:
+    match change:
+        case Add(new):
+            yield from _lines_of_presence(new, "add")
+        case Restore(new):
+            yield from _lines_of_presence(new, "replace")
+        case Replace(old, new):
+            yield from _lines_of_replacement(old, new)
+        case Remove(old):
+            yield from _lines_of_absence(old)
+        case _:
+            assert_never(change)
+
+
+def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
+    match each:
+        case Veth():
+            container = container_of(each.peer_namespace)
+            place = f" netns {container}" if container else ""
+            yield (
+                f"ip link add {each.name} address {each.mac} mtu {each.mtu} group {each.group} type veth"
+                f" peer name {each.peer_name} address {each.peer_mac} mtu {each.mtu}{place}"
+            )
+            # iproute2 sets a group only on links that exist already when the pair is made in one go.
+            yield f"ip link set dev {each.name} group {each.group} addrgenmode none"
+            if each.is_up:
+                yield f"ip link set dev {each.name} up"
+        case Link():
+            yield from _link_settings(each)
+        case AssignedAddress():
+            yield f"ip addr {verb} {_address(each)} dev {each.link}{_address_flags(each)}"
+        case Route():
+            yield f"ip{_family(each.network)} route {verb} {_route(each)}"
+        case Neighbour():
+            yield f"ip neigh {verb} {each.address} lladdr {each.mac} dev {each.link} nud permanent"
+        case Sysctl():
+            yield f"sysctl -w {_dotted(each)}={each.value}"
+        case SiblingLinks():
+            yield f"nft add element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
+        case PacketFilter():
+            yield f"nft -f - # table {each.table}, version {each.version}"
+        case _:
+            assert_never(each)
+
+
+def _lines_of_replacement(old: KernelObject, new: KernelObject) -> Iterator[str]:
+    match new:
+        case Veth() | Link():
+            assert isinstance(old, Veth | Link)
+            yield from _link_settings(new, old)
+        case AssignedAddress():
+            # `ip addr replace` of an IPv6 address with another prefix length returns 0 and changes nothing.
+            yield from _lines_of_absence(old)
+            yield from _lines_of_presence(new, "add")
+        case Sysctl():
+            yield from _lines_of_presence(new, "set")
+        case Route() | Neighbour() | SiblingLinks() | PacketFilter():
+            yield from _lines_of_presence(new, "replace")
+        case _:
+            assert_never(new)
+
+
+def _lines_of_absence(each: KernelObject) -> Iterator[str]:
+    match each:
+        case Veth() | Link():
+            yield f"ip link del dev {each.name}"
+        case AssignedAddress():
+            yield f"ip addr del {each.address} dev {each.link}"
+        case Route():
+            yield f"ip{_family(each.network)} route del {_route(each)}"
+        case Neighbour():
+            yield f"ip neigh del {each.address} dev {each.link}"
+        case Sysctl():
+            return
+        case SiblingLinks():
+            yield f"nft delete element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
+        case PacketFilter():
+            yield f"nft delete table {each.table}"
+        case _:
+            assert_never(each)
+
+
+def _link_settings(new: Veth | Link, old: Veth | Link | None = None) -> Iterator[str]:
+    words = []
+    if old is None or old.mac != new.mac:
+        words.append(f"address {new.mac}")
+    if old is None or old.mtu != new.mtu:
+        words.append(f"mtu {new.mtu}")
+    if isinstance(new, Veth) and (not isinstance(old, Veth) or old.group != new.group):
+        words.append(f"group {new.group}")
+    if old is None or old.is_up != new.is_up:
+        words.append("up" if new.is_up else "down")
+    yield f"ip link set dev {new.name} {' '.join(words)}".rstrip()
+
+
+def _address(each: AssignedAddress) -> str:
+    return f"{each.address} brd {each.broadcast}" if each.broadcast is not None else str(each.address)
+
+
+def _address_flags(each: AssignedAddress) -> str:
+    nodad = " nodad" if each.address.version == 6 else ""
+    return nodad + ("" if each.has_prefix_route else " noprefixroute")
+
+
+def _route(each: Route) -> str:
+    words = ["default" if each.network.is_default else str(each.network)]
+    if each.gateway is not None:
+        words.append(f"via {each.gateway}")
+    words.append(f"dev {each.link} proto {'static' if each.protocol == PROTOCOL_STATIC else each.protocol}")
+    if each.gateway is None and each.network.version == 4:
+        words.append("scope link")
+    if each.source is not None:
+        words.append(f"src {each.source}")
+    if each.metric and not (each.network.version == 6 and each.metric == IPV6_DEFAULT_METRIC):
+        words.append(f"metric {each.metric}")
+    return " ".join(words)
+
+
+def _family(network: Network) -> str:
+    return " -6" if network.version == 6 else ""
+
+
+def _dotted(each: Sysctl) -> str:
+    return "net." + each.path.replace("/", ".")

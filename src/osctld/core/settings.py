@@ -1,0 +1,110 @@
+"""The daemon's settings, as an operator writes them in TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import msgspec
+
+from osctld.core.errors import Refused
+
+
+class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How our routes on the host are marked, so that they can be told from everyone else's."""
+
+    #: Protocol number of routes that a routing daemon may announce.
+    announce_protocol: int = 111
+    #: Protocol number of routes that are present and not announced.
+    present_protocol: int = 112
+    #: Metric of IPv6 routes to containers. The default of 1024 would lose against BIRD's 32 and FRR's 20 when the
+    #: fabric reflects a prefix back to us.
+    ipv6_metric: int = 8
+
+
+class IdSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The user and group ids on the host that containers run under, 65536 for each user.
+
+    By default 1879048192 to 2147352575: above what useradd hands out as subordinate ids, above what systemd-nspawn
+    takes, below 2^31, and not used by either (systemd's list of user and group ids).
+    """
+
+    first: int = 0x7000_0000
+    last: int = 0x7FFD_FFFF
+
+
+class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    #: Switch forwarding on where containers need it: on our links, on the uplinks, and for IPv6 as a whole.
+    manage_forwarding: bool = True
+    #: Links that lead out. None: those that carry a default route or, where there is none, all that have an address.
+    uplinks: tuple[str, ...] | None = None
+    #: Group number of our links (`ip link ... group`), which the packet filter keys on.
+    link_group: int = 111
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    routes: RouteSettings = RouteSettings()
+    ids: IdSettings = IdSettings()
+    host: HostSettings = HostSettings()
+
+
+def parse_settings(text: str, *, file: str) -> Settings:
+    """Read settings. Raises Refused with file and line for bad TOML, an unknown key or a value that makes no sense."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"{file}: {error}", code="bad-settings", subject=file) from None
+    _refuse_unknown(data, Settings, text=text, file=file)
+    try:
+        settings = msgspec.convert(data, Settings)
+    except msgspec.ValidationError as error:
+        key = _path_in(str(error))
+        raise Refused(f"{file}:{_line_of(key, text)}: {error}", code="bad-settings", subject=key) from None
+    _check(settings, text=text, file=file)
+    return settings
+
+
+def _check(settings: Settings, *, text: str, file: str) -> None:
+    def refuse(key: str, why: str) -> None:
+        raise Refused(f"{file}:{_line_of(key, text)}: {key}: {why}", code="bad-settings", subject=key)
+
+    for name in ("announce_protocol", "present_protocol"):
+        # Up to 4 the kernel itself gives meaning to a protocol (linux/include/uapi/linux/rtnetlink.h); one byte.
+        if not 4 < getattr(settings.routes, name) < 256:
+            refuse(name, f"{getattr(settings.routes, name)} is not a protocol number from 5 to 255")
+    if settings.routes.announce_protocol == settings.routes.present_protocol:
+        refuse("present_protocol", "announced and present routes need different protocol numbers")
+    if not 0 < settings.routes.ipv6_metric < 2**32:
+        refuse("ipv6_metric", f"{settings.routes.ipv6_metric} is not a metric from 1 to 4294967295")
+    if not 0 < settings.host.link_group < 2**31:
+        refuse("link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
+    if settings.ids.first < 65536 or settings.ids.last >= 2**32 or settings.ids.last - settings.ids.first < 65535:
+        refuse("first", f"ids {settings.ids.first} to {settings.ids.last} hold no range of 65536 above 65535")
+
+
+def _refuse_unknown(
+    data: dict[str, Any], struct: type[msgspec.Struct], *, text: str, file: str, table: str = ""
+) -> None:
+    known = {each.name: each.type for each in msgspec.structs.fields(struct)}
+    for key, value in data.items():
+        dotted = f"{table}.{key}" if table else key
+        if key not in known:
+            raise Refused(
+                f"{file}:{_line_of(key, text)}: unknown setting {dotted!r}", code="bad-settings", subject=dotted
+            )
+        inner = known[key]
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
+            _refuse_unknown(value, inner, text=text, file=file, table=dotted)
+
+
+def _path_in(message: str) -> str:
+    """The last name of the path in a message like "Expected `int`, got `str` - at `$.routes.ipv6_metric`"."""
+    return message.rpartition("`$.")[2].rstrip("`").rpartition(".")[2]
+
+
+def _line_of(key: str, text: str) -> int:
+    """The first line that mentions a key; tomllib does not keep positions."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if key and key in line.partition("#")[0]:
+            return number
+    return 1
