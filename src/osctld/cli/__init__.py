@@ -1,0 +1,1 @@
+"""Words in, words out: command lines to commands, replies to tables, and help. Nothing here acts."""

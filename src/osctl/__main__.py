@@ -1,0 +1,285 @@
+"""The thin client: carries the words to osctld, and its answer back.
+
+It knows no command. It imports only what is built into the interpreter, because a command's duration is mostly the
+client's start: with `json` and `socket` it would take twice as long (docs/adr/0006-thin-client.md). The bytes between
+client and daemon are those of the daemon's wire protocol: one JSON document a line, and descriptors beside them.
+"""
+
+import _json
+import _signal
+import _socket
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+DEFAULT_SOCKET = "/run/osctl/osctld.sock"
+
+EX_USAGE = 64  # 64, 69, 77: sysexits.h
+EX_UNAVAILABLE = 69
+EX_NOPERM = 77
+INTERRUPTED = 128 + 2  # as a shell reports a process that SIGINT ended
+BROKEN_PIPE = 128 + 13  # and SIGPIPE
+
+_EPERM, _EAGAIN, _EACCES, _EPIPE = 1, 11, 13, 32
+_CHUNK = 1 << 18
+
+#: Global options with a value: the word behind them is not the first word of the command.
+_OPTIONS_WITH_VALUE = ("--pool",)
+
+#: Runs the daemon's own parser. The package is found beside this one, never in the current directory.
+_PARSER = "import sys; sys.path.append(sys.argv.pop(1)); from osctld.cli.__main__ import main; sys.exit(main())"
+
+
+class _Fault(Exception):
+    """Ends the client with one line on standard error, and an exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        self.message = message
+        self.status = status
+
+
+class _StdoutClosed(Exception):
+    """Nobody reads our standard output any more."""
+
+
+def main() -> int:
+    """Run one command line and return its exit status."""
+    try:
+        _fill_standard_descriptors()
+        path, argv = _split_socket(sys.argv[1:])
+        return _run(path, argv)
+    except _Fault as fault:
+        _write(2, f"error: {fault.message}\n")
+        return fault.status
+    except _StdoutClosed:
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _fill_standard_descriptors() -> None:
+    """Occupy closed standard descriptors: the connection would get their number, and our output go into it."""
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        while posix.open("/dev/null", posix.O_RDONLY) < 3:
+            pass
+
+
+def _split_socket(argv: "list[str]") -> "tuple[str, list[str]]":
+    """Take `--socket PATH` from the options before the command; else the environment's, else the usual path."""
+    path = _environment(b"OSCTL_SOCKET") or DEFAULT_SOCKET
+    position = 0
+    while position < len(argv) and argv[position].startswith("-") and argv[position] != "--":
+        word = argv[position]
+        if word == "--socket" or word.startswith("--socket="):
+            _, equals, path = word.partition("=")
+            end = position + 1
+            if not equals:
+                path = argv[end] if end < len(argv) else ""
+                end += 1
+            if not path:
+                raise _Fault("option --socket requires a value: PATH", EX_USAGE)
+            argv = argv[:position] + argv[end:]
+        else:
+            position += 2 if word in _OPTIONS_WITH_VALUE else 1
+    return path, argv
+
+
+def _environment(name: bytes) -> str:
+    return posix.environ.get(name, b"").decode("utf-8", "surrogateescape")
+
+
+def _run(path: str, argv: "list[str]") -> int:
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        return _without_daemon(path, error, argv)
+    # All of it before the first read: the daemon may answer and close early, and that answer must still be read.
+    _send(connection, _request(argv))
+    return _follow(connection)
+
+
+def _request(argv: "list[str]") -> bytes:
+    is_terminal = posix.isatty(1)
+    try:
+        cwd = posix.getcwd()
+    except OSError:  # the directory is gone
+        cwd = "/"
+    words = ",".join([_quoted(word) for word in argv])
+    return (
+        f'{{"cmd":"cli","opts":{{"argv":[{words}],"cwd":{_quoted(cwd)},"columns":{_columns()},'
+        f'"stdout_is_terminal":{"true" if is_terminal else "false"}}}}}\n'
+    ).encode()
+
+
+def _columns() -> int:
+    """The width of the terminal that standard output is, else 0."""
+    try:
+        return posix.get_terminal_size(1).columns
+    except OSError:
+        return 0
+
+
+def _follow(connection: "_socket.socket") -> int:
+    """Do what the daemon says until it has said the last thing; return the exit status."""
+    for message in _messages(connection):
+        if "status" not in message:  # the greeting
+            continue
+        if not message["status"]:
+            raise _Fault(str(message.get("message")))
+        if "progress" in message:
+            _write(1, f"{message['progress']}\n")
+        elif "print" in message:
+            _write(1, message["print"])
+        elif "need" in message:
+            _answer_need(connection, message)
+        else:
+            response = message["response"]
+            _write(2, response["stderr"])
+            _write(1, response["stdout"])
+            return int(response["exit"])
+    raise _Fault("osctld closed connection")
+
+
+def _messages(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
+    """Every line that arrives, decoded. Lines may be many megabytes, and arrive in pieces."""
+    decode = _json_decoder()
+    pieces: list[bytes] = []
+    while True:
+        try:
+            chunk = connection.recv(_CHUNK)
+        except ConnectionError:
+            return
+        if not chunk:
+            return
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            pieces.append(line)
+            try:
+                message, _ = decode(b"".join(pieces).decode(), 0)
+            except (ValueError, StopIteration):
+                raise _Fault("osctld gave an answer that is not JSON") from None
+            pieces.clear()
+            yield message
+        pieces.append(rest)
+
+
+def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> None:
+    need = message["need"]
+    if need == "stdin":
+        text = _read_all(0).decode("utf-8", "surrogateescape")
+        _send(connection, f'{{"stdin":{_quoted(text)}}}\n'.encode())
+    elif need == "descriptors":
+        _send_descriptors(connection, (0, 1, 2))
+    elif need == "file":
+        try:
+            opened = posix.open(message["path"], posix.O_RDONLY | posix.O_CLOEXEC)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+            reason = getattr(error, "strerror", None) or str(error)
+            _send(connection, f'{{"error":{_quoted(reason)}}}\n'.encode())
+            return
+        _send_descriptors(connection, (opened,))
+        posix.close(opened)
+    else:
+        raise _Fault(f"osctld needs {need!r}, which this client cannot give: are both of one version?")
+
+
+def _send_descriptors(connection: "_socket.socket", descriptors: "Sequence[int]") -> None:
+    packed = b"".join([each.to_bytes(4, sys.byteorder) for each in descriptors])
+    line = f'{{"descriptors":{len(descriptors)}}}\n'.encode()
+    try:
+        sent = connection.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+    except ConnectionError:
+        return
+    _send(connection, line[sent:])
+
+
+def _send(connection: "_socket.socket", data: bytes) -> None:
+    """Send all of it. A daemon that has closed its end may have answered before: reading will tell."""
+    try:
+        if data:
+            connection.sendall(data)
+    except ConnectionError:
+        return
+
+
+def _read_all(descriptor: int) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        try:
+            piece = posix.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            _wait_a_moment()
+            continue
+        except OSError as error:
+            raise _Fault(f"cannot read standard input: {error.strerror}") from None
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def _write(descriptor: int, text: str) -> None:
+    """Write all of it, however slowly it is read."""
+    data = memoryview(text.encode("utf-8", "surrogateescape"))
+    while data:
+        try:
+            data = data[posix.write(descriptor, data) :]
+        except BlockingIOError:
+            _wait_a_moment()
+        except OSError as error:
+            if descriptor == 2:  # nowhere left to complain
+                return
+            if error.errno == _EPIPE:
+                raise _StdoutClosed from None
+            raise _Fault(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _wait_a_moment() -> None:
+    """Somebody else made our descriptor non-blocking; it is not ours to change back."""
+    _signal.sigtimedwait((), 0.01)
+
+
+def _quoted(text: str) -> str:
+    # Bytes of argv that are not UTF-8 become lone surrogates, and those \udcXX: the daemon refuses them in words.
+    return _json.encode_basestring_ascii(text)
+
+
+def _json_decoder() -> "Callable[[str, int], tuple[Any, int]]":
+    """The interpreter's own JSON scanner, without the module around it."""
+
+    class Settings:
+        strict = False
+        object_hook = None
+        object_pairs_hook = None
+        parse_float = float
+        parse_int = int
+        parse_constant = float
+
+    return _json.make_scanner(Settings)  # type: ignore[arg-type]  # the stub asks for a scanner to make one
+
+
+# --- no daemon ----------------------------------------------------------------------------------------------------
+
+
+def _without_daemon(path: str, error: OSError, argv: "list[str]") -> int:
+    """Let a second interpreter look at the words: help needs no daemon, and a typing error is worth telling first."""
+    reason = error.strerror or str(error)
+    if error.errno in (_EACCES, _EPERM):
+        status, message = EX_NOPERM, f"cannot connect to osctld at {path}: {reason}"
+    else:
+        status, message = EX_UNAVAILABLE, f"cannot connect to osctld at {path}: {reason}; is it running?"
+    packages = __file__.rpartition("/")[0].rpartition("/")[0] or "."
+    command = [sys.executable, "-I", "-c", _PARSER, packages, "--unavailable", str(status), message, *argv]
+    try:
+        posix.execv(sys.executable, command)
+    except OSError:  # too many words for one exec, or no interpreter by that name
+        raise _Fault(message, status) from None
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

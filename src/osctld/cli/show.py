@@ -1,0 +1,204 @@
+"""A reply to text: tables and records for eyes, exact values or one line of JSON for programs.
+
+The layout is that of the original osctl, so that scripts which cut its columns keep working: upper-case header, every
+column one wider than its longest cell, two blanks between columns, trailing blanks kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from osctld.core.addresses import InterfaceAddress
+from osctld.core.command import (
+    Column,
+    Command,
+    ExitStatus,
+    GlobalOptions,
+    Listing,
+    ListOptions,
+    Reply,
+    Row,
+    ShowOptions,
+    Text,
+)
+from osctld.core.errors import Refused, UsageError
+
+_NANOSECONDS = 1_000_000_000
+
+
+def show(reply: Reply, command: Command, options: GlobalOptions) -> str:
+    """What goes to standard output for a reply, ending in a newline unless empty.
+
+    Raises UsageError for an unknown field of `--output`, Refused for a field of `--sort` that is not shown.
+    """
+    match reply:
+        case ExitStatus():
+            return ""
+        case Text(lines=lines):
+            if options.json:
+                return _json(lines) if lines else ""
+            return "".join(f"{line}\n" for line in lines)
+        case Listing():
+            return _show_listing(reply, command, options)
+
+
+def _show_listing(listing: Listing, command: Command, options: GlobalOptions) -> str:
+    wishes = command if isinstance(command, ShowOptions) else ShowOptions()
+    if wishes.list_fields:
+        names = [column.name for column in listing.columns]
+        return _json(names) if options.json else "".join(f"{name}\n" for name in names)
+    if options.json:
+        if listing.is_record:
+            return _json(dict(listing.rows[0]) if listing.rows else None)
+        return _json([dict(row) for row in listing.rows])
+    columns = chosen_columns(listing, wishes.output)
+    rows: Sequence[Row] = listing.rows
+    if isinstance(command, ListOptions) and command.sort:
+        rows = sorted_rows(rows, command.sort, columns)
+    cells = [[_cell(row.get(column.name), column, is_exact=options.parsable) for column in columns] for row in rows]
+    header = None if wishes.hide_header else [column.name.upper() for column in columns]
+    return (_records if listing.is_record else _table)(cells, [column.name.upper() for column in columns], header)
+
+
+# --- which columns, in which order --------------------------------------------------------------------------------
+
+
+def chosen_columns(listing: Listing, output: Iterable[str] | None) -> tuple[Column, ...]:
+    """The columns to show: `a,b` exactly these, `+a,b` these too, `-a,b` without these, `all` every one.
+
+    A sign holds until the next one. Raises UsageError for a field that there is not.
+    """
+    known = {column.name: column for column in listing.columns}
+    wanted = list(output or ())
+    starts_from_shown = not wanted or wanted[0][0] in "+-"
+    names = list(listing.shown) if starts_from_shown else []
+    sign = "+"
+    for word in wanted:
+        if word[0] in "+-":
+            sign = word[0]
+        field = word.removeprefix("+").removeprefix("-")
+        if field != "all" and field not in known:
+            raise UsageError(f'unknown output parameter "{field}" (there are {", ".join(known)})')
+        fields = list(known) if field == "all" else [field]
+        if sign == "-":
+            names = [name for name in names if name not in fields]
+        else:
+            names.extend(name for name in fields if name not in names)
+    return tuple(known[name] for name in names)
+
+
+def sorted_rows(rows: Iterable[Row], by: Sequence[str], shown: Iterable[Column]) -> list[Row]:
+    """Order rows by exact values, ascending, empty ones first. Raises Refused for a column that is not shown."""
+    names = {column.name for column in shown}
+    for name in by:
+        if name not in names:
+            raise Refused(f"unknown sort column '{name}'", code="unknown-column", subject=name)
+    return sorted(rows, key=lambda row: tuple(_sort_key(row.get(name)) for name in by))
+
+
+def _sort_key(value: Any) -> tuple[int, Any]:
+    """A key that orders values of different types too: empty ones, numbers, addresses, words, lists."""
+    if _is_empty(value):
+        return (0, 0)
+    if isinstance(value, int | float):
+        return (1, value)
+    if isinstance(value, str):
+        if value[0].isdigit() or ":" in value:
+            try:
+                return (2, InterfaceAddress.parse(value))
+            except Refused:
+                pass
+        return (3, value)
+    if isinstance(value, Mapping):
+        return (4, tuple(_sort_key(each) for each in value.values()))
+    if isinstance(value, Iterable):
+        return (4, tuple(_sort_key(each) for each in value))
+    return (3, str(value))
+
+
+# --- cells --------------------------------------------------------------------------------------------------------
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value is False or (not isinstance(value, int | float) and not value)
+
+
+def _cell(value: Any, column: Column, *, is_exact: bool) -> str:
+    if _is_empty(value):
+        return "-"
+    if value is True:
+        return "true"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_cell(each, column, is_exact=is_exact)}" for name, each in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ",".join(_cell(each, column, is_exact=is_exact) for each in value)
+    if isinstance(value, int | float) and not is_exact:
+        if column.unit == "bytes":
+            return readable_bytes(value)
+        if column.unit == "nanoseconds":
+            return readable_time(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """One line without control characters: a word that came from a container must not drive the terminal."""
+    return text if text.isprintable() else "".join(_visible(each) for each in text)
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def readable_bytes(count: float) -> str:
+    """1536 as 1.5K: one decimal, units of 1024; below 1024 the number itself."""
+    if count < 1024:
+        return str(count)
+    for unit in "KMGT":
+        count /= 1024
+        # Rounded first: 1048575 bytes are 1.0M, not 1024.0K.
+        if round(count, 1) < 1024 or unit == "T":
+            break
+    return f"{count:.1f}{unit}"
+
+
+def readable_time(nanoseconds: float) -> str:
+    """A duration as 12s, mm:ss, hh:mm:ss or Nd, hh:mm:ss; what is below a second is dropped."""
+    seconds = int(nanoseconds) // _NANOSECONDS
+    if seconds < 60:
+        return f"{seconds}s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes:02}:{seconds:02}"
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02}:{minutes:02}:{seconds:02}"
+    return f"{days}d, {clock}" if days else clock
+
+
+# --- layouts ------------------------------------------------------------------------------------------------------
+
+
+def _table(cells: Sequence[Sequence[str]], labels: Sequence[str], header: Sequence[str] | None) -> str:
+    # The labels count for the widths even when they are hidden, so that the columns stay where they were.
+    widths = [max(map(len, column)) + 1 for column in zip(labels, *cells, strict=True)]
+    lines = [header, *cells] if header is not None else cells
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + "\n" for line in lines
+    )
+
+
+def _records(cells: Sequence[Sequence[str]], labels: Sequence[str], header: Sequence[str] | None) -> str:
+    if header is None:
+        return "".join("".join(f"{cell}\n" for cell in record) + "\n" for record in cells)
+    width = max(map(len, labels), default=0) + 1
+    return "".join(
+        "".join(f"{label.rjust(width)}:  {cell}\n" for label, cell in zip(labels, record, strict=True)) + "\n"
+        for record in cells
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode() + "\n"
