@@ -1,0 +1,150 @@
+"""Rules for all tests: the machine stays as it was, no test hangs, no silent skips, no shrinking suite."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from kernel_capabilities import PROBES, has_kernel_capability
+from machine_snapshot import SECTIONS_OF_THE_WHOLE_MACHINE, Snapshot, settled_differences, take_snapshot
+
+TESTS = Path(__file__).parent
+#: Quick answers first; containers last.
+ORDER = (".", "pure", "store", "server", "kernel", "lxc", "whole")
+#: Folders whose tests touch the machine.
+WITH_SNAPSHOT = ("server", "kernel", "lxc", "whole")
+NEED_ROOT = ("lxc", "whole")
+#: The one reason that a full run accepts for a skip.
+KERNEL_LACKS = "the kernel lacks "
+
+IS_MACHINE_SHARED = bool(os.environ.get("OSCTL_TESTS_SHARE_MACHINE"))
+
+IS_FULL = pytest.StashKey[bool]()
+_complaints: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full", action="store_true", help="demand the floors of tests/floors.toml, and no skip but for the kernel"
+    )
+
+
+def folder_of(path: Path) -> str:
+    """The folder below tests/ that a test is in; `.` for those at the top."""
+    parts = path.relative_to(TESTS).parts
+    return parts[0] if len(parts) > 1 else "."
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = folder_of(item.path)
+    return ORDER.index(folder) if folder in ORDER else len(ORDER)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_rank)
+    for item in items:
+        for mark in item.iter_markers("requires_kernel"):
+            name = mark.args[0]
+            if name not in PROBES:
+                raise pytest.UsageError(f"{item.nodeid}: no probe for {name!r} in kernel_capabilities.py")
+            if not has_kernel_capability(name):
+                item.add_marker(pytest.mark.skip(reason=f"{KERNEL_LACKS}{name}"))
+        if folder_of(item.path) in NEED_ROOT and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+    is_everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
+        config.option.keyword or config.option.markexpr or config.option.deselect or config.option.lf
+    )
+    config.stash[IS_FULL] = bool(config.option.full) or is_everything
+    if config.stash[IS_FULL]:
+        counted = Counter(folder_of(item.path) for item in items)
+        floors = tomllib.loads((TESTS / "floors.toml").read_text())
+        _complaints.extend(
+            f"tests/{folder}: {counted[folder]} tests collected, at least {floor} expected"
+            for folder, floor in floors.items()
+            if counted[folder] < floor
+        )
+        _complaints.extend(
+            f"tests/{folder}: not in tests/floors.toml" for folder in sorted(counted) if folder not in floors
+        )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not reason.removeprefix("Skipped: ").startswith(KERNEL_LACKS):
+            _complaints.append(f"{report.nodeid}: skipped: {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.stash.get(IS_FULL, False) and _complaints and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash.get(IS_FULL, False) and _complaints:
+        terminalreporter.section("not a full run", red=True)
+        for line in _complaints:
+            terminalreporter.line(line)
+
+
+# --- the machine stays as it was ---------------------------------------------------------------------------------
+
+
+def _take() -> Snapshot:
+    return take_snapshot(is_machine_shared=IS_MACHINE_SHARED)
+
+
+def _demand_equality(before: Snapshot) -> None:
+    found = settled_differences(before, _take)
+    if found:
+        hint = ""
+        if any(line.startswith(SECTIONS_OF_THE_WHOLE_MACHINE) for line in found):
+            hint = "\n(another test run on this machine? then set OSCTL_TESTS_SHARE_MACHINE=1)"
+        pytest.fail("the machine is not as it was:\n  " + "\n  ".join(found) + hint, pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_stays_as_it_was() -> Iterator[None]:
+    """Also what module and session fixtures made is gone at the end."""
+    before = _take()
+    yield
+    _demand_equality(before)
+
+
+@pytest.fixture(autouse=True)
+def host_snapshot(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing that a test made outlives it, and nothing that was there is gone."""
+    if folder_of(request.path) not in WITH_SNAPSHOT:
+        yield
+        return
+    before = _take()
+    yield
+    _demand_equality(before)
+
+
+# --- no test hangs -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Interrupt a test that takes too long, so that its fixtures still clean up."""
+    mark = request.node.get_closest_marker("time_limit")
+    seconds: float = mark.args[0] if mark else 60
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"{request.node.nodeid} took longer than {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
