@@ -127,9 +127,7 @@ def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInter
     match draw(st.sampled_from(["assign", "assign", "assign", "assign in via", "route", "route", "take", "unroute"])):
         case "assign":
             route_as = draw(st.none() | networks(version)) if draw(st.booleans()) else None
-            return start.with_address(
-                draw(interface_addresses(version)), route=draw(st.booleans()), route_as=route_as
-            )
+            return start.with_address(draw(interface_addresses(version)), route=draw(st.booleans()), route_as=route_as)
         case "assign in via":
             via = start.vias[version]
             length = draw(st.sampled_from([BITS[version], via.network.length]))

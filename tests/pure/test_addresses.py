@@ -7,7 +7,6 @@ from ipaddress import IPv4Network, IPv6Network
 
 import hypothesis.strategies as st
 import pytest
-from pure.generated import any_addresses, any_interface_addresses, any_networks, network_in, networks, versions
 from hypothesis import given
 
 from osctld.core.addresses import (
@@ -19,6 +18,7 @@ from osctld.core.addresses import (
     reason_not_unicast,
 )
 from osctld.core.errors import Refused
+from pure.generated import any_addresses, any_interface_addresses, any_networks, network_in, networks, versions
 
 
 def stdlib(network: Network) -> IPv4Network | IPv6Network:
@@ -78,9 +78,9 @@ def test_an_address_alone_is_a_network_of_one(address: Address) -> None:
 def test_includes_and_overlaps_agree_with_ipaddress(pair: tuple[Network, Network]) -> None:
     one, other = pair
     left, right = stdlib(one), stdlib(other)
-    if isinstance(left, IPv4Network) and isinstance(right, IPv4Network):
-        includes, overlaps = right.subnet_of(left), left.overlaps(right)
-    elif isinstance(left, IPv6Network) and isinstance(right, IPv6Network):
+    if (isinstance(left, IPv4Network) and isinstance(right, IPv4Network)) or (
+        isinstance(left, IPv6Network) and isinstance(right, IPv6Network)
+    ):
         includes, overlaps = right.subnet_of(left), left.overlaps(right)
     else:
         includes = overlaps = False
@@ -179,7 +179,9 @@ def test_an_address_that_is_not_unicast_can_be_neither_assigned_nor_routed(text:
     assert reason_not_routable(address.as_network()) is not None
 
 
-@pytest.mark.parametrize("text", ["169.254.1.0/24", "169.254.0.0/16", "168.0.0.0/7", "fe80::/64", "fe80::1", "febf::/16"])
+@pytest.mark.parametrize(
+    "text", ["169.254.1.0/24", "169.254.0.0/16", "168.0.0.0/7", "fe80::/64", "fe80::1", "febf::/16"]
+)
 def test_a_link_local_network_cannot_be_routed(text: str) -> None:
     assert "link-local" in (reason_not_routable(Network.parse(text)) or "")
 
