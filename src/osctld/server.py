@@ -12,12 +12,11 @@ import array
 import asyncio
 import errno
 import json
+import logging
 import os
 import select
 import socket
 import stat
-import sys
-import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -32,6 +31,8 @@ from osctld.core.command import Command, ExitStatus, GlobalOptions, Reply
 from osctld.core.errors import OsctlError, Refused
 from osctld.core.wire import CliRequest, CliResponse, Request
 
+log = logging.getLogger("osctld")
+
 #: Bytes of the longest request line.
 LONGEST_LINE = 1 << 24
 
@@ -43,6 +44,8 @@ _BACKLOG = 512
 _ACCEPT_PAUSE = 0.5
 #: Characters of a wrong command's name that are quoted back.
 _LONGEST_QUOTE = 100
+#: Characters of a command line that are logged when it failed in a way that nobody foresaw.
+_LONGEST_LOGGED = 500
 
 _NOT_JSON = "syntax error, expected a valid JSON"
 
@@ -134,7 +137,7 @@ class Server:
         except (BlockingIOError, ConnectionAbortedError, InterruptedError):
             return
         except OSError as error:
-            _log(f"cannot accept a connection: {error}")
+            log.error("cannot accept a connection: %s", error)
             # Out of descriptors or memory: the waiting client keeps the listener readable, and the loop would spin.
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._listener)
@@ -351,7 +354,7 @@ class _Connection:
     async def _answer_cli(self, opts: Mapping[str, Any]) -> None:
         try:
             request = msgspec.convert(opts, CliRequest)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: a key that is not UTF-8
             self._write(_failure(f"cli: {error}"))
             return
         response = await self._response(request)
@@ -370,8 +373,8 @@ class _Connection:
             return refusal(error, columns=columns)
         except (_Gone, _TooLong, ConnectionError):
             raise
-        except Exception as error:  # noqa: BLE001 a mistake in one command must not end the others
-            _log(traceback.format_exc())
+        except Exception as error:
+            log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
             summary = printable(str(error))[:_LONGEST_QUOTE]
             text = f"internal error ({type(error).__name__}: {summary}), see the log of osctld"
             return CliResponse(stderr=error_line(text), exit=1)
@@ -476,7 +479,7 @@ def _close_all(descriptors: Iterable[int]) -> None:
             os.close(each)
         except OSError as error:
             if error.errno == errno.EBADF:  # a programming error: closed by somebody else
-                _log(f"descriptor {each} of a client was closed by somebody else")
+                log.error("descriptor %d of a client was closed by somebody else", each)
 
 
 def _has_hung_up(connection: socket.socket) -> bool:
@@ -533,7 +536,3 @@ def _failure(message: str) -> dict[str, Any]:
 
 def _quoted(text: str) -> str:
     return f"'{printable(text[:_LONGEST_QUOTE])}{'...' * (len(text) > _LONGEST_QUOTE)}'"
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -186,7 +186,7 @@ class _Parsing:
         while self.position < len(self.argv):
             word = self.argv[self.position]
             if self._rest_begins_at(word):
-                start = self.position + (word == "--" and not self.options_ended)
+                start = self.position + (word == "--")
                 self.arguments.extend(self.argv[start:])
                 break
             self.position += 1

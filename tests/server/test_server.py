@@ -1,0 +1,464 @@
+"""The server: what it answers, to whom, and that nothing ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osctld.cli.version import VERSION
+from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
+from osctld.core.command import ExitStatus, GlobalOptions, Reply, Text
+from osctld.core.errors import Conflict, Refused
+from osctld.server import LONGEST_LINE, Caller
+from server.serving import PATIENCE, PONG, Running, Talk, open_descriptors, wait_until
+
+NOT_JSON = {"status": False, "message": "syntax error, expected a valid JSON"}
+
+
+def cli(talk: Talk, *argv: str, **more: Any) -> Any:
+    talk.request("cli", argv=list(argv), **more)
+    return talk.read()
+
+
+def answered(stdout: str = "", stderr: str = "", status: int = 0) -> dict[str, Any]:
+    return {"status": True, "response": {"stdout": stdout, "stderr": stderr, "exit": status}}
+
+
+# --- the socket ---------------------------------------------------------------------------------------------------
+
+
+def test_the_socket_is_for_its_owner_alone_whatever_the_umask(directory: Path) -> None:
+    before = os.umask(0)
+    running = Running(directory / "s")
+    try:
+        running.start()
+        mode = os.stat(running.path).st_mode
+    finally:
+        os.umask(before)
+        running.stop()
+
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_the_socket_of_a_dead_daemon_is_replaced(directory: Path) -> None:
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(directory / "s"))
+    dead.close()
+
+    running = Running(directory / "s")
+    running.start()
+
+    with running.connect() as talk:
+        assert talk.ping() == PONG
+    running.stop()
+
+
+def test_a_file_in_the_way_is_left_alone_and_named(directory: Path) -> None:
+    (directory / "s").write_text("precious")
+
+    with pytest.raises(Refused, match=r"is in the way: not a socket$"):
+        Running(directory / "s").start()
+
+    assert (directory / "s").read_text() == "precious"
+
+
+def test_a_path_that_is_too_long_is_refused_in_words(directory: Path) -> None:
+    with pytest.raises(Refused, match=r"is too long for a socket: 107 bytes at most$"):
+        Running(directory / ("s" * 108)).start()
+
+
+def test_the_socket_is_gone_when_the_server_is(server: Running) -> None:
+    server.stop()
+
+    assert not server.path.exists()
+
+
+def test_the_socket_of_a_successor_is_left_alone(server: Running) -> None:
+    server.path.unlink()
+    server.path.write_text("a successor's")
+
+    server.stop()
+
+    assert server.path.read_text() == "a successor's"
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+def test_the_server_speaks_first_and_answers_requests_in_order(server: Running) -> None:
+    with server.connect() as talk:
+        assert talk.greeting == {"version": VERSION}
+        talk.send(b'{"cmd":"self_ping"}\n{"cmd":"nonsense","opts":{}}\n{"cmd":"self_ping","opts":null}\n')
+
+        assert [talk.read() for _ in range(3)] == [
+            PONG,
+            {"status": False, "message": "Unsupported command 'nonsense'"},
+            PONG,
+        ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"", NOT_JSON["message"]),
+        (b"nonsense", NOT_JSON["message"]),
+        (b'{"cmd":', NOT_JSON["message"]),
+        (b"\xff\xfe", NOT_JSON["message"]),
+        (b"[" * 100_000, NOT_JSON["message"]),
+        (b"[" * 100_000 + b'"\\ud800"', NOT_JSON["message"]),
+        (b"9" * 100_000, None),
+        (b"[1]", "expected a JSON object"),
+        (b"null", "expected a JSON object"),
+        (b"{}", "cmd: expected the name of a command"),
+        (b'{"cmd":1}', "cmd: expected the name of a command"),
+        (b'{"cmd":"self_ping","opts":[]}', "opts: expected an object"),
+        (b'{"cmd":"\\ud800"}', "Unsupported command '\\ud800'"),
+        (b'{"cmd":"' + b"x" * 1000 + b'"}', f"Unsupported command '{'x' * 100}...'"),
+        (b'{"cmd":"cli","opts":{"\\ud800":1}}', None),
+        (b'{"cmd":"cli","opts":{}}', "cli: Object missing required field `argv`"),
+        (b'{"cmd":"cli","opts":{"argv":"ct"}}', "cli: Expected `array`, got `str` - at `$.argv`"),
+    ],
+)
+def test_what_is_not_a_request_is_answered_and_the_connection_lives(
+    server: Running, line: bytes, message: str | None
+) -> None:
+    with server.connect() as talk:
+        answer = talk.ask(line)
+
+        assert answer["status"] is False
+        assert message is None or answer["message"] == message
+        assert talk.ping() == PONG
+
+
+def test_a_line_without_an_end_is_answered_and_the_connection_closed(server: Running) -> None:
+    with server.connect() as talk:
+        with contextlib.suppress(ConnectionError):  # closed before all was sent; the answer is there nevertheless
+            talk.send(b"x" * (LONGEST_LINE + (1 << 20)))
+
+        assert talk.read() == {"status": False, "message": f"request is longer than {LONGEST_LINE} bytes"}
+    with server.connect() as talk:
+        assert talk.ping() == PONG
+
+
+def test_a_long_line_that_ends_is_read(server: Running) -> None:
+    with server.connect() as talk:
+        talk.request("self_ping", filler="x" * (LONGEST_LINE - 1000))
+
+        assert talk.read() == PONG
+
+
+def test_half_a_request_and_an_end_is_forgotten(server: Running) -> None:
+    before = open_descriptors()
+    with server.connect() as talk:
+        talk.send(b'{"cmd":"self_')
+
+    with server.connect() as talk:
+        assert talk.ping() == PONG
+    wait_until(lambda: open_descriptors() == before)
+
+
+def test_a_client_that_shut_its_sending_side_still_gets_its_answer(server: Running) -> None:
+    with server.connect() as talk:
+        talk.send(b'{"cmd":"self_ping"}\n')
+        talk.socket.shutdown(socket.SHUT_WR)
+
+        assert talk.read() == PONG
+        with pytest.raises(EOFError):
+            talk.read()
+
+
+def test_ten_thousand_random_requests_leave_it_alive(server: Running) -> None:
+    chance = random.Random(20)
+    words = ["cmd", "opts", "cli", "argv", "self_ping", "ct", "ls", "-o", "--help", "\ud800", "", 7, None, True, [], {}]
+
+    def scrap(depth: int = 0) -> Any:
+        kind = chance.randrange(4 if depth < 3 else 1)
+        if kind == 1:
+            return [scrap(depth + 1) for _ in range(chance.randrange(4))]
+        if kind == 2:
+            return {str(chance.choice(words)): scrap(depth + 1) for _ in range(chance.randrange(4))}
+        if kind == 3:
+            return {"cmd": chance.choice(["cli", "self_ping", "x"]), "opts": {"argv": scrap(depth + 1)}}
+        return chance.choice(words)
+
+    def line() -> bytes:
+        if chance.random() < 0.3:
+            return chance.randbytes(chance.randrange(60)).replace(b"\n", b" ")
+        text = json.dumps(scrap()).encode()
+        return text[: chance.randrange(len(text) + 1)] if chance.random() < 0.3 else text
+
+    talk = server.connect()
+    for number in range(10_000):
+        answer = talk.ask(line())
+        assert answer["status"] in (True, False)
+        if number % 500 == 499:  # go away in the middle of something
+            talk.send(line())
+            talk.close()
+            talk = server.connect()
+
+    assert talk.ping() == PONG
+    talk.close()
+
+
+# --- command lines ------------------------------------------------------------------------------------------------
+
+
+def test_words_become_a_command_and_the_reply_text(server: Running) -> None:
+    with server.connect() as talk:
+        assert cli(talk, "ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "--no-route", "-q") == answered("pong\n")
+
+    assert server.fake.commands == [CtNetifIpAdd(container="web", netif="eth0", addresses=("1.2.3.4",), route=False)]
+    assert server.fake.options == [GlobalOptions(quiet=True)]
+
+
+def test_help_and_errors_in_the_words_never_reach_the_performer(server: Running) -> None:
+    with server.connect() as talk:
+        assert cli(talk, "--version") == answered(f"osctl version {VERSION}\n")
+        assert cli(talk, "frob")["response"]["exit"] == 64
+        assert max(map(len, cli(talk, "help", "ct", columns=60)["response"]["stdout"].splitlines())) <= 60
+
+    assert server.fake.commands == []
+
+
+def test_words_that_are_not_utf_8_are_refused_in_words(server: Running) -> None:
+    with server.connect() as talk:
+        assert cli(talk, "ct", "show", "caf\udce9") == answered(
+            stderr="error: argument 'caf\\udce9' is not valid UTF-8\n", status=64
+        )
+
+
+def test_a_refusal_is_one_line_on_standard_error_with_its_status(server: Running) -> None:
+    async def performing(_: Caller) -> Reply:
+        raise Conflict("1.2.3.4/32 is routed to eth0\nof web01")
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        for argv in (["ping"], ["-j", "ping"]):
+            assert cli(talk, *argv) == answered(stderr="error: 1.2.3.4/32 is routed to eth0 of web01\n", status=1)
+
+
+def test_a_mistake_in_a_command_is_logged_and_the_daemon_lives(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def performing(_: Caller) -> Reply:
+        raise KeyError("veth")
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        assert cli(talk, "ping") == answered(
+            stderr="error: internal error (KeyError: 'veth'), see the log of osctld\n", status=1
+        )
+        assert talk.ping() == PONG
+
+    assert "Traceback" in caplog.text
+    assert "KeyError: 'veth'" in caplog.text
+
+
+def test_an_exit_status_is_handed_on(server: Running) -> None:
+    async def performing(_: Caller) -> Reply:
+        return ExitStatus(42)
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        assert cli(talk, "ct", "exec", "web", "false") == answered(status=42)
+
+
+@pytest.mark.parametrize(("argv", "is_told"), [(["ping"], True), (["-q", "ping"], False), (["-j", "ping"], False)])
+def test_progress_arrives_before_the_end_unless_unwanted(server: Running, argv: list[str], is_told: bool) -> None:
+    async def performing(caller: Caller) -> Reply:
+        caller.progress("building the root directory")
+        return Text()
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        talk.request("cli", argv=argv)
+        if is_told:
+            assert talk.read() == {"status": True, "progress": "building the root directory"}
+        assert talk.read() == answered()
+
+
+# --- many clients -------------------------------------------------------------------------------------------------
+
+
+def test_clients_that_do_nothing_or_do_not_read_delay_nobody(server: Running) -> None:
+    async def performing(_: Caller) -> Reply:
+        return Text(("x" * 5_000_000,))
+
+    server.fake.performing = performing
+    idle = [server.connect() for _ in range(50)]
+    deaf = server.connect()
+    for _ in range(3):
+        deaf.request("cli", argv=["ping"])
+    wait_until(server.fake.started.is_set)
+
+    with server.connect() as talk:
+        assert talk.ping() == PONG
+    for each in (*idle, deaf):
+        each.close()
+
+
+def test_a_client_that_goes_away_cancels_its_command_and_leaks_nothing(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        server.fake.started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.fake.performing = performing
+    before = open_descriptors()
+    with server.connect() as talk:
+        talk.request("cli", argv=["ping"])
+        assert talk.read() == {"status": True, "need": "descriptors"}
+        socket.send_fds(talk.socket, [b'{"descriptors":3}\n'], [0, 1, 2])
+        wait_until(lambda: open_descriptors() == before + 5)
+
+    assert server.fake.cancelled.wait(PATIENCE)
+    wait_until(lambda: open_descriptors() == before)
+
+
+# --- what only the client can give --------------------------------------------------------------------------------
+
+
+def test_a_dash_is_replaced_by_the_words_of_the_callers_standard_input(server: Running) -> None:
+    with server.connect() as talk:
+        talk.request("cli", argv=["ct", "netif", "ip", "add", "web", "eth0", "-"])
+        assert talk.read() == {"status": True, "need": "stdin"}
+        assert talk.ask(b'{"stdin":"1.1.1.1\\n2.2.2.2 3.3.3.3"}') == answered("pong\n")
+
+    (command,) = server.fake.commands
+    assert isinstance(command, CtNetifIpAdd)
+    assert command.addresses == ("1.1.1.1", "2.2.2.2", "3.3.3.3")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b'{"stdin":" "}', "argument <addr>: - was given, but standard input is empty"),
+        (b'{"stdin":"caf\\udce9"}', "standard input is not valid UTF-8"),
+        (b'{"stdin":1}', "the client gave no standard input"),
+        (b"{}", "the client gave no standard input"),
+        (b"[]", "the client answered 'stdin' with something else than an object"),
+        (b"x", "the client answered 'stdin' with something else than JSON"),
+    ],
+)
+def test_standard_input_that_cannot_be_used_is_refused(server: Running, answer: bytes, message: str) -> None:
+    with server.connect() as talk:
+        talk.request("cli", argv=["ct", "netif", "ip", "add", "web", "eth0", "-"])
+        talk.read()
+        response = talk.ask(answer)["response"]
+
+        assert response["stderr"] == f"error: {message}\n"
+        assert response["exit"] in (1, 64)
+        assert talk.ping() == PONG
+    assert server.fake.commands == []
+
+
+def test_descriptors_reach_the_command_and_are_closed_after_it(server: Running) -> None:
+    inherited: list[bool] = []
+
+    async def performing(caller: Caller) -> Reply:
+        stdin, stdout, stderr = await caller.descriptors()
+        assert await caller.descriptors() == (stdin, stdout, stderr)
+        inherited.extend(map(os.get_inheritable, (stdin, stdout, stderr)))
+        os.write(stdout, os.read(stdin, 100).upper())
+        os.write(stderr, b"done")
+        return ExitStatus(7)
+
+    server.fake.performing = performing
+    ours, theirs = zip(*(os.pipe() for _ in range(3)), strict=True)
+    os.write(theirs[0], b"words")
+    with server.connect() as talk:
+        before = open_descriptors()
+        talk.request("cli", argv=["ct", "exec", "web", "x"])
+        assert talk.read() == {"status": True, "need": "descriptors"}
+        socket.send_fds(talk.socket, [b'{"descriptors":3}\n'], [ours[0], theirs[1], theirs[2]])
+
+        assert talk.read() == answered(status=7)
+        wait_until(lambda: open_descriptors() == before)
+    assert os.read(ours[1], 100) == b"WORDS"
+    assert os.read(ours[2], 100) == b"done"
+    assert inherited == [False] * 3
+    for each in (*ours, *theirs):
+        os.close(each)
+
+
+def test_descriptors_that_nobody_asked_for_are_closed(server: Running) -> None:
+    with server.connect() as talk:
+        before = open_descriptors()
+        socket.send_fds(talk.socket, [b'{"cmd":"self_ping"}\n'], [0, 1, 2])
+
+        assert talk.read() == PONG
+        wait_until(lambda: open_descriptors() == before)
+
+
+def test_too_few_descriptors_are_refused(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        raise AssertionError
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        before = open_descriptors()
+        talk.request("cli", argv=["ping"])
+        talk.read()
+        socket.send_fds(talk.socket, [b'{"descriptors":3}\n'], [0, 1])
+
+        assert talk.read() == answered(
+            stderr="error: the client sent 2 descriptors for 'descriptors' instead of 3\n", status=1
+        )
+        wait_until(lambda: open_descriptors() == before)
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+def test_a_running_request_is_finished_when_the_server_closes(server: Running) -> None:
+    release = asyncio.Event()
+
+    async def performing(_: Caller) -> Reply:
+        await release.wait()
+        return Text(("late",))
+
+    server.fake.performing = performing
+    server.grace_seconds = PATIENCE
+    idle = server.connect()
+    with server.connect() as talk:
+        talk.request("cli", argv=["ping"])
+        wait_until(server.fake.started.is_set)
+        server.loop.call_soon_threadsafe(server._shall_end.set)
+        with pytest.raises(EOFError):
+            idle.read()
+        server.loop.call_soon_threadsafe(release.set)
+
+        assert talk.read() == answered("late\n")
+        with pytest.raises(EOFError):
+            talk.read()
+    idle.close()
+
+
+def test_a_request_that_does_not_end_is_cancelled_after_the_grace(server: Running) -> None:
+    async def performing(_: Caller) -> Reply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.fake.performing = performing
+    server.grace_seconds = 0.1
+    with server.connect() as talk:
+        talk.request("cli", argv=["ping"])
+        wait_until(server.fake.started.is_set)
+
+        server.stop()
+
+        assert server.fake.cancelled.is_set()
+        with pytest.raises(EOFError):
+            talk.read()
