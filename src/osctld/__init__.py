@@ -1,3 +1,1 @@
-"""osctld: routed interfaces for Linux system containers."""
-
-__version__ = "0.1.0"
+"""osctld: routed network interfaces for Linux system containers."""

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from osctld import __version__, config
+from osctld import config
+from osctld.cli.version import VERSION
 from osctld.core.errors import OsctlError, Refused, Unavailable, UsageError
 from osctld.core.host import Host
 from osctld.core.settings import Settings, parse_settings
@@ -49,7 +50,7 @@ def main() -> int:
             print(USAGE)
             return 0
         if "--version" in sys.argv[1:]:
-            print(f"osctld {__version__}")
+            print(f"osctld {VERSION}")
             return 0
         places, is_config_named = parse_arguments(sys.argv[1:])
         settings = read_settings(places.config, must_exist=is_config_named)
@@ -138,7 +139,7 @@ async def serve(places: Places, settings: Settings) -> None:
         disk=disk,
     )
     about = {
-        "version": __version__,
+        "version": VERSION,
         "pid": os.getpid(),
         "state_dir": str(places.state_dir),
         "run_dir": str(places.run_dir),
@@ -152,8 +153,8 @@ async def serve(places: Places, settings: Settings) -> None:
     writer = asyncio.create_task(daemon.run_turns(), name="writer")
     await bring_up(daemon)
     reconciler = asyncio.create_task(Reconciler(daemon).run(), name="reconciler")
-    server = Server(daemon, socket_path=places.run_dir / "osctld.sock", version=__version__)
-    await server.start()
+    server = Server(daemon, str(places.run_dir / "osctld.sock"))
+    server.start()
     log.info("ready on %s", places.run_dir / "osctld.sock")
     notify("READY=1")
 

@@ -73,8 +73,11 @@ class Kernel(Protocol):
     ) -> KernelState:
         """All objects of these links."""
 
-    def observe_host(self, *, link_group: int, sysctls: Iterable[str]) -> KernelState:
-        """The host's veth links of the group or with our prefix, all sibling elements, the packet filter."""
+    def observe_links(self, *, link_group: int) -> KernelState:
+        """The host's links of the group, and all pairs of siblings, those of links that are gone included."""
+
+    def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
+        """The packet filter and these settings."""
 
     def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
         """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error."""
@@ -332,7 +335,7 @@ class Daemon:
     async def _reconcile_host(self, found: list[str]) -> None:
         self._refresh_host_level(found)
         settings = self.settings
-        have = self.kernel.observe_host(link_group=settings.host.link_group, sysctls=())
+        have = self.kernel.observe_links(link_group=settings.host.link_group)
         recorded = {each.link: name for name, one in self.host.containers.items() for each in one.interfaces}
         alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
         leftovers = [
@@ -357,9 +360,7 @@ class Daemon:
         self.facts = self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
         want = desired_host_level(self.settings, self.facts)
         sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
-        observed = self.kernel.observe_host(link_group=host.link_group, sysctls=sysctls)
-        have = KernelState(each for key, each in observed.items() if key in want)
-        plan = plan_changes(want, have)
+        plan = plan_changes(want, self.kernel.observe_host_level(sysctls))
         for change, outcome in zip(plan.changes, self.kernel.apply(plan, {}), strict=True):
             if outcome.error is not None:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
@@ -40,7 +41,8 @@ class FreshNamespaces(Protocol):
     """Namespaces that exist before the container does."""
 
     @property
-    def pidfd(self) -> int: ...
+    def pid(self) -> int:
+        """A process that holds them, until the engine lets it go."""
 
 
 class Usage(Protocol):
@@ -95,10 +97,24 @@ class _Current:
     def __init__(self) -> None:
         self.state = "starting"
         self.life: Life | None = None
-        self.namespace: int | None = None
         self.is_configured = False
         self.stop_was_asked = False
         self.ended: asyncio.Task[None] | None = None
+        self._fresh: int | None = None
+
+    @property
+    def namespace(self) -> int | None:
+        """A descriptor to enter the network namespace by: the first process, before there is one the namespace."""
+        return self.life.pidfd if self.life is not None else self._fresh
+
+    def open_namespace(self, pid: int) -> None:
+        """Keep the namespace of a process open. It lasts as long as that: close soon."""
+        self._fresh = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close_namespace(self) -> None:
+        if self._fresh is not None:
+            os.close(self._fresh)
+            self._fresh = None
 
 
 class Lives:
@@ -202,22 +218,24 @@ class Lives:
                 life = await self.engine.launch(spec, namespaces)
             except BaseException:
                 # Before the namespaces are given up: an edit that comes now must not reach for them.
-                current.namespace, current.is_configured = None, False
+                current.is_configured = False
                 await self.engine.abandon(namespaces)
                 raise
         except BaseException:
             await self.neighbourhood.in_turn(lambda: self._forget_life(name, current))
             raise
-        self._run(name, current, life)
+        # In turn, because a change that is under way uses the descriptor that is closed here.
+        await self.neighbourhood.in_turn(lambda: self._run(name, current, life))
 
     async def _configure(self, name: str, current: _Current, namespaces: FreshNamespaces) -> None:
-        current.namespace = namespaces.pidfd
+        # The namespace itself and not the process that holds it: the engine lets that one go while it launches.
+        current.open_namespace(namespaces.pid)
         await self.neighbourhood.configure(name)
         current.is_configured = True
 
-    def _run(self, name: str, current: _Current, life: Life) -> None:
+    async def _run(self, name: str, current: _Current, life: Life) -> None:
         current.life = life
-        current.namespace = life.pidfd
+        current.close_namespace()
         current.is_configured = True
         current.state = "running"
         current.ended = asyncio.create_task(self._watch(name, current, life), name=f"watch {name}")
@@ -262,10 +280,11 @@ class Lives:
             await self.start(name, wait_seconds=0)
 
     async def _forget_life(self, name: str, current: _Current) -> None:
-        current.namespace, current.is_configured = None, False
+        current.is_configured = False
         try:
             await self.neighbourhood.take_down(name)
         finally:
+            current.close_namespace()
             if self._current.get(name) is current:
                 del self._current[name]
 
@@ -281,7 +300,7 @@ class Lives:
         life = await self.engine.find(name)
         if life is not None:
             current = self._current[name] = _Current()
-            self._run(name, current, life)
+            await self._run(name, current, life)
             return False
         await self.engine.collect(name)
         return self.engine.reboot_was_asked(name)

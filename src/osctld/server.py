@@ -15,10 +15,11 @@ import json
 import logging
 import os
 import select
+import shlex
 import socket
 import stat
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -53,6 +54,10 @@ _NOT_JSON = "syntax error, expected a valid JSON"
 class Caller(Protocol):
     """The client of one request: what only it can give, asked for when needed. Descriptors live until the end of
     the request and stay non-inheritable."""
+
+    @property
+    def command_line(self) -> str:
+        """What was typed, as a shell would take it."""
 
     def progress(self, text: str) -> None:
         """Tell the person one line now."""
@@ -367,7 +372,7 @@ class _Connection:
             interpreted = interpret(request.argv, columns=columns)
             if isinstance(interpreted, CliResponse):
                 return interpreted
-            caller = _Caller(self, is_quiet=interpreted.options.quiet or interpreted.options.json)
+            caller = _Caller(self, request.argv, is_quiet=interpreted.options.quiet or interpreted.options.json)
             return await self._perform(interpreted, caller)
         except OsctlError as error:
             return refusal(error, columns=columns)
@@ -423,7 +428,8 @@ class _Connection:
 class _Caller:
     """What a command may ask of its client. Each thing is asked for once."""
 
-    def __init__(self, connection: _Connection, *, is_quiet: bool) -> None:
+    def __init__(self, connection: _Connection, argv: Sequence[str], *, is_quiet: bool) -> None:
+        self.command_line = shlex.join(["osctl", *argv])
         self._connection = connection
         self._is_quiet = is_quiet
         self._stdin: str | None = None

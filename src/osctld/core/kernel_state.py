@@ -162,12 +162,12 @@ class SiblingLinks(msgspec.Struct, frozen=True):
 
 
 class PacketFilter(msgspec.Struct, frozen=True):
-    """Our own nftables table, whole: `script` is what `nft -f` takes, `version` names its contents."""
+    """Our own nftables table, whole: which rules it holds, and for which link group. `packet_filter` has its text."""
 
     namespace: Namespace
     table: str
-    version: str
-    script: str
+    version: int
+    group: int
 
     @property
     def key(self) -> Key:

@@ -7,11 +7,12 @@ the worst, and a plan puts back what would be lost by accident, in the same plan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, assert_never
 
 import msgspec
 
+from osctld.core import packet_filter
 from osctld.core.addresses import Network
 from osctld.core.errors import Conflict
 from osctld.core.kernel_state import (
@@ -120,39 +121,40 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     different one under the same key is in the way: Conflict, naming it.
     """
     foreign = foreign or KernelState()
+    first = _first_of_all(want, have)
+    cleared = pretend(have, first)
     ordered: list[tuple[tuple[int, int], Change]] = []
     created_peers = KernelState()
-    leaving = [each for key, each in have.items() if isinstance(each, Veth) and key not in want]
+    leaving = [each for key, each in cleared.items() if isinstance(each, Veth) and key not in want]
     for key, wanted in want.items():
-        if isinstance(wanted, Veth) and key not in have:
+        if isinstance(wanted, Veth) and key not in cleared and foreign.get(key) != wanted:
             down = msgspec.structs.replace(wanted, is_up=False)
-            peer = Link(wanted.peer_namespace, wanted.peer_name, wanted.peer_mac, wanted.mtu, is_up=False)
+            peer = _peer_of(wanted)
             _refuse_foreign([down, peer], foreign)
             created_peers = created_peers.with_objects([peer])
             ordered.append((_ADD_LINK, Add(down)))
             if wanted.is_up:
                 ordered.append((_SET_HOST_LINK, Replace(down, wanted)))
     for key, wanted in want.items():
-        present = have.get(key) or created_peers.get(key)
+        present = cleared.get(key) or created_peers.get(key)
         if present == wanted or (present is None and foreign.get(key) == wanted):
             continue
         if present is not None:
             ordered.append((_stage_of_presence(wanted, Replace), Replace(present, wanted)))
         elif not isinstance(wanted, Veth):
             _refuse_foreign([wanted], foreign)
-            ordered.append((_stage_of_presence(wanted, Add), Add(wanted)))
-    needed_early = _in_the_way(want)
-    for key, present in have.items():
+            # What was cleared away may be there all the same: our model assumes the worst.
+            ordered.append((_stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
+    for key, present in cleared.items():
         if key in want or any(_goes_along(present, link) for link in leaving):
             continue
         if isinstance(present, Sysctl):
             continue  # a setting is changed or stays; it has no absence
-        early = isinstance(present, AssignedAddress) and (present.namespace, present.address.address) in needed_early
-        ordered.append((_EARLY if early else _stage_of_absence(present), Remove(present)))
+        ordered.append((_stage_of_absence(present), Remove(present)))
     ordered.extend((_REMOVE_LINK, Remove(link)) for link in leaving)
 
     ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
-    changes = [change for _, change in ordered]
+    changes = [*first, *(change for _, change in ordered)]
     reached = pretend(have, changes)
     lost = [each for key, each in want.items() if reached.get(key) != each and foreign.get(key) != each]
     lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
@@ -168,9 +170,10 @@ def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
             case Add(new) | Restore(new):
                 objects[new.key] = new
                 if isinstance(new, Veth):
-                    peer = Link(new.peer_namespace, new.peer_name, new.peer_mac, new.mtu, is_up=False)
+                    peer = _peer_of(new)
                     objects.setdefault(peer.key, peer)
             case Replace(old, new):
+                objects.pop(old.key, None)
                 _take_along(objects, old, new)
                 objects[new.key] = new
             case Remove(old):
@@ -203,6 +206,30 @@ def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: Kernel
             lost = []
     for key in lost:
         del objects[key]
+    if isinstance(old, AssignedAddress) and old.address.version == 4 and not _has_ipv4_address(objects, old):
+        # With its last IPv4 address a link loses all IPv4 routes and neighbours, permanent ones too
+        # (linux/net/ipv4/fib_frontend.c, fib_disable_ip).
+        for key in [key for key, each in objects.items() if _is_ipv4_on_link(each, old)]:
+            del objects[key]
+
+
+def _has_ipv4_address(objects: Mapping[Key, KernelObject], gone: AssignedAddress) -> bool:
+    place = (gone.namespace, gone.link)
+    return any(
+        isinstance(each, AssignedAddress) and each.address.version == 4 and (each.namespace, each.link) == place
+        for each in objects.values()
+    )
+
+
+def _is_ipv4_on_link(each: KernelObject, gone: AssignedAddress) -> bool:
+    match each:
+        case Route():
+            version = each.network.version
+        case Neighbour():
+            version = each.address.version
+        case _:
+            return False
+    return version == 4 and (each.namespace, each.link) == (gone.namespace, gone.link)
 
 
 def _goes_along(each: KernelObject, link: Veth) -> bool:
@@ -246,11 +273,37 @@ def _depends_on_address(each: KernelObject, address: AssignedAddress) -> bool:
             return False
 
 
-def _in_the_way(want: KernelState) -> set[object]:
-    """Addresses that must not be local when the wanted state is made: the kernel refuses a gateway that is its own."""
-    return {
+def _peer_of(veth: Veth) -> Link:
+    """The other end of a pair as it is right after the pair was made."""
+    return Link(veth.peer_namespace, veth.peer_name, veth.peer_mac, veth.mtu, is_up=False)
+
+
+def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
+    """What has to go before anything can come.
+
+    Addresses that are gateways in the wanted state: the kernel refuses a gateway that is its own address. Veth pairs
+    whose other end is not where it shall be, or is where that of another pair shall be: a peer is chosen once.
+    """
+    gateways = {
         (each.namespace, each.gateway) for each in want.values() if isinstance(each, Route) and each.gateway is not None
     }
+    peers = {_peer_of(each).key: each.key for each in want.values() if isinstance(each, Veth)}
+    first: list[Remove] = []
+    for key, present in have.items():
+        match present:
+            case AssignedAddress() if key not in want:
+                is_in_the_way = (present.namespace, present.address.address) in gateways
+            case Veth():
+                peer = _peer_of(present).key
+                wanted = want.get(key)
+                is_in_the_way = peers.get(peer, key) != key or (
+                    isinstance(wanted, Veth) and _peer_of(wanted).key != peer
+                )
+            case _:
+                is_in_the_way = False
+        if is_in_the_way:
+            first.append(Remove(present))
+    return first
 
 
 def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> None:
@@ -271,7 +324,6 @@ def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> No
 # Make before break. The guest knows an address before the host sends packets for it, and the host stops sending
 # before the guest forgets it. Changes of one namespace stand together, so that each is one send.
 
-_EARLY = (0, 0)
 _ADD_LINK = (10, 0)
 _PACKET_FILTER = (11, 0)
 _SET_SYSCTL = (20, 0)
@@ -393,7 +445,7 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
         case SiblingLinks():
             yield f"nft add element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
         case PacketFilter():
-            yield f"nft -f - # table {each.table}, version {each.version}"
+            yield f"nft -f - <<'EOF'\n{packet_filter.script(each)}EOF"
         case _:
             assert_never(each)
 

@@ -103,6 +103,18 @@ def thaw(directories: Iterable[str]) -> None:
                         path.write_text(value, encoding="ascii")
 
 
+def is_frozen(path: str, *, trees: Iterable[Hierarchy]) -> bool:
+    """Tell whether a cgroup is frozen, or about to be; `path` is relative to the mount of each hierarchy."""
+    for tree in trees:
+        directory = Path(f"{tree.mount_point}{path}")
+        with contextlib.suppress(OSError):
+            if "freezer" in tree.controllers:
+                return (directory / "freezer.state").read_text(encoding="ascii").strip() != "THAWED"
+            if tree.is_unified:
+                return (directory / "cgroup.freeze").read_text(encoding="ascii").strip() == "1"
+    return False
+
+
 def remove(directories: Iterable[str]) -> tuple[str, ...]:
     """Remove empty cgroups with all below them, deepest first; the ones that would not go are returned."""
     stubborn = []

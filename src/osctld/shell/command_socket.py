@@ -28,24 +28,8 @@ _LONGEST_NAME = 106
 
 
 class Command(IntEnum):
-    GET_STATE = 3
-    GET_INIT_PID = 4
     GET_CGROUP = 6
-    UNFREEZE = 16
     GET_INIT_PIDFD = 18
-
-
-class State(IntEnum):
-    """What LXC calls the state of a container (lxc: src/lxc/state.h)."""
-
-    STOPPED = 0
-    STARTING = 1
-    RUNNING = 2
-    STOPPING = 3
-    ABORTING = 4
-    FREEZING = 5
-    FROZEN = 6
-    THAWED = 7
 
 
 class NotRunning(Exception):
@@ -90,9 +74,7 @@ def has_monitor(lxc_path: str, container: str) -> bool:
     return True
 
 
-async def ask(
-    lxc_path: str, container: str, *, command: Command, data: bytes = b"", timeout_seconds: float
-) -> Answer:
+async def ask(lxc_path: str, container: str, *, command: Command, data: bytes = b"", timeout_seconds: float) -> Answer:
     """Put one question to a container's monitor.
 
     Raises NotRunning when none listens or it hangs up without an answer, TimeoutError when it stays silent.
@@ -140,9 +122,7 @@ async def _answer(connection: socket.socket, container: str) -> Answer:
                     return answer
             await wait_readable(connection.fileno(), timeout_seconds=None)
             with contextlib.suppress(BlockingIOError):
-                chunk, ancillary, _, _ = connection.recvmsg(
-                    4096, socket.CMSG_SPACE(16 * 4), socket.MSG_CMSG_CLOEXEC
-                )
+                chunk, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(16 * 4), socket.MSG_CMSG_CLOEXEC)
                 for level, kind, content in ancillary:
                     if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                         passed = array.array("i")
@@ -154,21 +134,6 @@ async def _answer(connection: socket.socket, container: str) -> Answer:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-
-
-async def state(lxc_path: str, container: str, *, timeout_seconds: float) -> State:
-    """Return what the monitor says of its container; STOPPED when there is none.
-
-    STOPPED comes before the post-stop hook has run: the end of the monitor is the end of a life, not this.
-    Raises TimeoutError.
-    """
-    try:
-        answer = await ask(lxc_path, container, command=Command.GET_STATE, timeout_seconds=timeout_seconds)
-    except NotRunning:
-        return State.STOPPED
-    for descriptor in answer.descriptors:
-        os.close(descriptor)
-    return State(answer.value)
 
 
 async def init_pidfd(lxc_path: str, container: str, *, timeout_seconds: float) -> int:
@@ -206,10 +171,3 @@ async def payload_cgroup(lxc_path: str, container: str, *, controller: str, time
         os.close(descriptor)
     path = os.fsdecode(answer.data.rstrip(b"\0"))
     return path if answer.result == 0 and path else None
-
-
-async def unfreeze(lxc_path: str, container: str, *, timeout_seconds: float) -> None:
-    """Thaw a frozen container. Raises NotRunning and TimeoutError."""
-    answer = await ask(lxc_path, container, command=Command.UNFREEZE, timeout_seconds=timeout_seconds)
-    for descriptor in answer.descriptors:
-        os.close(descriptor)

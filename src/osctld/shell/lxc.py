@@ -25,8 +25,9 @@ from osctld.core.life import ContainerSpec, End, StopMethod
 from osctld.shell import cgroups, command_socket, guest_root, idmapped_mount, lxc_files, lxc_processes, pidfds
 from osctld.shell import namespaces as namespace_holder
 from osctld.shell.cgroups import Usage
-from osctld.shell.command_socket import NotRunning, State
+from osctld.shell.command_socket import NotRunning
 from osctld.shell.guest_root import InitKind
+from osctld.shell.lxc_files import CgroupNames
 from osctld.shell.namespaces import CLEAN_ENVIRONMENT, Namespaces, run_quietly, to_the_end
 
 __all__ = ["Life", "LxcEngine", "Namespaces", "Usage"]
@@ -305,7 +306,7 @@ class LxcEngine:
             )
             if path is not None:
                 return path
-        return f"/{lxc_files.payload_cgroup(container, tag=self._tag)}"
+        return f"/{CgroupNames.of(container, tag=self._tag).payload}"
 
     async def _await_init(self, life: Life, *, network: int) -> None:
         """Wait until the guest's own init runs, and make sure that it runs where it should."""
@@ -425,10 +426,8 @@ class LxcEngine:
             raise Refused(f"{list(command)!r} is no command", subject=container)
         if life.is_over:
             raise Unavailable(f'"{container}" is not running', subject=container)
-        with contextlib.suppress(TimeoutError):
-            state = await command_socket.state(str(self._lxc_path), container, timeout_seconds=_ANSWER)
-            if state in (State.FROZEN, State.FREEZING):
-                raise Unavailable(f'"{container}" is frozen', subject=container)
+        if cgroups.is_frozen(life.cgroup, trees=self._trees):  # lxc-attach would hang
+            raise Unavailable(f'"{container}" is frozen', subject=container)
         variables = _GUEST_ENVIRONMENT | dict(environment or {})
         settings = [word for name, value in variables.items() for word in ("--set-var", f"{name}={value}")]
         process = await asyncio.create_subprocess_exec(
@@ -469,20 +468,18 @@ class LxcEngine:
                 )
         if not life.is_over:
             pidfds.send_signal(life.pidfd, signal.SIGKILL)
-            await self._thaw(life)  # a frozen process does not die
+            self._thaw(life)  # a frozen process does not die
             if not await pidfds.wait_ended(life.pidfd, timeout_seconds=_DEATH):
                 raise ApplyFailed(f'"{life.container}" does not die', subject=life.container)
         await self.wait_ended(life)
 
-    async def _thaw(self, life: Life) -> None:
-        with contextlib.suppress(NotRunning, TimeoutError):
-            state = await command_socket.state(str(self._lxc_path), life.container, timeout_seconds=_ANSWER)
-            if state in (State.FROZEN, State.FREEZING):
-                await command_socket.unfreeze(str(self._lxc_path), life.container, timeout_seconds=_ANSWER)
+    def _thaw(self, life: Life) -> None:
+        if cgroups.is_frozen(life.cgroup, trees=self._trees):
+            cgroups.thaw(f"{tree.mount_point}{life.cgroup}" for tree in self._trees)
 
     async def _ask_to_halt(self, life: Life) -> None:
         """Ask the guest to power off, again now and then: a request before init has its handlers is lost."""
-        await self._thaw(life)
+        self._thaw(life)
         kind = lxc_processes.init_kind_of(life.init_pid)
         while not life.is_over:
             if kind is InitKind.SYSTEMD:
@@ -552,11 +549,8 @@ class LxcEngine:
                 lxc_processes.monitors_of, lxc_path=str(self._lxc_path), container=container
             )
             await pidfds.end_all(found, patience_seconds=patience_seconds)
-        names = (
-            lxc_files.monitor_cgroup(container, tag=self._tag),
-            lxc_files.payload_cgroup(container, tag=self._tag),
-        )
-        left = cgroups.existing(names, trees=self._trees, bases=self._bases)
+        names = CgroupNames.of(container, tag=self._tag)
+        left = cgroups.existing((names.payload, names.monitor, names.pivot), trees=self._trees, bases=self._bases)
         if left:
             await self._remove_cgroups(container, left, patience_seconds=patience_seconds)
         if directory.exists():

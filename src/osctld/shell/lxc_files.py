@@ -8,6 +8,8 @@ import re
 import shlex
 from pathlib import Path
 
+import msgspec
+
 from osctld.core.errors import Refused
 from osctld.core.life import ContainerSpec
 from osctld.shell.guest_root import InitKind
@@ -33,9 +35,27 @@ _NO_REASON = (
 )
 
 
-def config_text(
-    spec: ContainerSpec, *, mount_point: Path, hook: Path, cgroup_tag: str, init: InitKind
-) -> str:
+class CgroupNames(msgspec.Struct, frozen=True):
+    """The cgroups of a container: of its monitor, of its processes, and where the monitor goes to remove those two.
+
+    LXC's own names are made of the container's name alone. The tag tells the daemons of one machine apart, so that
+    none collects what another is about to use; a pivot for each container can be removed when its life is over.
+    """
+
+    monitor: str
+    payload: str
+    pivot: str
+
+    @classmethod
+    def of(cls, container: str, *, tag: str) -> CgroupNames:
+        return cls(
+            monitor=f"lxc.monitor.{tag}.{container}",
+            payload=f"lxc.payload.{tag}.{container}",
+            pivot=f"lxc.pivot.{tag}.{container}",
+        )
+
+
+def config_text(spec: ContainerSpec, *, mount_point: Path, hook: Path, cgroup_tag: str, init: InitKind) -> str:
     """Return the LXC configuration of a container.
 
     The id map is the one of the namespaces that LXC joins: with another one LXC reports success and runs nothing.
@@ -45,6 +65,7 @@ def config_text(
     for value in (spec.container, spec.hostname, str(mount_point)):
         if not value.isprintable() or not value.strip():
             raise Refused(f"{value!r} cannot stand in a configuration", subject=spec.container)
+    names = CgroupNames.of(spec.container, tag=cgroup_tag)
     ids = f"0 {spec.id_map.offset} {spec.id_map.size}"
     lines = (
         f"lxc.uts.name = {spec.hostname}",
@@ -56,27 +77,14 @@ def config_text(
         "lxc.pty.max = 1024",
         "lxc.mount.auto = cgroup:mixed proc:mixed sys:mixed",
         f"lxc.signal.halt = {_HALT_SIGNALS.get(init, 'SIGPWR')}",
-        f"lxc.cgroup.dir.monitor = {monitor_cgroup(spec.container, tag=cgroup_tag)}",
-        f"lxc.cgroup.dir.container = {payload_cgroup(spec.container, tag=cgroup_tag)}",
+        f"lxc.cgroup.dir.monitor = {names.monitor}",
+        f"lxc.cgroup.dir.monitor.pivot = {names.pivot}",
+        f"lxc.cgroup.dir.container = {names.payload}",
         "lxc.hook.version = 1",
         f"lxc.hook.post-stop = {shlex.quote(str(hook))}",
         f"{GUARD_KEY} = {_GUARD}",
     )
     return "".join(f"{line}\n" for line in lines)
-
-
-def monitor_cgroup(container: str, *, tag: str) -> str:
-    """Return the name of the cgroup of a container's monitor.
-
-    LXC's own names are those of the container alone; the tag tells the daemons of one machine apart, so that
-    none collects what another is about to use.
-    """
-    return f"lxc.monitor.{tag}.{container}"
-
-
-def payload_cgroup(container: str, *, tag: str) -> str:
-    """Return the name of the cgroup of a container's processes; see monitor_cgroup."""
-    return f"lxc.payload.{tag}.{container}"
 
 
 def hook_text(markers: Path) -> str:
@@ -85,12 +93,7 @@ def hook_text(markers: Path) -> str:
     A reboot inside LXC would join the namespaces of a process that is long gone; the daemon starts the container
     anew instead. Other ends need nothing of the hook.
     """
-    return (
-        "#!/bin/sh\n"
-        '[ "$LXC_TARGET" = reboot ] || exit 0\n'
-        f': > {shlex.quote(str(markers))}/"$LXC_NAME"\n'
-        "exit 1\n"
-    )
+    return f'#!/bin/sh\n[ "$LXC_TARGET" = reboot ] || exit 0\n: > {shlex.quote(str(markers))}/"$LXC_NAME"\nexit 1\n'
 
 
 def write_if_different(path: Path, text: str, *, mode: int) -> None:

@@ -38,7 +38,8 @@ exit 0
 """
 
 # busybox init itself sleeps two seconds on its way down, whatever there is to end. The shutdown action comes before
-# that, so it ends everybody politely and then stops at once, when it knows what was wished for; /dev is new in each life.
+# that, so it ends everybody politely and then stops at once, provided that it knows what was wished for. The wish is
+# kept in /dev, which is new in each life. Without one (busybox' shell prefers its own `reboot`) init goes its own way.
 _STOP = """\
 #!/bin/sh
 read wish 2>/dev/null </dev/.halt || exit 0
@@ -199,9 +200,7 @@ class _NewDirectory:
             shutil.rmtree(self._target, ignore_errors=True)  # goes by descriptors, follows no links
 
 
-async def extract_archive(
-    descriptor: int, directory: str | os.PathLike[str], *, timeout_seconds: float = 1800
-) -> None:
+async def extract_archive(descriptor: int, directory: str | os.PathLike[str], *, timeout_seconds: float = 1800) -> None:
     """Extract a tar archive into a new or empty directory: owners by number, extended attributes, device nodes.
 
     `descriptor` is a file or a pipe and stays the caller's. Compression (gzip, zstd, xz, bzip2) is told by the first
@@ -331,7 +330,7 @@ async def remove_directory(path: str | os.PathLike[str], *, timeout_seconds: flo
     Raises Refused while something is mounted at or below it, ApplyFailed with the reason otherwise.
     """
     target = os.fspath(path)
-    if not os.path.isabs(target) or os.path.normpath(target) == "/":
+    if not os.path.isabs(target) or os.path.realpath(target) == "/":
         raise Refused(f'"{target}" is no directory to remove', subject=target)
     if not os.path.lexists(target):
         return

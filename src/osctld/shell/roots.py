@@ -9,7 +9,6 @@ A container's directory appears and vanishes by rename, so there is never half o
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -34,14 +33,12 @@ class RootDirectories:
         for directory in (self._containers, self._building):
             directory.mkdir(mode=0o700, exist_ok=True)
         unfinished, place = self._building / container, self._containers / container
-        await _remove(unfinished)
+        await remove_directory(unfinished)
         try:
             root = unfinished / "rootfs"
-            root.mkdir(parents=True)
-            # What a guest's ordinary users see as / must be theirs to enter; the directories above keep others out.
-            root.chmod(0o755)
+            unfinished.mkdir()
             if archive is None:
-                await asyncio.to_thread(build_busybox, root)
+                await build_busybox(root)
             else:
                 await extract_archive(archive, root)
             if place.exists():
@@ -49,16 +46,16 @@ class RootDirectories:
                 raise ApplyFailed(f"{place} exists already", code="root-exists", subject=container)
             os.rename(unfinished, place)
         except OSError as error:
-            await _remove(unfinished)
+            await remove_directory(unfinished)
             raise ApplyFailed(f"{container!r}: {error.strerror}: {error.filename}", code="disk") from error
         except BaseException:
-            await _remove(unfinished)
+            await remove_directory(unfinished)
             raise
 
     async def set_aside(self, container: str) -> None:
         """Take a container's directory out of its place, to be removed or put back."""
         self._trash.mkdir(mode=0o700, exist_ok=True)
-        await _remove(self._trash / container)
+        await remove_directory(self._trash / container)
         if (self._containers / container).exists():
             os.rename(self._containers / container, self._trash / container)
 
@@ -68,7 +65,7 @@ class RootDirectories:
 
     async def remove(self, container: str) -> None:
         """Remove what was set aside; nothing there is as good."""
-        await _remove(self._trash / container)
+        await remove_directory(self._trash / container)
 
     async def discard(self, container: str) -> None:
         """Remove a directory that was built and is not wanted after all."""
@@ -80,9 +77,4 @@ class RootDirectories:
         for directory in (self._building, self._trash):
             if directory.exists():
                 for leftover in sorted(directory.iterdir()):
-                    await _remove(leftover)
-
-
-async def _remove(directory: Path) -> None:
-    if directory.exists():
-        await asyncio.to_thread(remove_directory, directory)
+                    await remove_directory(leftover)
