@@ -84,7 +84,7 @@ class Demonstration:
         watch = (
             f"table inet watch {{ set sources {{ type {kind}; flags dynamic; size 16; }}; "
             f"chain input {{ type filter hook input priority 0; "
-            f"{types} type echo-request {key} daddr {address} update @sources {{ {key} saddr }} }}; }}"
+            f"{types} type echo-request {key} daddr {address} update @sources {{ {key} saddr }}; }}; }}"
         )
         self.host.in_namespace(self.host.R, "nft", watch)
         self.inside(container, f"ping -c 2 -q {address}")
