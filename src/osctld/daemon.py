@@ -303,9 +303,12 @@ class Daemon:
         """The container as it is wanted now. Raises Refused when it was deleted."""
         return self.host.container(name)
 
+    async def check_host(self) -> None:
+        """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
+        self._refresh_host_level()
+
     async def configure(self, name: str) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
-        self._refresh_host_level()
         container = self.host.container(name)
         desired = self._desired(container)
         observed = await self._observe(name, [desired])

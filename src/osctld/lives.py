@@ -86,6 +86,7 @@ class Neighbourhood(Protocol):
     """What the daemon does for a life. `in_turn` keeps these apart from edits."""
 
     def wanted(self, name: str) -> Container: ...
+    async def check_host(self) -> None: ...
     async def configure(self, name: str) -> None: ...
     async def take_down(self, name: str) -> None: ...
     async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T: ...
@@ -211,9 +212,15 @@ class Lives:
             hostname=name.replace("_", "-")[:LONGEST_HOSTNAME],
         )
         current = self._current[name] = _Current()
+        # While the engine waits for its programs there is time to see to forwarding and the packet filter.
+        checked = asyncio.create_task(self.neighbourhood.in_turn(self.neighbourhood.check_host))
         try:
-            namespaces = await self.engine.make_namespaces(spec)
             try:
+                namespaces = await self.engine.make_namespaces(spec)
+            finally:
+                await asyncio.wait({checked})
+            try:
+                checked.result()
                 await self.neighbourhood.in_turn(lambda: self._configure(name, current, namespaces))
                 life = await self.engine.launch(spec, namespaces)
             except BaseException:
