@@ -78,12 +78,8 @@ def test_an_address_alone_is_a_network_of_one(address: Address) -> None:
 def test_includes_and_overlaps_agree_with_ipaddress(pair: tuple[Network, Network]) -> None:
     one, other = pair
     left, right = stdlib(one), stdlib(other)
-    if (isinstance(left, IPv4Network) and isinstance(right, IPv4Network)) or (
-        isinstance(left, IPv6Network) and isinstance(right, IPv6Network)
-    ):
-        includes, overlaps = right.subnet_of(left), left.overlaps(right)
-    else:
-        includes = overlaps = False
+    includes = isinstance(left, type(right)) and right.subnet_of(left)  # type: ignore[arg-type]
+    overlaps = isinstance(left, type(right)) and left.overlaps(right)
 
     assert one.includes(other) == includes
     assert one.overlaps(other) == overlaps == other.overlaps(one)
@@ -116,9 +112,9 @@ def is_network(text: str) -> bool:
     "text",
     [
         "", " ", "bogus", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4/", "1.2.3.4/33", "1.2.3.4/-1",
-        "1.2.3.4/+24", "1.2.3.4/ 24", "1.2.3.4/2_4", "1.2.3.4/0000", "1.2.3.4/255.255.255.0", "1.2.3.4/24/24", " 1.2.3.4",
-        "1.2.3.4\n", "16909060", "0x1020304", "/24", "::1/129", ":::", "fe80::1%eth0", "fe80::1%eth0/64", "1::2::3",
-        "g::1", "::1/", "١.٢.٣.٤", "1.2.3.4/٢٤", "\udcff", "1.2.3.4\x00",
+        " 1.2.3.4", "1.2.3.4/+24", "1.2.3.4/ 24", "1.2.3.4/2_4", "1.2.3.4/0000", "1.2.3.4/255.255.255.0",
+        "1.2.3.4/24/24", "1.2.3.4\n", "16909060", "0x1020304", "/24", "::1/129", ":::", "fe80::1%eth0",
+        "fe80::1%eth0/64", "1::2::3", "g::1", "::1/", "\u0661.2.3.4", "1.2.3.4/\u0662\u0664", "\udcff", "1.2.3.4\x00",
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_and_quoted(text: str) -> None:
@@ -135,13 +131,14 @@ def test_what_is_no_address_is_refused_and_quoted(text: str) -> None:
 
 @given(st.one_of(st.text(max_size=20), st.text("0123456789abcdef.:/%", max_size=24)))
 def test_any_text_is_either_read_or_refused(text: str) -> None:
-    try:
-        network = Network.parse(text)
-    except Refused as refused:
-        assert repr(text) in refused.message
-    else:
-        assert is_network(text)
-        assert str(network) == str(ipaddress.ip_network(text, strict=False))
+    if is_network(text) and "%" not in text:
+        assert str(Network.parse(text)) == str(ipaddress.ip_network(text, strict=False))
+        return
+
+    with pytest.raises(Refused) as refused:
+        Network.parse(text)
+
+    assert repr(text) in refused.value.message
 
 
 def test_an_address_alone_takes_no_prefix_length() -> None:

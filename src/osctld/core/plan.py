@@ -65,11 +65,12 @@ Change: TypeAlias = Add | Replace | Remove | Restore
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """An ordered list of changes that leads from `have` to `want`."""
+    """An ordered list of changes that leads from `have` to `want`, beside what is there and not ours."""
 
     have: KernelState
     want: KernelState
     changes: tuple[Change, ...]
+    foreign: KernelState = KernelState()
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -85,7 +86,10 @@ class Plan(msgspec.Struct, frozen=True):
             else [change for change, outcome in zip(self.changes, outcomes, strict=True) if outcome.succeeded]
         )
         reached = pretend(self.have, done)
-        back = plan_changes(self.have, reached)
+        # What came and by our model, which assumes the worst, was taken along again may be there all the same.
+        came = {subject_of(each).key: subject_of(each) for each in done if not isinstance(each, Remove)}
+        doubtful = [each for key, each in came.items() if key not in reached and key not in self.have]
+        back = plan_changes(self.have, reached.with_objects(doubtful).without_keys(self.foreign), self.foreign)
         changes = tuple(Restore(each.object) if isinstance(each, Add) else each for each in back.changes)
         return msgspec.structs.replace(back, changes=changes)
 
@@ -118,7 +122,8 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     """Plan the changes that turn `have` into `want`.
 
     `foreign` holds what is there and not ours. An equal object of it is as good as ours and is left as it is; a
-    different one under the same key is in the way: Conflict, naming it.
+    different one under the same key is in the way: Conflict, naming it. What the kernel takes along of it is put
+    back where it still can be.
     """
     foreign = foreign or KernelState()
     first = _first_of_all(want, have)
@@ -145,8 +150,10 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
             _refuse_foreign([wanted], foreign)
             # What was cleared away may be there all the same: our model assumes the worst.
             ordered.append((_stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
-    for key, present in cleared.items():
-        if key in want or any(_goes_along(present, link) for link in leaving):
+    first_removed = [each.object for each in first]
+    vanishing = [*leaving, *(each for each in first_removed if isinstance(each, Veth))]
+    for key, present in have.items():
+        if key in want or present in first_removed or any(_goes_along(present, link) for link in vanishing):
             continue
         if isinstance(present, Sysctl):
             continue  # a setting is changed or stays; it has no absence
@@ -157,9 +164,10 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     changes = [*first, *(change for _, change in ordered)]
     reached = pretend(have, changes)
     lost = [each for key, each in want.items() if reached.get(key) != each and foreign.get(key) != each]
+    lost.extend(_lost_of_others(foreign, have, changes))
     lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
     changes.extend(Restore(each) for each in lost)
-    return Plan(have, want, tuple(changes))
+    return Plan(have, want, tuple(changes), foreign)
 
 
 def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
@@ -205,7 +213,10 @@ def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: Kernel
         case _:
             lost = []
     for key in lost:
-        del objects[key]
+        gone = objects.pop(key, None)
+        if isinstance(gone, AssignedAddress):
+            # In turn: with the other addresses of its subnet go the routes whose preferred source they were.
+            _take_along(objects, gone, None)
     if isinstance(old, AssignedAddress) and old.address.version == 4 and not _has_ipv4_address(objects, old):
         # With its last IPv4 address a link loses all IPv4 routes and neighbours, permanent ones too
         # (linux/net/ipv4/fib_frontend.c, fib_disable_ip).
@@ -304,6 +315,34 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
         if is_in_the_way:
             first.append(Remove(present))
     return first
+
+
+def _lost_of_others(foreign: KernelState, have: KernelState, changes: Sequence[Change]) -> Iterator[KernelObject]:
+    """What the changes take along of other people's addresses, routes and neighbours and can be put back."""
+    if not any(isinstance(each, Remove | Replace) for each in changes):
+        return
+    reached = pretend(KernelState([*foreign.objects, *have.objects]), changes)
+    for key, each in foreign.items():
+        if key in reached or not isinstance(each, AssignedAddress | Route | Neighbour):
+            continue
+        is_lost_for_good = isinstance(each, Route) and _lacks(each, reached, foreign)
+        if ("link", each.namespace, each.link) in reached and not is_lost_for_good:
+            yield each
+
+
+def _lacks(route: Route, *states: KernelState) -> bool:
+    """Whether the addresses that a route needs are in no state: its own source, one on its gateway's network."""
+    addresses = [
+        each
+        for state in states
+        for each in state.values()
+        if isinstance(each, AssignedAddress) and each.namespace == route.namespace
+    ]
+    has_source = route.source is None or any(each.address.address == route.source for each in addresses)
+    has_gateway = route.gateway is None or any(
+        each.link == route.link and each.address.network.includes(route.gateway) for each in addresses
+    )
+    return not (has_source and has_gateway)
 
 
 def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> None:
@@ -497,7 +536,8 @@ def _link_settings(new: Veth | Link, old: Veth | Link | None = None) -> Iterator
         words.append(f"group {new.group}")
     if old is None or old.is_up != new.is_up:
         words.append("up" if new.is_up else "down")
-    yield f"ip link set dev {new.name} {' '.join(words)}".rstrip()
+    if words:
+        yield f"ip link set dev {new.name} {' '.join(words)}"
 
 
 def _address(each: AssignedAddress) -> str:
@@ -528,4 +568,5 @@ def _family(network: Network) -> str:
 
 
 def _dotted(each: Sysctl) -> str:
-    return "net." + each.path.replace("/", ".")
+    # A link may have a dot in its name (eth0.100); sysctl(8) takes slashes where dots would be ambiguous.
+    return f"net/{each.path}" if "." in each.path else "net." + each.path.replace("/", ".")

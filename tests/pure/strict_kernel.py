@@ -1,0 +1,229 @@
+"""A kernel that is as strict as Linux about what must be there before something is added.
+
+It takes one change at a time, refuses in the kernel's words, and loses things of its own accord. How much it loses is
+up to the kernel's version and settings, so there are two of it: `harsh` loses all that any kernel might, the other
+keeps all that any kernel might keep. A plan has to reach the same state on both.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from osctld.core.addresses import Address
+from osctld.core.kernel_state import (
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Key,
+    Link,
+    Namespace,
+    Neighbour,
+    PacketFilter,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+)
+from osctld.core.plan import Add, Change, Plan, Remove, Replace, Restore
+
+
+class KernelRefused(Exception):
+    pass
+
+
+class StrictKernel:
+    def __init__(self, state: KernelState, *, harsh: bool) -> None:
+        self.objects: dict[Key, KernelObject] = dict(state)
+        self.harsh = harsh
+
+    @property
+    def state(self) -> KernelState:
+        return KernelState(self.objects.values())
+
+    def apply(self, plan: Plan) -> None:
+        for change in plan.changes:
+            try:
+                self.perform(change)
+            except KernelRefused as refused:
+                raise AssertionError(f"{refused}\nat {change}\nof\n{plan.text()}") from refused
+
+    def perform(self, change: Change) -> None:
+        match change:
+            case Add(new):
+                if new.key in self.objects:
+                    raise KernelRefused("File exists")
+                self._make(new)
+            case Restore(new):
+                if new.key in self.objects and isinstance(new, Veth):
+                    del self.objects[new.key]
+                    self._make(new, has_peer=True)
+                else:
+                    self._make(new, has_peer=False)
+            case Replace(old, new):
+                if isinstance(new, AssignedAddress):
+                    self._lose(old)
+                    self._make(new)
+                elif isinstance(new, Veth | Link):
+                    self._set_link(new)
+                else:
+                    self._make(new)
+            case Remove(old):
+                self._lose(old)
+
+    # --- making ---------------------------------------------------------------------------------------------------
+
+    def _make(self, new: KernelObject, *, has_peer: bool = False) -> None:
+        match new:
+            case Veth():
+                peer = Link(new.peer_namespace, new.peer_name, new.peer_mac, new.mtu, is_up=False)
+                if not has_peer and peer.key in self.objects:
+                    raise KernelRefused("File exists")
+                self.objects.setdefault(peer.key, peer)
+            case Link():
+                self._set_link(new)
+            case AssignedAddress():
+                self._link(new.namespace, new.link)
+            case Neighbour():
+                self._link(new.namespace, new.link)
+            case Route():
+                self._check_route(new)
+            case Sysctl():
+                if new.link:
+                    self._link(new.namespace, new.link)
+            case SiblingLinks():
+                self._link(new.namespace, new.link)
+                self._link(new.namespace, new.sibling)
+            case PacketFilter():
+                pass
+        self.objects[new.key] = new
+
+    def _link(self, namespace: Namespace, name: str) -> Veth | Link:
+        found = self.objects.get(("link", namespace, name))
+        if not isinstance(found, Veth | Link):
+            raise KernelRefused(f"Cannot find device {name}")
+        return found
+
+    def _set_link(self, new: Veth | Link) -> None:
+        old = self._link(new.namespace, new.name)
+        if isinstance(old, Veth) != isinstance(new, Veth):
+            raise KernelRefused(f"{new.name} is no such link")
+        if isinstance(old, Veth) and isinstance(new, Veth):
+            peer = (old.peer_namespace, old.peer_name)
+            if peer != (new.peer_namespace, new.peer_name):
+                raise KernelRefused("a peer is chosen once")
+        self.objects[new.key] = new
+        if old.is_up and not new.is_up:
+            for key, each in list(self.objects.items()):
+                if isinstance(each, AssignedAddress | Route | Neighbour) and _is_on(each, new):
+                    is_kept = isinstance(each, AssignedAddress) and each.address.version == 4
+                    if not is_kept:
+                        self.objects.pop(key)
+
+    def _addresses(self, namespace: Namespace) -> list[AssignedAddress]:
+        return [e for e in self.objects.values() if isinstance(e, AssignedAddress) and e.namespace == namespace]
+
+    def _check_route(self, new: Route) -> None:
+        if not self._link(new.namespace, new.link).is_up:
+            raise KernelRefused("Network is down")
+        local = {each.address.address for each in self._addresses(new.namespace)}
+        if new.source is not None and new.source not in local:
+            raise KernelRefused("Invalid prefsrc address")
+        if new.gateway is not None and (
+            new.gateway in local or not self._is_on_link(new.namespace, new.link, new.gateway)
+        ):
+            raise KernelRefused("Nexthop has invalid gateway")
+
+    def _is_on_link(self, namespace: Namespace, link: str, gateway: Address) -> bool:
+        connected = (
+            each.address.network
+            for each in self._addresses(namespace)
+            if each.link == link and each.has_prefix_route
+        )
+        routed = (
+            each.network
+            for each in self.objects.values()
+            if isinstance(each, Route) and (each.namespace, each.link) == (namespace, link) and each.gateway is None
+        )
+        return any(network.includes(gateway) for network in (*connected, *routed))
+
+    def is_needed(self, address: AssignedAddress) -> bool:
+        """Whether a gateway is on-link by this address alone."""
+        rest = StrictKernel(KernelState(each for each in self.objects.values() if each != address), harsh=self.harsh)
+        return any(
+            isinstance(each, Route)
+            and each.gateway is not None
+            and _is_on(each, address)
+            and not rest._is_on_link(each.namespace, each.link, each.gateway)
+            for each in self.objects.values()
+        )
+
+    def remove_what_could_not_be_added(self) -> None:
+        """Forget routes that outlived what they needed: no plan could put them back."""
+        for key, each in list(self.objects.items()):
+            if isinstance(each, Route):
+                try:
+                    self._check_route(each)
+                except KernelRefused:
+                    del self.objects[key]
+
+    # --- losing ---------------------------------------------------------------------------------------------------
+
+    def _lose(self, old: KernelObject) -> None:
+        if isinstance(old, Sysctl):
+            raise KernelRefused("a setting cannot be removed")
+        there = self.objects.pop(old.key, None)
+        match there:
+            case Veth():
+                self.objects.pop(("link", there.peer_namespace, there.peer_name), None)
+                ends = {(there.namespace, there.name), (there.peer_namespace, there.peer_name)}
+                for key, each in list(self.objects.items()):
+                    if (
+                        isinstance(each, AssignedAddress | Route | Neighbour | Sysctl)
+                        and (each.namespace, each.link) in ends
+                    ):
+                        del self.objects[key]
+            case AssignedAddress():
+                self._lose_with_address(there)
+            case _:
+                pass
+
+    def _lose_with_address(self, gone: AssignedAddress) -> None:
+        version, network = gone.address.version, gone.address.network
+        if version == 4 and self.harsh:
+            for key, each in list(self.objects.items()):
+                if isinstance(each, AssignedAddress) and each.address.network == network and _is_on(each, gone):
+                    del self.objects[key]
+        is_last = not any(
+            each.link == gone.link and each.address.version == 4 for each in self._addresses(gone.namespace)
+        )
+        for key, each in list(self.objects.items()):
+            if not isinstance(each, Route | Neighbour) or each.namespace != gone.namespace:
+                continue
+            if version == 4 and is_last and each.link == gone.link and _version(each) == 4:
+                # Tried: the last IPv4 address of a link takes all IPv4 routes and permanent neighbours along.
+                del self.objects[key]
+            elif isinstance(each, Route) and each.source == gone.address.address:
+                local = {there.address.address for there in self._addresses(gone.namespace)}
+                if each.source in local and not self.harsh:
+                    continue
+                if version == 4:
+                    del self.objects[key]
+                else:
+                    self.objects[key] = msgspec.structs.replace(each, source=None)
+            elif (
+                isinstance(each, Route)
+                and self.harsh
+                and each.gateway is not None
+                and each.link == gone.link
+                and network.includes(each.gateway)
+            ):
+                del self.objects[key]
+
+
+def _version(each: Route | Neighbour) -> int:
+    return each.network.version if isinstance(each, Route) else each.address.version
+
+
+def _is_on(each: AssignedAddress | Route | Neighbour, there: Veth | Link | AssignedAddress) -> bool:
+    link = there.link if isinstance(there, AssignedAddress) else there.name
+    return (each.namespace, each.link) == (there.namespace, link)

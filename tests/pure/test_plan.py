@@ -1,0 +1,591 @@
+"""Laws of plans, over what the model itself asks for and over plain kernel states."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import pairwise
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import assume, given, settings
+
+from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.errors import Conflict, Refused
+from osctld.core.host import Container
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Link,
+    Neighbour,
+    Outcome,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+    guest,
+)
+from osctld.core.plan import Remove, Restore, describe, plan_changes, pretend, subject_of
+from osctld.core.settings import Settings
+from osctld.netif.routed import RoutedInterface
+from pure.generated import (
+    container_without_interfaces,
+    containers,
+    edited,
+    interface,
+    near_addresses,
+    networks,
+    routed_interfaces,
+    versions,
+    vias,
+    without_own_conflicts,
+)
+from pure.strict_kernel import StrictKernel
+
+GUEST = guest("web01")
+
+
+def desired(container: Container) -> KernelState:
+    return container.desired(Settings(), default_mtu=1500)
+
+
+# --- what is generated -------------------------------------------------------------------------------------------
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
+    """What the kernel holds for a container and what it shall hold after changes of any kind to its interfaces."""
+    before = draw(containers())
+    after = before
+    for _ in range(draw(st.integers(1, 3))):
+        changed = draw(_changed(after))
+        if without_own_conflicts(changed):
+            after = changed
+    return desired(before), desired(after)
+
+
+@st.composite
+def _changed(draw: st.DrawFn, container: Container) -> Container:
+    if not container.interfaces:
+        return container.with_new_interface(draw(routed_interfaces(name="eth9", link="osweb01-eth9")))
+    one = draw(st.sampled_from(container.interfaces))
+    assert isinstance(one, RoutedInterface)
+    try:
+        match draw(st.sampled_from(["edit", "edit", "via", "via", "swap", "swap", "delete", "new", "mtu"])):
+            case "edit":
+                return container.with_interface(draw(edited(one)))
+            case "via":
+                old = draw(st.sampled_from(sorted(one.vias.values(), key=lambda each: each.version)))
+                via = draw(vias(old.version, within=draw(st.sampled_from([None, old.network]))))
+                return container.with_interface(one.with_vias({via.version: via}))
+            case "swap":
+                via = draw(st.sampled_from(sorted(one.vias.values(), key=lambda each: each.version)))
+                swapped = via.with_ends(host_end=via.container_end, container_end=via.host_end)
+                return container.with_interface(one.with_vias({via.version: swapped}))
+            case "delete":
+                return container.without_interface(one.name)
+            case "new":
+                return container.with_new_interface(draw(routed_interfaces(name="eth9", link="osweb01-eth9")))
+            case _:
+                return container.with_interface(msgspec.structs.replace(one, mtu=draw(st.sampled_from([1280, 9000]))))
+    except Refused:
+        return container
+
+
+@st.composite
+def drifts(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
+    """What is wanted, and that after somebody removed and changed parts of it."""
+    want = desired(draw(containers()))
+    kernel = StrictKernel(want, harsh=True)
+    for each in want.objects:
+        if draw(st.integers(0, 4)):
+            continue
+        match each:
+            case AssignedAddress() | Route() | Neighbour() | SiblingLinks():
+                kernel.perform(Remove(each))
+            case Sysctl():
+                kernel.perform(Restore(msgspec.structs.replace(each, value="7")))
+            case Link():
+                kernel.perform(Restore(msgspec.structs.replace(each, mtu=1400, mac="02:00:00:00:00:99")))
+    kernel.remove_what_could_not_be_added()
+    for each in kernel.state.objects:
+        if draw(st.integers(0, 4)):
+            continue
+        match each:
+            case Neighbour():
+                kernel.perform(Restore(msgspec.structs.replace(each, mac="02:00:00:00:00:99")))
+            case Route(gateway=Address()):
+                kernel.perform(Restore(msgspec.structs.replace(each, source=None, protocol=4)))
+            case AssignedAddress(has_prefix_route=True) if not kernel.is_needed(each):
+                kernel.perform(Restore(msgspec.structs.replace(each, broadcast=None, has_prefix_route=False)))
+    return kernel.state, want
+
+
+#: The host links and guest links of plain states: two pairs.
+_PAIRS = (("osa", "eth0"), ("osb", "eth1"))
+
+macs = st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"])
+mtus = st.sampled_from([1280, 1500])
+
+
+@st.composite
+def plain_states(draw: st.DrawFn) -> KernelState:
+    """Any consistent state: objects only on links that are there, whether or not a kernel could be led to it."""
+    objects: list[KernelObject] = []
+    places = []
+    for host_link, guest_link in _PAIRS:
+        if draw(st.booleans()):
+            mac, mtu = draw(macs), draw(mtus)
+            objects.append(Veth(HOST, host_link, mac, mtu, 111, draw(st.booleans()), GUEST, guest_link, mac))
+            objects.append(Link(GUEST, guest_link, mac, draw(mtus), draw(st.booleans())))
+            places += [(HOST, host_link), (GUEST, guest_link)]
+    for namespace, link in places:
+        for _ in range(draw(st.integers(0, 5))):
+            version = draw(versions)
+            address = draw(near_addresses(version))
+            length = draw(st.sampled_from([{4: 32, 6: 128}[version], {4: 24, 6: 64}[version]]))
+            match draw(st.sampled_from(["address", "route", "neighbour", "sysctl", "siblings"])):
+                case "address":
+                    objects.append(
+                        AssignedAddress(namespace, link, address.with_length(length), None, draw(st.booleans()))
+                    )
+                case "route":
+                    gateway = draw(st.none() | near_addresses(version))
+                    source = draw(st.none() | near_addresses(version))
+                    metric = draw(st.sampled_from([0, 8]) if version == 4 else st.sampled_from([8, 1024]))
+                    objects.append(Route(namespace, draw(networks(version)), link, gateway, 111, metric, source))
+                case "neighbour":
+                    objects.append(Neighbour(namespace, link, address, draw(macs)))
+                case "sysctl":
+                    path = f"ipv4/conf/{link}/forwarding"
+                    objects.append(Sysctl(namespace, path, draw(st.sampled_from("01")), link=link))
+                case _:
+                    if len(places) == 4:
+                        objects.append(SiblingLinks(HOST, "osa", "osb"))
+    return KernelState(objects)
+
+
+pairs_of_states = st.one_of(
+    edits(),
+    drifts(),
+    st.tuples(containers().map(desired), containers().map(desired)),
+    st.tuples(plain_states(), plain_states()),
+)
+
+
+def with_same_settings(have: KernelState, want: KernelState) -> tuple[KernelState, KernelState]:
+    """Let both states name the same settings of the links that both have: a setting is changed, never absent."""
+    links = {each.name for state in (have, want) for each in state.objects if isinstance(each, Veth | Link)}
+
+    def settings_of(state: KernelState) -> list[KernelObject]:
+        return [each for each in state.objects if isinstance(each, Sysctl) and each.link in links]
+
+    def completed(state: KernelState, other: KernelState) -> KernelState:
+        present = {(each.namespace, each.name) for each in state.objects if isinstance(each, Veth | Link)}
+        missing = [
+            each
+            for each in settings_of(other)
+            if isinstance(each, Sysctl) and each.key not in state and (each.namespace, each.link) in present
+        ]
+        return state.with_objects(missing)
+
+    return completed(have, want), completed(want, have)
+
+
+# --- laws --------------------------------------------------------------------------------------------------------
+
+
+@given(pairs_of_states)
+def test_a_plan_reaches_what_we_want_and_its_undo_returns(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = with_same_settings(*pair)
+
+    plan = plan_changes(want, have)
+
+    assert pretend(have, plan.changes) == want
+    assert pretend(want, plan.undo().changes) == have
+    assert bool(plan) == (have != want)
+
+
+@given(pairs_of_states)
+def test_there_is_nothing_to_do_when_all_is_as_wanted(pair: tuple[KernelState, KernelState]) -> None:
+    for state in pair:
+        assert not plan_changes(state, state)
+
+
+@given(pairs_of_states, st.data())
+def test_undoing_what_got_through_returns_wherever_it_stopped(
+    pair: tuple[KernelState, KernelState], data: st.DataObject
+) -> None:
+    have, want = with_same_settings(*pair)
+    plan = plan_changes(want, have)
+    stop = data.draw(st.integers(0, len(plan.changes)))
+    outcomes = [Outcome() if index < stop else Outcome(was_tried=False) for index in range(len(plan.changes))]
+    if stop < len(plan.changes):
+        outcomes[stop] = Outcome("No buffer space available", 105)
+
+    reached = pretend(have, plan.changes[:stop])
+
+    assert pretend(reached, plan.undo(outcomes).changes) == have
+
+
+realistic = st.one_of(edits(), drifts())
+
+
+@given(realistic, st.booleans())
+def test_every_change_finds_what_it_needs_in_a_strict_kernel(
+    pair: tuple[KernelState, KernelState], harsh: bool
+) -> None:
+    have, want = pair
+    kernel = StrictKernel(have, harsh=harsh)
+
+    kernel.apply(plan_changes(want, have))
+
+    assert kernel.state == want
+
+
+@given(realistic, st.booleans(), st.data())
+def test_undo_finds_what_it_needs_in_a_strict_kernel_wherever_the_plan_stopped(
+    pair: tuple[KernelState, KernelState], harsh: bool, data: st.DataObject
+) -> None:
+    have, want = pair
+    plan = plan_changes(want, have)
+    stop = data.draw(st.integers(0, len(plan.changes)))
+    kernel = StrictKernel(have, harsh=harsh)
+    for change in plan.changes[:stop]:
+        kernel.perform(change)
+
+    kernel.apply(plan.undo([Outcome(was_tried=index < stop) for index in range(len(plan.changes))]))
+
+    assert kernel.state == have
+
+
+@given(edits(), st.booleans())
+def test_a_container_is_configured_from_nothing_and_taken_down_again(
+    pair: tuple[KernelState, KernelState], harsh: bool
+) -> None:
+    for want in pair:
+        kernel = StrictKernel(KernelState(), harsh=harsh)
+
+        kernel.apply(plan_changes(want, KernelState()))
+        assert kernel.state == want
+
+        kernel.apply(plan_changes(KernelState(), want))
+        assert kernel.state == KernelState()
+
+
+@given(realistic)
+def test_changes_of_one_namespace_stand_together(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = pair
+    namespaces = [subject_of(each).namespace for each in plan_changes(want, have).changes]
+
+    switches = sum(one != other for one, other in pairwise(namespaces))
+
+    # Each switch is a send: early removals, links and the host's own, the guest, the host, the guest, the host, and
+    # the same again for what is put back.
+    assert switches <= 8
+
+
+@given(pairs_of_states)
+def test_order_carries_no_meaning(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = with_same_settings(*pair)
+    backwards = KernelState(reversed(list(want.objects)))
+
+    assert backwards == want
+    assert hash(backwards) == hash(want)
+    assert pretend(have, plan_changes(backwards, have).changes) == want
+    assert not plan_changes(backwards, want)
+
+
+# --- single cases of the laws that are easy to get wrong -----------------------------------------------------------
+
+
+def container_with(*interfaces: RoutedInterface) -> Container:
+    container = container_without_interfaces()
+    for each in interfaces:
+        container = container.with_new_interface(each)
+    return container
+
+
+def parsed(text: str) -> InterfaceAddress:
+    return InterfaceAddress.parse(text)
+
+
+@pytest.mark.parametrize("harsh", [True, False])
+@pytest.mark.parametrize(
+    "network", ["10.0.0.0/30", "10.0.0.0/31", "10.0.0.0/24", "fd00::/126", "fd00::/127", "fd00::/64"]
+)
+def test_the_two_ends_of_a_live_via_can_change_places(network: str, harsh: bool) -> None:
+    before = interface(via=[network])
+    (via,) = before.vias.values()
+    swapped = via.with_ends(host_end=via.container_end, container_end=via.host_end)
+    have = desired(container_with(before))
+    want = desired(container_with(before.with_vias({via.version: swapped})))
+    kernel = StrictKernel(have, harsh=harsh)
+
+    kernel.apply(plan_changes(want, have))
+    assert kernel.state == want
+
+    kernel.apply(plan_changes(want, have).undo())
+    assert kernel.state == have
+
+
+@pytest.mark.parametrize("harsh", [True, False])
+def test_a_pair_whose_peer_is_elsewhere_is_made_anew(harsh: bool) -> None:
+    want = desired(container_with(interface().with_address(parsed("1.2.3.4/32"))))
+    have = KernelState(
+        msgspec.structs.replace(each, peer_name="old") if isinstance(each, Veth)
+        else msgspec.structs.replace(each, name="old") if isinstance(each, Link)
+        else each
+        for each in want.objects
+        if each.namespace == HOST or isinstance(each, Link)
+    )  # fmt: skip
+    kernel = StrictKernel(have, harsh=harsh)
+
+    plan = plan_changes(want, have)
+    kernel.apply(plan)
+    assert kernel.state == want == pretend(have, plan.changes)
+
+    kernel.apply(plan.undo())
+    assert kernel.state == have
+
+
+@pytest.mark.parametrize("harsh", [True, False])
+def test_an_interface_takes_the_place_of_another_of_the_same_name(harsh: bool) -> None:
+    one = interface()
+    have = desired(container_with(one))
+    want = desired(container_with(msgspec.structs.replace(one, link="osother-eth0")))
+    kernel = StrictKernel(have, harsh=harsh)
+
+    plan = plan_changes(want, have)
+    kernel.apply(plan)
+
+    assert kernel.state == want == pretend(have, plan.changes)
+
+
+def test_the_guest_knows_an_address_before_the_host_sends_packets_for_it() -> None:
+    one = interface()
+    two = one.with_address(parsed("1.2.3.4/32"))
+    have, want = desired(container_with(one)), desired(container_with(two))
+
+    coming = [describe(subject_of(each)) for each in plan_changes(want, have).changes]
+    going = [describe(subject_of(each)) for each in plan_changes(have, want).changes]
+
+    assert coming == [
+        "addr 1.2.3.4/32 dev eth0",
+        "route default via 10.100.10.101 dev eth0 proto static src 1.2.3.4",
+        "route 1.2.3.4/32 via 10.100.10.102 dev osweb01-eth0 proto 111",
+    ]
+    assert going == [
+        "route default via 10.100.10.101 dev eth0 proto static src 10.100.10.102",
+        "route 1.2.3.4/32 via 10.100.10.102 dev osweb01-eth0 proto 111",
+        "addr 1.2.3.4/32 dev eth0",
+    ]
+
+
+def test_with_the_last_ipv4_address_of_a_link_go_all_ipv4_routes_and_neighbours_on_it() -> None:
+    gone = AssignedAddress(HOST, "osa", parsed("10.0.0.1/32"))
+    other = AssignedAddress(HOST, "osa", parsed("10.9.9.9/32"))
+    route = Route(HOST, Network.parse("10.1.0.0/16"), "osa", None, 111, 0)
+    neighbour = Neighbour(HOST, "osa", Address.parse("10.0.0.2"), "02:00:00:00:00:01")
+    ipv6 = Route(HOST, Network.parse("fd00::/64"), "osa", None, 111, 8)
+
+    last = pretend(KernelState([gone, route, neighbour, ipv6]), [Remove(gone)])
+    not_last = pretend(KernelState([gone, other, route, neighbour, ipv6]), [Remove(gone)])
+
+    assert last == KernelState([ipv6])
+    assert not_last == KernelState([other, route, neighbour, ipv6])
+
+
+# --- what is not ours --------------------------------------------------------------------------------------------
+
+
+@given(containers(), st.data())
+def test_equal_objects_of_others_are_adopted(container: Container, data: st.DataObject) -> None:
+    want = desired(container)
+    there = [
+        key for key, each in want.items() if not isinstance(each, Veth | Link) and data.draw(st.integers(0, 3)) == 0
+    ]
+    foreign = KernelState(want[key] for key in there)
+    have = want.without_keys(there)
+
+    assert not plan_changes(want, have, foreign)
+
+
+@given(containers(), st.data())
+def test_a_different_object_in_the_way_is_a_conflict_that_names_both(container: Container, data: st.DataObject) -> None:
+    want = desired(container)
+    routes = [each for each in want.objects if isinstance(each, Route)]
+    assume(routes)
+    ours = data.draw(st.sampled_from(routes))
+    theirs = msgspec.structs.replace(ours, protocol=3)
+
+    with pytest.raises(Conflict) as conflict:
+        plan_changes(want, want.without_keys([ours.key]), KernelState([theirs]))
+
+    assert describe(ours) in conflict.value.message
+    assert describe(theirs) in conflict.value.message
+    assert ("container web01" if ours.namespace == GUEST else "the host") in conflict.value.message
+    assert (conflict.value.subject, conflict.value.holder) == (describe(ours), describe(theirs))
+
+
+def test_a_link_of_others_in_the_way_is_a_conflict() -> None:
+    want = desired(container_with(interface()))
+    for taken in (
+        Link(HOST, "osweb01-eth0", "02:00:00:00:00:01", 1500, is_up=True),
+        Link(GUEST, "eth0", "02:00:00:00:00:01", 1500, is_up=True),
+    ):
+        with pytest.raises(Conflict, match=f"link {taken.name}: .* already has link {taken.name}, which is not ours"):
+            plan_changes(want, KernelState(), KernelState([taken]))
+
+
+@pytest.mark.parametrize("harsh", [True, False])
+def test_an_address_that_the_tenant_added_survives_the_deletion_of_ours_on_its_subnet(harsh: bool) -> None:
+    one = interface()
+    two = one.with_address(parsed("10.5.5.1/24"))
+    their_address = AssignedAddress(GUEST, "eth0", parsed("10.5.5.77/24"))
+    gateway, source = Address.parse("10.5.5.8"), Address.parse("10.5.5.77")
+    their_route = Route(GUEST, Network.parse("10.77.0.0/16"), "eth0", gateway, 3, 0, source)
+    theirs = KernelState([their_address, their_route])
+    have, want = desired(container_with(two)), desired(container_with(one))
+    kernel = StrictKernel(have.with_objects(theirs.objects), harsh=harsh)
+
+    plan = plan_changes(want, have, theirs)
+    kernel.apply(plan)
+    assert kernel.state == want.with_objects(theirs.objects)
+
+    kernel.apply(plan.undo())
+    assert kernel.state == have.with_objects(theirs.objects)
+
+
+def test_a_tenant_s_route_that_has_lost_its_gateway_is_not_forced_back() -> None:
+    one = interface()
+    two = one.with_vias({4: interface(via=["10.9.0.0/30"]).vias[4]})
+    theirs = KernelState([Route(HOST, Network.parse("10.77.0.0/16"), one.link, Address.parse("10.100.10.102"), 3, 0)])
+
+    plan = plan_changes(desired(container_with(two)), desired(container_with(one)), theirs)
+
+    assert not any(subject_of(each) in theirs.objects for each in plan.changes)
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+#: The commands that the documentation of routed veth gives for its example.
+PAGE_ON_HOST = (
+    "ip addr add 10.100.10.101/30 dev osweb01-eth0",
+    "ip route add 1.2.3.4/32 via 10.100.10.102 dev osweb01-eth0",
+)
+PAGE_IN_CONTAINER = (
+    "ip addr add 10.100.10.102/30 dev eth0",
+    "ip addr add 1.2.3.4/32 dev eth0",
+    "ip route add default via 10.100.10.101 src 1.2.3.4",
+)
+
+
+def are_words_of(line: str, longer: str) -> bool:
+    words = iter(longer.split())
+    return all(word in words for word in line.split())
+
+
+def test_the_page_s_example_is_printed_in_its_own_words_and_order() -> None:
+    want = desired(container_with(interface().with_address(parsed("1.2.3.4/32"))))
+    printed = list(plan_changes(want, KernelState()).lines())
+
+    for namespace, page in ((HOST, PAGE_ON_HOST), (GUEST, PAGE_IN_CONTAINER)):
+        lines = [line for place, line in printed if place == namespace]
+        positions = [[at for at, line in enumerate(lines) if are_words_of(expected, line)] for expected in page]
+        assert all(len(found) == 1 for found in positions), positions
+        assert positions == sorted(positions)
+
+
+def test_a_new_interface_of_both_versions_is_printed_in_full() -> None:
+    one = interface(via=["10.100.10.100/30", "fd00:1::/126"])
+    one = one.with_address(parsed("1.2.3.4/32")).with_address(parsed("2001:db8::4/128"))
+    one = msgspec.structs.replace(one, mac="02:00:00:00:00:02", host_mac="02:00:00:00:00:01")
+
+    text = plan_changes(desired(container_with(one)), KernelState()).text()
+
+    assert text.splitlines() == [
+        "# on the host",
+        (
+            "ip link add osweb01-eth0 address 02:00:00:00:00:01 mtu 1500 group 111 type veth"
+            " peer name eth0 address 02:00:00:00:00:02 mtu 1500 netns web01"
+        ),
+        "ip link set dev osweb01-eth0 group 111 addrgenmode none",
+        "sysctl -w net.ipv4.conf.osweb01-eth0.forwarding=1",
+        "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=1",
+        "sysctl -w net.ipv4.conf.osweb01-eth0.accept_redirects=0",
+        "sysctl -w net.ipv4.conf.osweb01-eth0.send_redirects=0",
+        "sysctl -w net.ipv4.conf.osweb01-eth0.promote_secondaries=1",
+        "sysctl -w net.ipv6.conf.osweb01-eth0.accept_ra=0",
+        "sysctl -w net.ipv6.conf.osweb01-eth0.accept_redirects=0",
+        "ip link set dev osweb01-eth0 up",
+        "# in container web01",
+        "ip link set dev eth0 up",
+        "ip addr add 10.100.10.102/30 brd 10.100.10.103 dev eth0",
+        "ip addr add 1.2.3.4/32 dev eth0",
+        "ip addr add fd00:1::2/126 dev eth0 nodad",
+        "ip addr add 2001:db8::4/128 dev eth0 nodad",
+        "ip neigh add 10.100.10.101 lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
+        "ip neigh add fd00:1::1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
+        "ip route add default via 10.100.10.101 dev eth0 proto static src 1.2.3.4",
+        "ip -6 route add default via fd00:1::1 dev eth0 proto static src 2001:db8::4",
+        "# on the host",
+        "ip addr add fe80::1/64 dev osweb01-eth0 nodad",
+        "ip addr add 10.100.10.101/30 brd 10.100.10.103 dev osweb01-eth0",
+        "ip addr add fd00:1::1/126 dev osweb01-eth0 nodad",
+        "ip neigh add 10.100.10.102 lladdr 02:00:00:00:00:02 dev osweb01-eth0 nud permanent",
+        "ip neigh add fd00:1::2 lladdr 02:00:00:00:00:02 dev osweb01-eth0 nud permanent",
+        "ip route add 1.2.3.4/32 via 10.100.10.102 dev osweb01-eth0 proto 111",
+        "ip -6 route add 2001:db8::4/128 via fd00:1::2 dev osweb01-eth0 proto 111 metric 8",
+    ]
+    assert text.endswith("\n")
+
+
+def test_a_wide_via_is_printed_with_its_ends_on_link_and_the_rest_routed() -> None:
+    want = desired(container_with(interface(via=["10.0.0.0/24"])))
+    lines = [line for namespace, line in plan_changes(want, KernelState()).lines() if namespace == HOST]
+
+    assert lines[-4:] == [
+        "ip addr add 10.0.0.1/24 brd 10.0.0.255 dev osweb01-eth0 noprefixroute",
+        f"ip neigh add 10.0.0.2 lladdr {interface().mac} dev osweb01-eth0 nud permanent",
+        "ip route add 10.0.0.2/32 dev osweb01-eth0 proto 112 scope link",
+        "ip route add 10.0.0.0/24 via 10.0.0.2 dev osweb01-eth0 proto 112",
+    ]
+
+
+def test_what_is_removed_and_replaced_is_printed_exactly() -> None:
+    one = interface().with_address(parsed("1.2.3.4/32"))
+    have = desired(container_with(one))
+    want = desired(container_with(one.without_address(one.addresses[0])))
+
+    assert plan_changes(want, have).text() == (
+        "# in container web01\n"
+        "ip route replace default via 10.100.10.101 dev eth0 proto static src 10.100.10.102\n"
+        "# on the host\n"
+        "ip route del 1.2.3.4/32 via 10.100.10.102 dev osweb01-eth0 proto 111\n"
+        "# in container web01\n"
+        "ip addr del 1.2.3.4/32 dev eth0\n"
+    )
+
+
+def test_a_setting_of_a_link_with_a_dot_in_its_name_is_printed_with_slashes() -> None:
+    setting = Sysctl(HOST, "ipv4/conf/eth0.100/forwarding", "1", link="eth0.100")
+    (change,) = plan_changes(KernelState([setting]), KernelState()).lines()
+
+    assert change == (HOST, "sysctl -w net/ipv4/conf/eth0.100/forwarding=1")
+
+
+@settings(max_examples=15)
+@given(pairs_of_states)
+def test_the_printed_text_is_a_shell_script(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = pair
+    plan = plan_changes(want, have)
+    text = plan.text()
+
+    checked = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
+
+    assert checked.returncode == 0, checked.stderr
+    assert all(line.startswith(("# ", "ip ", "sysctl ", "nft ")) for line in text.splitlines())
+    assert sum(not line.startswith("# ") for line in text.splitlines()) == len(list(plan.lines()))
