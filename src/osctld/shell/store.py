@@ -6,6 +6,7 @@ connection, used from one thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -76,22 +77,28 @@ CREATE TABLE history (sequence INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT 
 class Store:
     def __init__(self, file: Path, *, schema: int, new_host_uuid: str) -> None:
         """Open the store, or make it. Raises Unavailable for one of another schema or that cannot be read."""
+        self._file = file
         try:
             # Autocommit mode: transactions are ours to begin and end.
             self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if found == 0:
-                self._create(schema, new_host_uuid)
-            elif found != schema:
-                raise Unavailable(f"{file} has schema {found}, this osctld knows {schema}", code="store-schema")
         except sqlite3.Error as error:
             raise Unavailable(f"{file} cannot be opened: {error}", code="store-unreadable") from error
+        try:
+            self._open(schema, new_host_uuid)
+        except sqlite3.Error as error:
+            self.close()
+            raise Unavailable(f"{file} cannot be opened: {error}", code="store-unreadable") from error
+        except Unavailable:
+            self.close()
+            raise
 
     def load(self) -> Contents:
-        uuid, serial = self._connection.execute("SELECT uuid, serial FROM host").fetchone()
-        documents = self._connection.execute("SELECT document FROM container ORDER BY name").fetchall()
+        """All that is kept. Raises Unavailable when it cannot be read."""
+        try:
+            ((uuid, serial),) = self._connection.execute("SELECT uuid, serial FROM host").fetchall()
+            documents = self._connection.execute("SELECT document FROM container ORDER BY name").fetchall()
+        except (sqlite3.Error, ValueError) as error:
+            raise Unavailable(f"{self._file} cannot be read: {error}", code="store-unreadable") from error
         return Contents(uuid, serial, tuple(document for (document,) in documents))
 
     def save(self, change: Saved) -> None:
@@ -118,11 +125,21 @@ class Store:
     def holdings(self) -> list[tuple[int, bytes, int, str, str, str, int, str]]:
         """All rows of holdings, in the order of their key."""
         return self._connection.execute(
-            "SELECT version, network, length, kind, container, interface, epoch, state FROM holding ORDER BY 1,2,3,4,5,6"
+            "SELECT version, network, length, kind, container, interface, epoch, state FROM holding"
+            " ORDER BY 1, 2, 3, 4, 5, 6"
         ).fetchall()
 
     def close(self) -> None:
         self._connection.close()
+
+    def _open(self, schema: int, new_host_uuid: str) -> None:
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            self._create(schema, new_host_uuid)
+        elif found != schema:
+            raise Unavailable(f"{self._file} has schema {found}, this osctld knows {schema}", code="store-schema")
 
     def _create(self, schema: int, host_uuid: str) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -153,15 +170,16 @@ class Store:
         execute("INSERT INTO history (time, command) VALUES (?, ?)", (change.history.time, change.history.command))
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        # After some errors SQLite has rolled back already; a disk that is gone may refuse this too.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _is_kept(self, change: Saved) -> bool:
         try:
-            row = self._connection.execute(
-                "SELECT document FROM container WHERE name = ?", (change.container,)
-            ).fetchone()
-            last = self._connection.execute("SELECT time, command FROM history ORDER BY sequence DESC LIMIT 1").fetchone()
+            execute = self._connection.execute
+            row = execute("SELECT document FROM container WHERE name = ?", (change.container,)).fetchone()
+            last = execute("SELECT time, command FROM history ORDER BY sequence DESC LIMIT 1").fetchone()
         except sqlite3.Error:
             return False
         same_document = (row[0] if row else None) == change.document
@@ -173,8 +191,8 @@ def _key(row: Holding) -> tuple[int, bytes, int, str, str, str]:
 
 
 def added_and_removed(before: Iterable[Holding], after: Iterable[Holding]) -> tuple[list[Holding], list[Holding]]:
-    """What to add and what to remove to get from one set of rows to another."""
+    """What to add and what to remove to get from one set of rows to another; a changed row is both."""
     old, new = {_key(each): each for each in before}, {_key(each): each for each in after}
-    added = [each for key, each in new.items() if key not in old]
-    removed = [each for key, each in old.items() if key not in new]
+    added = [each for key, each in new.items() if old.get(key) != each]
+    removed = [each for key, each in old.items() if new.get(key) != each]
     return added, removed
