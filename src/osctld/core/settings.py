@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import Any
 
@@ -48,6 +49,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: HostSettings = HostSettings()
 
 
+#: `[table]` and `key = value` as far as our settings need them: no key has a dot or an equals sign in it.
+_HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+_ASSIGNMENT = re.compile(r"\s*([^#=\[\]{}]+?)\s*=")
+
+
 def parse_settings(text: str, *, file: str) -> Settings:
     """Read settings. Raises Refused with file and line for bad TOML, an unknown key or a value that makes no sense."""
     try:
@@ -58,8 +64,13 @@ def parse_settings(text: str, *, file: str) -> Settings:
     try:
         settings = msgspec.convert(data, Settings)
     except msgspec.ValidationError as error:
-        key = _path_in(str(error))
-        raise Refused(f"{file}:{_line_of(key, text)}: {error}", code="bad-settings", subject=key) from None
+        what, _, path = str(error).partition(" - at `$.")
+        key = path.rstrip("`").partition("[")[0]
+        raise Refused(
+            f"{file}:{_line_of(key, text)}: {key} = {_value_at(key, data)!r}: {what.replace('`', '').lower()}",
+            code="bad-settings",
+            subject=key,
+        ) from None
     _check(settings, text=text, file=file)
     return settings
 
@@ -71,15 +82,18 @@ def _check(settings: Settings, *, text: str, file: str) -> None:
     for name in ("announce_protocol", "present_protocol"):
         # Up to 4 the kernel itself gives meaning to a protocol (linux/include/uapi/linux/rtnetlink.h); one byte.
         if not 4 < getattr(settings.routes, name) < 256:
-            refuse(name, f"{getattr(settings.routes, name)} is not a protocol number from 5 to 255")
+            refuse(f"routes.{name}", f"{getattr(settings.routes, name)} is not a protocol number from 5 to 255")
     if settings.routes.announce_protocol == settings.routes.present_protocol:
-        refuse("present_protocol", "announced and present routes need different protocol numbers")
+        refuse(
+            "routes.present_protocol",
+            f"{settings.routes.present_protocol}: announced and present routes need different protocol numbers",
+        )
     if not 0 < settings.routes.ipv6_metric < 2**32:
-        refuse("ipv6_metric", f"{settings.routes.ipv6_metric} is not a metric from 1 to 4294967295")
+        refuse("routes.ipv6_metric", f"{settings.routes.ipv6_metric} is not a metric from 1 to 4294967295")
     if not 0 < settings.host.link_group < 2**31:
-        refuse("link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
+        refuse("host.link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
     if settings.ids.first < 65536 or settings.ids.last >= 2**32 or settings.ids.last - settings.ids.first < 65535:
-        refuse("first", f"ids {settings.ids.first} to {settings.ids.last} hold no range of 65536 above 65535")
+        refuse("ids.first", f"ids {settings.ids.first} to {settings.ids.last} hold no range of 65536 above 65535")
 
 
 def _refuse_unknown(
@@ -90,21 +104,39 @@ def _refuse_unknown(
         dotted = f"{table}.{key}" if table else key
         if key not in known:
             raise Refused(
-                f"{file}:{_line_of(key, text)}: unknown setting {dotted!r}", code="bad-settings", subject=dotted
+                f"{file}:{_line_of(dotted, text)}: unknown setting {dotted!r}", code="bad-settings", subject=dotted
             )
         inner = known[key]
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
             _refuse_unknown(value, inner, text=text, file=file, table=dotted)
 
 
-def _path_in(message: str) -> str:
-    """The last name of the path in a message like "Expected `int`, got `str` - at `$.routes.ipv6_metric`"."""
-    return message.rpartition("`$.")[2].rstrip("`").rpartition(".")[2]
+def _value_at(dotted: str, data: dict[str, Any]) -> Any:
+    value: Any = data
+    for key in dotted.split("."):
+        value = value[key]
+    return value
 
 
-def _line_of(key: str, text: str) -> int:
-    """The first line that mentions a key; tomllib does not keep positions."""
+def _line_of(dotted: str, text: str) -> int:
+    """The line that sets a key, or heads its table; tomllib does not keep positions."""
+    table: list[str] = []
+    nearest = 1
     for number, line in enumerate(text.splitlines(), start=1):
-        if key and key in line.partition("#")[0]:
+        header = _HEADER.match(line)
+        if header is not None:
+            table = found = _names(header[1])
+        else:
+            assignment = _ASSIGNMENT.match(line)
+            if assignment is None:
+                continue
+            found = [*table, *_names(assignment[1])]
+        if ".".join(found) == dotted:
             return number
-    return 1
+        if dotted.startswith(".".join(found) + "."):
+            nearest = number  # an inline table, or the header that comes before the key
+    return nearest
+
+
+def _names(dotted: str) -> list[str]:
+    return [name.strip().strip("\"'") for name in dotted.split(".")]
