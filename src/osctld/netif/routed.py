@@ -146,7 +146,9 @@ class RoutedInterface(msgspec.Struct, frozen=True):
                 changed._check_against_via(address)
         for address in changed.addresses:
             if self.is_routed(address) and not changed.is_routed(address):
-                changed = changed._with_route(address.address.as_network(), is_automatic=True)
+                changed = changed._with_route(
+                    address.address.as_network(), is_automatic=True, typed=str(self.vias[address.version].network)
+                )
         return changed
 
     def with_address(
@@ -159,6 +161,13 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         reason = reason_not_unicast(address.address)
         if reason is not None:
             raise Refused(f"{address} cannot be assigned: it is {reason}", code="bad-address", subject=str(address))
+        if address.network.is_default:
+            # The guest's kernel would take the whole world for this link's own network.
+            raise Refused(
+                f"{address} cannot be assigned: a prefix length of 0 means everything",
+                code="bad-address",
+                subject=str(address),
+            )
         for each in self.addresses:
             if each.address == address.address:
                 raise Refused(
@@ -176,7 +185,9 @@ class RoutedInterface(msgspec.Struct, frozen=True):
                     subject=str(route_as),
                 )
             if not route_as.includes(address):
-                raise Refused(f"{route_as} does not include {address.short}", code="not-included", subject=str(route_as))
+                raise Refused(
+                    f"{route_as} does not include {address.short}", code="not-included", subject=str(route_as)
+                )
         self._check_against_via(address)
         if address.address == via.container_end:
             # Only a place in the order: the live address stays as the via made it, with the via's prefix length.
@@ -184,9 +195,9 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         changed = msgspec.structs.replace(self, addresses=(*self.addresses, address))
         if route_as is not None:
             if self.routing(route_as) is None:
-                changed = changed._with_route(route_as, is_automatic=True)
+                changed = changed._with_route(route_as, is_automatic=True, typed=address.short)
         elif route and not via.network.includes(address) and self.routing(address.network) is None:
-            changed = changed._with_route(address.network, is_automatic=True)
+            changed = changed._with_route(address.network, is_automatic=True, typed=address.short)
         return changed
 
     def without_address(self, address: InterfaceAddress, *, keep_route: bool = False) -> RoutedInterface:
@@ -215,7 +226,10 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         """
         wanted = InterfaceAddress.parse(text)
         for each in self.addresses:
-            if each.address == wanted.address and ("/" not in text or each.length == wanted.length):
+            # A container end has the prefix length of its via, whatever it was added with.
+            via = self.vias.get(each.version)
+            has_any_length = "/" not in text or (via is not None and each.address == via.container_end)
+            if each.address == wanted.address and (has_any_length or each.length == wanted.length):
                 return each
         raise Refused(f"{text}: address not found on {self.name}", code="address-not-found", subject=text)
 
@@ -241,7 +255,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
                 code="already-routed",
                 subject=typed,
             )
-        return self._with_route(network, is_automatic=False)
+        return self._with_route(network, is_automatic=False, typed=typed)
 
     def without_route(self, network: Network, *, typed: str) -> RoutedInterface:
         """Raise Refused when there is no such route."""
@@ -272,17 +286,19 @@ class RoutedInterface(msgspec.Struct, frozen=True):
                 addresses.append(kept)
         return msgspec.structs.replace(self, addresses=tuple(addresses))
 
-    def _with_route(self, network: Network, *, is_automatic: bool) -> RoutedInterface:
+    def _with_route(self, network: Network, *, is_automatic: bool, typed: str) -> RoutedInterface:
+        """Raise Refused, quoting what was typed, when the network can never be routed here."""
+        what = str(network) if typed == str(network) else f"{typed}: {network}"
         reason = reason_not_routable(network)
         if reason is not None:
-            raise Refused(f"{network} cannot be routed: it overlaps {reason}", code="bad-network", subject=str(network))
+            raise Refused(f"{what} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
         via = self.vias[network.version]
         for name, end in (("host", via.host_end), ("container", via.container_end)):
             if network.includes(end):
                 raise Refused(
-                    f"{network} cannot be routed via {via.network}: it contains the {name} address {end}",
+                    f"{what} cannot be routed via {via.network}: it contains the {name} address {end}",
                     code="contains-via",
-                    subject=str(network),
+                    subject=typed,
                 )
         return self._with_routes((*self.routes, RoutedNetwork(network, is_automatic)))
 
