@@ -56,10 +56,7 @@ class CtLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     ] = None
 
     def view(self, host: Host, observed: Observed) -> Reply:
-        if self.containers:
-            chosen = [host.container(name) for name in self.containers]
-        else:
-            chosen = host.sorted_containers
+        chosen = [host.container(name) for name in self.containers] if self.containers else host.sorted_containers
         rows = [container_row(each, observed) for each in chosen]
         for field, wanted in (("state", self.state), ("user", self.user), ("distribution", self.distribution)):
             if wanted is not None:

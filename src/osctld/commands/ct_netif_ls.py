@@ -43,10 +43,7 @@ class CtNetifLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     ] = None
 
     def view(self, host: Host, observed: Observed) -> Reply:
-        if self.container is not None:
-            chosen = [host.container(self.container)]
-        else:
-            chosen = host.sorted_containers
+        chosen = host.sorted_containers if self.container is None else [host.container(self.container)]
         rows = [
             interface_row(container, each, index=index, observed=observed)
             for container in chosen

@@ -40,7 +40,8 @@ class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
         container = host.container(self.container)
         interface = before = routed_interface(container, self.netif)
         if self.networks == ("all",):
-            chosen = [(each.network, "all") for each in interface.routes if self.version in (None, each.network.version)]
+            networks = [each.network for each in interface.routes]
+            chosen = [(network, "all") for network in networks if self.version in (None, network.version)]
         elif self.version is not None:
             raise UsageError(f"-v {self.version} goes with all, not with {self.networks[0]}")
         else:

@@ -222,7 +222,7 @@ class Host(msgspec.Struct, frozen=True):
         if len(readable) <= LONGEST_LINK_NAME and readable not in taken:
             return readable
         digest = hashlib.sha256(uuid.encode()).hexdigest()
-        for start in range(0, len(digest) - 8):
+        for start in range(len(digest) - 8):
             shortened = f"os{container[:4]}-{digest[start : start + 8]}"
             if shortened not in taken:
                 return shortened
@@ -234,7 +234,7 @@ def check_interface_name(name: str) -> None:
     why = None
     if not name:
         why = "is empty"
-    elif len(name.encode("utf-8", "surrogateescape")) > LONGEST_LINK_NAME:
+    elif len(name.encode("utf-8", "replace")) > LONGEST_LINK_NAME:
         why = f"is longer than {LONGEST_LINK_NAME} bytes"
     elif not _INTERFACE_NAME.fullmatch(name) or name.startswith("-"):
         why = "has other characters than a-z A-Z 0-9 _ -, or starts with -"
