@@ -105,6 +105,7 @@ class LxcEngine:
         self._trees = cgroups.hierarchies()
         self._bases = cgroups.base_paths()
         self._current: dict[str, Life] = {}
+        self._hastening: set[asyncio.Task[None]] = set()
 
     # ---- birth -----------------------------------------------------------------------------------------------
 
@@ -113,6 +114,9 @@ class LxcEngine:
 
         Raises Refused when the container runs, ApplyFailed or Unavailable with the reason otherwise.
         """
+        hastening = asyncio.create_task(asyncio.to_thread(cgroups.hasten_moves, self._trees))
+        self._hastening.add(hastening)  # a task that nobody refers to may vanish
+        hastening.add_done_callback(self._hastening.discard)
         await self.collect(spec.container)
         self._current.pop(spec.container, None)
         self.reboot_was_asked(spec.container)  # an old marker says nothing of the life to come
