@@ -321,9 +321,14 @@ class Daemon:
         if container is None:
             return
         desired = self._desired(container)
-        have, _ = split(await self._observe(name, [desired]), saved=desired, settings=self.settings)
-        on_host = KernelState(each for each in have.objects if each.namespace == HOST)
-        await self._press_on(plan_changes(KernelState(), on_host))
+        # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
+        # changes too, and then leaves pairs of siblings behind that nobody can name any more.
+        for _attempt in range(2):
+            have, _ = split(await self._observe(name, [desired]), saved=desired, settings=self.settings)
+            on_host = KernelState(each for each in have.objects if each.namespace == HOST)
+            if not on_host:
+                break
+            await self._press_on(plan_changes(KernelState(), on_host))
 
     async def reconcile(self) -> None:
         """Bring the kernel to what is wanted: host level, each configured container, what nobody wants any more."""

@@ -101,7 +101,7 @@ class Kernel:
         with_siblings: bool = False,
     ) -> KernelState:
         """All objects of these links: the links, and on them addresses, routes of the main table other than the
-        kernel's own, permanent neighbours; the settings asked for; pairs of siblings.
+        kernel's own, permanent neighbours; the settings asked for; pairs of siblings, those of gone links included.
 
         A link that is not there is simply absent, and so is everything in a namespace that is gone.
         A host link that is no veth is a plain Link; of a veth whose peer is not in the namespaces given, the peer's
@@ -130,7 +130,8 @@ class Kernel:
                 objects.extend(rtnetlink.objects_on(self._host, link, HOST))
         objects.extend(_read_sysctls(sysctls))
         if with_siblings:
-            objects.extend(each for each in self._siblings() if each.link in names)
+            # Pairs of links that are gone, which show as bare numbers, are nobody's and there to be cleared away.
+            objects.extend(each for each in self._siblings() if each.link in names or each.link.isdigit())
         return KernelState(objects)
 
     def observe_links(self, *, link_group: int) -> KernelState:
