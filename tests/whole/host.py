@@ -10,12 +10,14 @@ The machine's own network is not touched. Everything of one host is in two names
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -320,16 +322,25 @@ class Topology:
         """The answer as data."""
         return json.loads(self.osctl("-j", *argv).stdout)
 
-    def refusal(self, *argv: str, status: int = 1) -> str:
+    def refusal(self, *argv: str, status: int = 1, stdin: str | None = None) -> str:
         """Run a command that must be refused: one line on standard error, nothing on standard output.
 
         Returns the line without its `error: `.
         """
-        result = self.osctl(*argv, check=False)
+        result = self.osctl(*argv, check=False, stdin=stdin)
         assert result.status == status, f"osctl {' '.join(argv)}: {result}"
         assert result.stdout == ""
         assert re.fullmatch(r"error: [^\n]+\n", result.stderr), result.stderr
         return result.stderr.removeprefix("error: ").rstrip()
+
+    def refusal_without_trace(
+        self, *argv: str, running: Sequence[str] = (), status: int = 1, stdin: str | None = None
+    ) -> str:
+        """`refusal`, and neither the network of H, nor that of these containers, nor what is stored has changed."""
+        before = self.comparable_state(*running), self.stored()
+        message = self.refusal(*argv, status=status, stdin=stdin)
+        assert (self.comparable_state(*running), self.stored()) == before
+        return message
 
     # --- containers ----------------------------------------------------------------------------------------------
 
@@ -379,7 +390,41 @@ class Topology:
     def guest_state(self, container: str) -> dict[str, list[str]]:
         """The network of a running container as the host's iproute2 sees it."""
         # `nsenter --net`, with the mounts of the host: a guest need not have any tool.
-        return _network_state([], prefix=("nsenter", "--target", str(self.init_pid(container)), "--net"))
+        return _network_state([], prefix=self._inside(container))
+
+    def _inside(self, container: str) -> tuple[str, ...]:
+        return ("nsenter", "--target", str(self.init_pid(container)), "--net")
+
+    def guest_ip_json(self, container: str, *argv: str) -> list[dict[str, Any]]:
+        """What the host's iproute2 says inside, as data: `guest_ip_json("web", "-6", "route")`."""
+        return _as_list(run(*self._inside(container), "ip", "-j", *argv).stdout)
+
+    def in_guest_network(self, container: str, *argv: str, check: bool = True) -> Result:
+        """Run one of the host's programs, with its mounts and rights, in a running container's network."""
+        return run(*self._inside(container), *argv, check=check)
+
+    def stored(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that the daemon keeps on disk, row by row of each table, history included."""
+        file = self.state_dir / "osctl.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            return {
+                name: database.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+                for (name,) in tables.fetchall()
+            }
+
+    def comparable_state(self, *running: str) -> dict[str, list[str]]:
+        """The network of H and of these containers, without what carries no meaning.
+
+        Order does only among the IPv4 addresses of one subnet: the kernel lists links and routes as it likes, and
+        IPv6 addresses newest first. The guest kernel's own duplicate address detection ends when it ends.
+        """
+        states = {"host": self.kernel_state(), **{name: self.guest_state(name) for name in running}}
+        return {
+            f"{place} {section}": sorted(filter(None, map(_comparable, lines))) if section != "nftables" else lines
+            for place, state in states.items()
+            for section, lines in state.items()
+        }
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -493,6 +538,25 @@ def _network_state(options: Sequence[str], *, prefix: Sequence[str] = ()) -> dic
         name: [json.dumps(without(_VOLATILE, each), sort_keys=True) for each in ask(words)]
         for name, words in questions.items()
     }
+
+
+def _comparable(line: str) -> str | None:
+    if not line.startswith("{"):
+        return line
+    each = json.loads(line)
+    if each.get("type") == "local" and str(each.get("dst")).startswith("fe80::") and each["dst"] != "fe80::1":
+        return None  # comes when the detection ends
+    if "addr_info" in each:
+        for address in each["addr_info"]:
+            address.pop("tentative", None)
+        # A stable sort: addresses of one IPv4 subnet stay in their order, the first of them is its primary.
+        each["addr_info"].sort(key=_subnet_or_address)
+    return json.dumps(each, sort_keys=True)
+
+
+def _subnet_or_address(address: Mapping[str, Any]) -> str:
+    interface = ipaddress.ip_interface(f"{address['local']}/{address['prefixlen']}")
+    return str(interface.network if interface.version == 4 else interface)
 
 
 def _as_list(text: str) -> list[dict[str, Any]]:
