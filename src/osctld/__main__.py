@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def make_directories(places: Places) -> None:
 
 
 @contextlib.contextmanager
-def lock(directory: Path):  # type: ignore[no-untyped-def]
+def lock(directory: Path) -> Iterator[None]:
     """Hold a directory for this daemon alone. Raises Unavailable when another one has it."""
     file = directory / "osctld.lock"
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -189,9 +190,9 @@ def notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        with contextlib.suppress(OSError):
-            sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as sender:
+        sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
@@ -228,16 +228,16 @@ class Daemon:
             case commands.CreateContainer():
                 await self._create(command, action, caller)
             case commands.DeleteContainer(name, is_forced):
-                await self._delete(name, caller, is_forced=is_forced)
+                await _to_the_end(self._delete(name, caller, is_forced=is_forced))
             case commands.StartContainer(name, wait_seconds):
                 caller.progress("Starting container")
                 await self.lives.start(name, wait_seconds=wait_seconds)
             case commands.StopContainer(name, timeout_seconds, method):
                 caller.progress("Stopping container")
-                await self.lives.stop(name, timeout_seconds=timeout_seconds, method=method)
+                await _to_the_end(self.lives.stop(name, timeout_seconds=timeout_seconds, method=method))
             case commands.RestartContainer(name, wait_seconds, timeout_seconds, method):
                 caller.progress("Stopping container")
-                await self.lives.stop(name, timeout_seconds=timeout_seconds, method=method)
+                await _to_the_end(self.lives.stop(name, timeout_seconds=timeout_seconds, method=method))
                 caller.progress("Starting container")
                 await self.lives.start(name, wait_seconds=wait_seconds)
             case commands.Execute(name, words):
@@ -259,13 +259,16 @@ class Daemon:
             archive = await caller.open_file(action.archive) if action.archive is not None else None
             caller.progress("Creating root directory")
             await self.lives.roots.build(name, archive=archive)
-            try:
-                await self.in_turn(lambda: self._register(command, caller))
-            except BaseException:
-                await self.lives.roots.discard(name)
-                raise
+            await _to_the_end(self._register_built(command, name, caller))
         finally:
             self._building.discard(name)
+
+    async def _register_built(self, command: ActCommand, name: str, caller: Caller) -> None:
+        try:
+            await self.in_turn(lambda: self._register(command, caller))
+        except BaseException:
+            await self.lives.roots.discard(name)
+            raise
 
     async def _register(self, command: ActCommand, caller: Caller) -> None:
         # Asked again: others may have changed the configuration while the root directory was built.
@@ -443,6 +446,11 @@ class Daemon:
             else:
                 if not done.cancelled():
                     done.set_result(result)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for work that goes on when the client that asked for it goes away: half done is no state to leave."""
+    return await asyncio.shield(asyncio.create_task(work))
 
 
 def _lines(plan: Plan | None) -> tuple[str, ...]:

@@ -200,6 +200,7 @@ class _Connection:
         self.task: asyncio.Task[None] | None = None
         self._is_busy = False
         self._is_finishing = False
+        self._is_closed = False
         # Incoming.
         self._partial = bytearray()
         self._lines: deque[bytes] = deque()
@@ -238,6 +239,7 @@ class _Connection:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._close_descriptors()
+            self._is_closed = True
             self._socket.close()
 
     def finish(self) -> None:
@@ -315,6 +317,8 @@ class _Connection:
 
     def _write(self, message: Mapping[str, Any]) -> None:
         """Send a message, at once as far as the client takes it, the rest when it reads on."""
+        if self._is_closed:
+            return  # work that goes on without its client may still have something to say
         self._unsent += _encode(message) + b"\n"
         self._send_some()
         if self._unsent:
