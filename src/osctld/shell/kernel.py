@@ -335,7 +335,7 @@ class _Application:
                 pair = " . ".join(each if each.isdigit() else f'"{each}"' for each in (link, sibling))
                 command = f"{verb} element {packet_filter.TABLE} siblings {{ {pair} }}"
             case PacketFilter():
-                command = f"delete table {subject.table}" if is_removal else packet_filter.script(subject)
+                command = packet_filter.removal() if is_removal else packet_filter.script(subject)
             case _:
                 raise TypeError(subject)
         refusal = self._nftables.run(command)
