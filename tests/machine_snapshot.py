@@ -124,13 +124,16 @@ def _processes() -> frozenset[str]:
     return frozenset(found)
 
 
-def _cgroups() -> frozenset[str]:
-    """Cgroups of containers: at the top of each hierarchy, and in the cgroup that these tests run in."""
+def cgroup_places() -> set[Path]:
+    """Where LXC makes cgroups: at the top of each hierarchy, or in the cgroup that these tests run in."""
     top = Path("/sys/fs/cgroup")
     own = {line.split(":", 2)[2].strip("/\n") for line in Path("/proc/self/cgroup").read_text().splitlines()}
     hierarchies = [top, *(each for each in top.iterdir() if each.is_dir())] if top.is_dir() else []
-    places = {hierarchy / each for hierarchy in hierarchies for each in {"", *own}}
-    return frozenset(str(each) for place in places for each in place.glob("lxc*"))
+    return {hierarchy / each for hierarchy in hierarchies for each in {"", *own}}
+
+
+def _cgroups() -> frozenset[str]:
+    return frozenset(str(each) for place in cgroup_places() for each in place.glob("lxc*"))
 
 
 def _mounts() -> frozenset[str]:

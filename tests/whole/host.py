@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-from machine_snapshot import VOLATILE, without
+from machine_snapshot import VOLATILE, cgroup_places, without
 
 T = TypeVar("T")
 
@@ -465,8 +465,7 @@ class Topology:
         names: set[str] = set()
         for file in self.run_dir.rglob("config"):
             names |= set(re.findall(r"(?m)^lxc\.cgroup\.dir\S* = (\S+)$", file.read_text(errors="replace")))
-        top = Path("/sys/fs/cgroup")
-        return [hierarchy / name for hierarchy in (top, *filter(Path.is_dir, top.iterdir())) for name in names]
+        return [place / name for place in cgroup_places() for name in names if (place / name).is_dir()]
 
     def _kill_leftovers(self, cgroups: Sequence[Path]) -> None:
         """End what the daemon did not: processes that name our directory, that are in our namespaces or cgroups."""
