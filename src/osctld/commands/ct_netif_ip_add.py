@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from osctld.core.addresses import InterfaceAddress, Network
 from osctld.core.command import Argument, EditCommand, Edited, Flag, Option
+from osctld.core.errors import Refused
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
 
@@ -36,7 +37,10 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         suggestions = {}
         for text in self.addresses:
             address = InterfaceAddress.parse(text)
-            interface = interface.with_address(address, route=self.route, route_as=route_as)
+            try:
+                interface = interface.with_address(address, route=self.route, route_as=route_as)
+            except Refused as refused:
+                raise refused.quoting(text) from None
             suggestions[address.network] = f"assign {address.address.as_network()} instead"
         made = [each.network for each in interface.routes if each not in before.routes]
         wide = [network for network in made if network.size > 1]

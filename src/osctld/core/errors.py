@@ -13,7 +13,7 @@ programs; `subject` is the thing the request was about; `holder` is who has it a
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class OsctlError(Exception):
@@ -31,6 +31,12 @@ class OsctlError(Exception):
     @property
     def message(self) -> str:
         return str(self.args[0])
+
+    def quoting(self, typed: str) -> Self:
+        """The same error, with what a person typed in front where the message has it in another spelling only."""
+        if typed in self.message:
+            return self
+        return type(self)(f"{typed}: {self.message}", code=self.code, subject=self.subject, holder=self.holder)
 
 
 class UsageError(OsctlError):

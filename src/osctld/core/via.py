@@ -158,6 +158,7 @@ def parse_vias(
     """
     present = present or {}
     named: dict[int, Network] = {}
+    typed: dict[int, str] = {}
     for text in networks:
         network = Network.parse(text)
         if network.version in named:
@@ -167,6 +168,7 @@ def parse_vias(
                 subject=text,
             )
         named[network.version] = network
+        typed[network.version] = text
     hosts = _parse_ends(host_ends, "--host-addr")
     containers = _parse_ends(container_ends, "--ct-addr")
 
@@ -175,7 +177,10 @@ def parse_vias(
         host_end, container_end = hosts.get(version), containers.get(version)
         network_of_version = named.get(version)
         if network_of_version is not None:
-            vias[version] = Via.make(network_of_version, host_end=host_end, container_end=container_end)
+            try:
+                vias[version] = Via.make(network_of_version, host_end=host_end, container_end=container_end)
+            except Refused as refused:
+                raise refused.quoting(typed[version]) from None
         elif host_end is not None or container_end is not None:
             given = host_end or container_end
             if version not in present:
