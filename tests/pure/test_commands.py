@@ -1,0 +1,382 @@
+"""What each command makes of a small configuration: edits, views and actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from osctld.commands.ct_del import CtDel
+from osctld.commands.ct_exec import CtExec
+from osctld.commands.ct_ls import CtLs
+from osctld.commands.ct_netif_del import CtNetifDel
+from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
+from osctld.commands.ct_netif_ip_del import CtNetifIpDel
+from osctld.commands.ct_netif_ip_ls import CtNetifIpLs
+from osctld.commands.ct_netif_ls import CtNetifLs
+from osctld.commands.ct_netif_new_routed import CtNetifNewRouted
+from osctld.commands.ct_netif_route_add import CtNetifRouteAdd
+from osctld.commands.ct_netif_route_del import CtNetifRouteDel
+from osctld.commands.ct_netif_route_ls import CtNetifRouteLs
+from osctld.commands.ct_netif_set import CtNetifSet
+from osctld.commands.ct_netif_show import CtNetifShow
+from osctld.commands.ct_new import CtNew
+from osctld.commands.ct_restart import CtRestart
+from osctld.commands.ct_show import CtShow
+from osctld.commands.ct_start import CtStart
+from osctld.commands.ct_stop import CtStop
+from osctld.commands.ping import Ping
+from osctld.commands.self_status import SelfStatus
+from osctld.core.addresses import Network
+from osctld.core.command import (
+    CreateContainer,
+    DeleteContainer,
+    EditCommand,
+    Execute,
+    LifeFacts,
+    Listing,
+    Observed,
+    RestartContainer,
+    StartContainer,
+    StopContainer,
+    Text,
+    ViewCommand,
+)
+from osctld.core.errors import OsctlError, Refused, UsageError
+from osctld.core.host import Container, Host
+from osctld.core.life import StopMethod
+from osctld.core.settings import Settings
+from osctld.netif.routed import RoutedInterface, routed_interface
+from pure.generated import HOST_UUID, containers
+
+OBSERVED = Observed({"web01": LifeFacts("running", 4711, 4096, 1_000_000)}, {"state_dir": "/var/lib/osctl"})
+
+
+def empty(*names: str) -> Host:
+    host = Host(HOST_UUID, Settings())
+    for name in names:
+        host = host.with_new_container(name, user=None, distribution="busybox", version="stable")
+    return host
+
+
+def after(host: Host, *commands: EditCommand) -> Host:
+    for command in commands:
+        host = command.edit(host).host
+    return host
+
+
+def new(*via: str, container: str = "web01", netif: str = "eth0", **options: Any) -> CtNetifNewRouted:
+    return CtNetifNewRouted(container=container, netif=netif, via=via, **options)
+
+
+def ip_add(*addresses: str, **options: Any) -> CtNetifIpAdd:
+    return CtNetifIpAdd(container="web01", netif="eth0", addresses=addresses, **options)
+
+
+def ip_del(*addresses: str, **options: Any) -> CtNetifIpDel:
+    return CtNetifIpDel(container="web01", netif="eth0", addresses=addresses, **options)
+
+
+def route_add(*networks: str) -> CtNetifRouteAdd:
+    return CtNetifRouteAdd(container="web01", netif="eth0", networks=networks)
+
+
+def route_del(*networks: str, **options: Any) -> CtNetifRouteDel:
+    return CtNetifRouteDel(container="web01", netif="eth0", networks=networks, **options)
+
+
+def eth0(host: Host) -> RoutedInterface:
+    return routed_interface(host.container("web01"), "eth0")
+
+
+def addresses(host: Host) -> list[str]:
+    return [str(each) for each in eth0(host).addresses]
+
+
+def routes(host: Host) -> list[str]:
+    return [str(each.network) for each in eth0(host).routes]
+
+
+def listing(command: ViewCommand, host: Host) -> Listing:
+    reply = command.view(host, OBSERVED)
+    assert isinstance(reply, Listing)
+    names = {each.name for each in reply.columns}
+    assert set(reply.shown) <= names
+    assert all(set(row) == names for row in reply.rows)
+    return reply
+
+
+#: The example of the page, and a second container.
+PAGE = after(empty("web01", "web02"), new("10.100.10.100/30", "fd00:1::/126"), ip_add("1.2.3.4/32"))
+
+
+# --- interfaces --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_s_examples_are_edited_as_written() -> None:
+    first = after(empty("web01"), new("10.100.10.100/30"), ip_add("1.2.3.4/32"))
+    options: dict[str, Any] = {"host_addr": ("10.0.0.254",), "ct_addr": ("10.0.0.1",)}
+    second = after(empty("web01"), new("10.0.0.0/24", **options))
+    changed = after(first, CtNetifSet(container="web01", netif="eth0", via=("10.0.0.0/24",), **options))
+
+    assert (addresses(first), routes(first)) == (["1.2.3.4/32"], ["1.2.3.4/32"])
+    assert str(eth0(second).vias[4].host_address) == "10.0.0.254/24"
+    assert eth0(changed).vias == eth0(second).vias
+    assert addresses(changed) == ["1.2.3.4/32"]
+
+
+def test_an_edit_names_the_container_that_it_changes_and_no_other() -> None:
+    edited = ip_add("1.2.3.5").edit(PAGE)
+
+    assert edited.container == "web01"
+    assert edited.host.container("web02") is PAGE.container("web02")
+    assert ip_add("1.2.3.5").edit(PAGE) == edited
+
+
+def test_a_pool_may_stand_before_the_container() -> None:
+    command = CtNetifIpAdd(container="default:web01", netif="eth0", addresses=("1.2.3.5",))
+
+    assert command.edit(PAGE).container == "web01"
+
+
+def test_an_interface_is_deleted_with_all_that_it_held() -> None:
+    host = after(PAGE, CtNetifDel(container="web01", netif="eth0"))
+
+    assert host.container("web01").interfaces == ()
+    assert host.container("web01").claims() == []
+
+
+def test_what_new_made_del_takes_away_and_new_makes_again_under_another_identity() -> None:
+    again = after(PAGE, CtNetifDel(container="web01", netif="eth0"), new("10.100.10.100/30", "fd00:1::/126"))
+
+    assert eth0(again).uuid != eth0(PAGE).uuid
+    assert eth0(again).vias == eth0(PAGE).vias
+
+
+def test_set_changes_the_ends_of_the_present_network() -> None:
+    host = after(
+        PAGE,
+        CtNetifSet(container="web01", netif="eth0", host_addr=("10.100.10.102",), ct_addr=("10.100.10.101",)),
+    )
+
+    assert str(eth0(host).vias[4].host_address) == "10.100.10.102/30"
+    assert eth0(host).vias[6] == eth0(PAGE).vias[6]
+
+
+# --- addresses and routes ----------------------------------------------------------------------------------------
+
+
+def test_many_addresses_are_assigned_in_their_order() -> None:
+    many = [f"1.2.4.{number}/32" for number in range(255, 0, -1)]
+    host = after(PAGE, ip_add(*many))
+
+    assert addresses(host) == ["1.2.3.4/32", *many]
+    assert routes(host) == addresses(host)
+
+
+def test_a_wide_automatic_route_is_told_and_the_single_address_suggested() -> None:
+    edited = ip_add("10.5.5.1/24", "1.2.3.9", "2001:db8::1/120").edit(PAGE)
+
+    assert edited.messages == ("routed 10.5.5.0/24 (256 addresses)", "routed 2001:db8::/120 (256 addresses)")
+    assert edited.suggestions == {
+        Network.parse("10.5.5.0/24"): "assign 10.5.5.1/32 instead",
+        Network.parse("2001:db8::/120"): "assign 2001:db8::1/128 instead",
+    }
+
+
+def test_an_address_of_a_routed_network_is_assigned_without_a_word() -> None:
+    edited = ip_add("10.5.5.1/24").edit(after(PAGE, route_add("10.5.5.0/24")))
+
+    assert (edited.messages, edited.suggestions) == ((), {})
+    assert routes(edited.host) == ["1.2.3.4/32", "10.5.5.0/24"]
+
+
+def test_one_bad_address_among_many_refuses_all() -> None:
+    with pytest.raises(Refused, match="'bogus' is not an IP address"):
+        ip_add("1.2.3.5", "bogus", "1.2.3.6").edit(PAGE)
+
+
+def test_all_addresses_go_at_once_or_those_of_one_version() -> None:
+    host = after(PAGE, ip_add("2001:db8::4", "1.2.3.5", "10.100.10.102"), route_add("10.5.5.0/24"))
+
+    assert addresses(after(host, ip_del("all"))) == []
+    assert routes(after(host, ip_del("all"))) == ["10.5.5.0/24"]
+    assert addresses(after(host, ip_del("all", version=6))) == ["1.2.3.4/32", "1.2.3.5/32", "10.100.10.102/30"]
+    assert addresses(after(host, ip_del("all", version=4))) == ["2001:db8::4/128"]
+    assert len(routes(after(host, ip_del("all", keep_route=True)))) == len(routes(host))
+    assert after(after(host, ip_del("all")), ip_del("all")) == after(host, ip_del("all"))
+
+
+def test_all_routes_go_at_once_unless_addresses_need_them() -> None:
+    host = after(PAGE, route_add("10.5.5.0/24", "2001:db8::/64"))
+
+    with pytest.raises(Refused, match=r"^all: .* 1\.2\.3\.4 would be assigned but unrouted"):
+        route_del("all").edit(host)
+    assert routes(after(host, route_del("all", version=6))) == ["1.2.3.4/32", "10.5.5.0/24"]
+    assert routes(after(host, route_del("all", force=True))) == []
+    assert routes(after(host, route_del("10.5.5.9/24"))) == ["1.2.3.4/32", "2001:db8::/64"]
+
+
+REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
+    (new("10.0.0.0/30"), "interface 'eth0' already exists in web01", Refused),
+    (new("10.0.0.0/30", netif="eth.0"), "'eth.0': invalid interface name", Refused),
+    (new("10.0.0.0/30", container="nope"), "container not found: 'nope'", Refused),
+    (new("10.0.0.0/30", container="tank:web01"), "pool 'tank' not found", Refused),
+    (new("2001:DB8::/128", netif="eth1"), "2001:DB8::/128: ", Refused),
+    (new(netif="eth1"), "eth1: missing option --via", UsageError),
+    (CtNetifSet(container="web01", netif="eth0"), "eth0: nothing to set", UsageError),
+    (CtNetifSet(container="web01", netif="eth9", via=("10.0.0.0/30",)), "'eth9': network interface not found", Refused),
+    (CtNetifDel(container="web01", netif="eth9"), "'eth9': network interface not found in web01", Refused),
+    (ip_add("1.2.3.4"), "1.2.3.4: this address is already assigned", Refused),
+    (ip_add("1.2.3.9", "1.2.3.9"), "1.2.3.9: this address is already assigned", Refused),
+    (ip_add("1.2.3.9", route_as="bogus"), "'bogus' is not an IP network", Refused),
+    (ip_add("FD00:1:0::1"), "FD00:1:0::1: ", Refused),
+    (ip_del("1.2.3.9"), "1.2.3.9: address not found on eth0", Refused),
+    (ip_del("1.2.3.4", "all"), "'all' is not an IP address", Refused),
+    (ip_del("1.2.3.4", version=4), "-v 4 goes with all, not with 1.2.3.4", UsageError),
+    (route_add("1.2.3.0/24", "1.2.3.0/25"), "1.2.3.0/25: this address is already routed to eth0", Refused),
+    (route_add("0.0.0.0/0"), "0.0.0.0/0 cannot be routed", Refused),
+    (route_del("1.2.3.4"), "1.2.3.4: without this route 1.2.3.4 would be", Refused),
+    (route_del("9.9.9.9"), "9.9.9.9: route not found on eth0", Refused),
+    (route_del("9.9.9.9", version=6), "-v 6 goes with all", UsageError),
+]
+
+
+@pytest.mark.parametrize(("command", "says", "kind"), REFUSED)
+def test_what_makes_no_sense_is_refused_in_one_line(command: EditCommand, says: str, kind: type[OsctlError]) -> None:
+    with pytest.raises(OsctlError) as refused:
+        command.edit(PAGE)
+
+    assert says in refused.value.message
+    assert type(refused.value) is kind
+    assert "\n" not in refused.value.message
+    assert refused.value.exit_status == (64 if kind is UsageError else 1)
+
+
+# --- views -------------------------------------------------------------------------------------------------------
+
+
+def host_of(container: Container) -> Host:
+    return Host(HOST_UUID, Settings(), {container.name: container})
+
+
+@given(containers())
+def test_listings_show_every_address_and_route_once(container: Container) -> None:
+    host = host_of(container)
+    interfaces = [each for each in container.interfaces if isinstance(each, RoutedInterface)]
+
+    ip = listing(CtNetifIpLs(), host)
+    route = listing(CtNetifRouteLs(), host)
+
+    assert len(ip.rows) == sum(len(each.addresses) for each in interfaces)
+    assert len(route.rows) == sum(len(each.routes) for each in interfaces)
+    for each in interfaces:
+        for version in (4, 6):
+            in_order = [row["addr"] for row in ip.rows if (row["netif"], row["version"]) == (each.name, version)]
+            assert in_order == [str(address) for address in each.addresses if address.version == version]
+    assert ("state" in ip.shown) == any(row["state"] == "unrouted" for row in ip.rows)
+    assert len(listing(CtNetifLs(), host).rows) == len(interfaces)
+
+
+def test_a_listing_of_less_shows_fewer_columns() -> None:
+    assert listing(CtNetifIpLs(), PAGE).shown == ("pool", "ctid", "netif", "version", "addr")
+    assert listing(CtNetifIpLs(container="web01"), PAGE).shown == ("netif", "version", "addr")
+    assert listing(CtNetifIpLs(container="web01", netif="eth0"), PAGE).shown == ("version", "addr")
+    assert listing(CtNetifIpLs(container="web01", version=6), PAGE).rows == ()
+    assert listing(CtNetifRouteLs(container="web01", netif="eth0"), PAGE).rows[0]["origin"] == "automatic"
+
+
+def test_a_listing_of_something_unknown_is_refused() -> None:
+    commands: list[ViewCommand] = [
+        CtLs(containers=("nope",)),
+        CtShow(container="nope"),
+        CtNetifLs(container="nope"),
+        CtNetifIpLs(container="nope"),
+        CtNetifRouteLs(container="nope", netif="eth0"),
+        CtNetifShow(container="nope", netif="eth0"),
+    ]
+    for command in commands:
+        with pytest.raises(Refused, match="container not found: 'nope'"):
+            command.view(PAGE, OBSERVED)
+    for command in (CtNetifIpLs(container="web01", netif="x"), CtNetifShow(container="web01", netif="x")):
+        with pytest.raises(Refused, match="'x': network interface not found in web01"):
+            command.view(PAGE, OBSERVED)
+
+
+def test_containers_are_listed_with_their_life() -> None:
+    rows = listing(CtLs(), PAGE).rows
+
+    assert [(row["id"], row["state"], row["init_pid"]) for row in rows] == [
+        ("web01", "running", 4711),
+        ("web02", "stopped", None),
+    ]
+    assert [row["id"] for row in listing(CtLs(state=("stopped",)), PAGE).rows] == ["web02"]
+    assert [row["id"] for row in listing(CtLs(user=("web01",)), PAGE).rows] == ["web01"]
+    assert listing(CtLs(distribution=("debian",)), PAGE).rows == ()
+    assert listing(CtShow(container="web01"), PAGE).is_record
+
+
+def test_an_interface_is_shown_with_both_ends_and_its_source() -> None:
+    (row,) = listing(CtNetifShow(container="web01", netif="eth0"), PAGE).rows
+
+    assert row["host_addr"] == {"4": "10.100.10.101/30", "6": "fd00:1::1/126"}
+    assert row["ct_addr"] == {"4": "10.100.10.102/30", "6": "fd00:1::2/126"}
+    assert row["source"] == {"4": "1.2.3.4", "6": "fd00:1::2"}
+    assert row["addresses"] == row["routes"] == ["1.2.3.4/32"]
+    assert row["veth"] == row["host_link"] == "osweb01-eth0"
+
+
+def test_the_daemon_says_that_it_is_there_and_what_it_looks_after() -> None:
+    assert Ping().view(PAGE, OBSERVED) == Text(("pong",))
+    reply = SelfStatus().view(PAGE, OBSERVED)
+    assert isinstance(reply, Listing)
+    counts = {name: reply.rows[0][name] for name in ("containers", "running", "interfaces", "addresses", "routes")}
+    assert counts == {"containers": 2, "running": 1, "interfaces": 1, "addresses": 1, "routes": 1}
+
+
+# --- actions -----------------------------------------------------------------------------------------------------
+
+
+def test_actions_are_values_that_name_the_container() -> None:
+    assert CtDel(container="default:web01", force=True).act(PAGE) == DeleteContainer("web01", True)
+    assert CtStart(container="web01", wait=0).act(PAGE) == StartContainer("web01", 0)
+    assert CtStop(container="web01").act(PAGE) == StopContainer("web01", 60, StopMethod.SHUTDOWN_OR_KILL)
+    assert CtStop(container="web01", kill=True).act(PAGE) == StopContainer("web01", 60, StopMethod.KILL)
+    assert CtRestart(container="web01", dont_kill=True, timeout=5).act(PAGE) == RestartContainer(
+        "web01", 60, 5, StopMethod.SHUTDOWN_OR_FAIL
+    )
+    assert CtExec(container="web01", command=("ls", "-l")).act(PAGE) == Execute("web01", ("ls", "-l"))
+
+
+def test_a_container_is_made_without_interfaces() -> None:
+    action = CtNew(container="default:web03", distribution="busybox").act(PAGE)
+
+    assert isinstance(action, CreateContainer)
+    assert action.edited.container == "web03"
+    assert action.edited.host.container("web03").interfaces == ()
+    assert action.archive is None
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (CtNew(container="web01", distribution="busybox"), "container already exists: 'web01'"),
+        (CtNew(container="a b", distribution="busybox"), "'a b': invalid container id"),
+        (CtNew(container="web03"), "'web03': provide either --distribution or --from-archive"),
+        (CtNew(container="web03", distribution="debian"), "'debian' cannot be built here"),
+        (CtNew(container="web03", distribution="busybox", user="A"), "'A': invalid user name"),
+        (CtStart(container="nope"), "container not found: 'nope'"),
+        (CtStart(container="web01", wait=-1), "-1: invalid value for --wait"),
+        (CtStop(container="web01", timeout=-1), "-1: invalid value for --timeout"),
+        (CtStop(container="web01", kill=True, dont_kill=True), "--kill and --dont-kill"),
+        (CtRestart(container="nope"), "container not found: 'nope'"),
+        (CtDel(container="nope"), "container not found: 'nope'"),
+        (CtExec(container="nope", command=("ls",)), "container not found: 'nope'"),
+    ],
+)
+def test_an_action_that_makes_no_sense_is_refused(command: Any, says: str) -> None:
+    with pytest.raises(OsctlError) as refused:
+        command.act(PAGE)
+
+    assert says in refused.value.message

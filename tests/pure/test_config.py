@@ -1,0 +1,101 @@
+"""Documents and rows: what is written is read again, and can be read by people."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from osctld.config import decode_container, encode_container, holding_rows
+from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.errors import Refused
+from osctld.core.host import Container
+from osctld.netif.routed import RoutedInterface
+from pure.generated import container_without_interfaces, containers, interface
+
+
+@given(containers())
+def test_a_container_is_read_as_it_was_written(container: Container) -> None:
+    again = decode_container(encode_container(container))
+
+    assert again == container
+    assert encode_container(again) == encode_container(container)
+
+
+@given(containers())
+def test_a_document_says_addresses_and_networks_as_people_write_them(container: Container) -> None:
+    document = json.loads(encode_container(container))
+
+    assert document["name"] == container.name
+    for written, each in zip(document["interfaces"], container.interfaces, strict=True):
+        assert isinstance(each, RoutedInterface)
+        assert written["type"] == "routed"
+        assert written["addresses"] == [str(address) for address in each.addresses]
+        assert [route["network"] for route in written["routes"]] == [str(route.network) for route in each.routes]
+        assert {via["network"]: (via["host"], via["container"]) for via in written["vias"]} == {
+            str(via.network): (str(via.host_end), str(via.container_end)) for via in each.vias.values()
+        }
+
+
+def test_the_document_of_the_page_s_example_is_plain_text() -> None:
+    one = interface().with_address(InterfaceAddress.parse("1.2.3.4/32"))
+    document = json.loads(encode_container(container_without_interfaces().with_new_interface(one)))
+
+    assert document == {
+        "name": "web01",
+        "uuid": container_without_interfaces().uuid,
+        "user": None,
+        "id_offset": 1879048192,
+        "id_size": 65536,
+        "distribution": "busybox",
+        "version": "stable",
+        "interfaces": [
+            {
+                "type": "routed",
+                "uuid": one.uuid,
+                "name": "eth0",
+                "link": "osweb01-eth0",
+                "mac": one.mac,
+                "host_mac": one.host_mac,
+                "vias": [
+                    {
+                        "network": "10.100.10.100/30",
+                        "host": "10.100.10.101",
+                        "container": "10.100.10.102",
+                        "public": False,
+                    }
+                ],
+                "addresses": ["1.2.3.4/32"],
+                "routes": [{"network": "1.2.3.4/32", "automatic": True}],
+                "mtu": None,
+            }
+        ],
+        "serial": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"1.2.3.4/32"', b'"1.2.3.4.5"'), (b'"routed"', b'"bridged"'), (b'"uuid"', b'"uid"'), (b"}", b"")],
+)
+def test_a_document_that_is_not_ours_is_not_read(old: bytes, new: bytes) -> None:
+    one = interface().with_address(InterfaceAddress.parse("1.2.3.4/32"))
+    document = encode_container(container_without_interfaces().with_new_interface(one))
+
+    with pytest.raises((msgspec.DecodeError, Refused)):
+        decode_container(document.replace(old, new))
+
+
+@given(containers())
+def test_every_claim_is_a_row_of_its_own(container: Container) -> None:
+    claims = container.claims()
+    rows = holding_rows(claims)
+    networks = [Network(row.version, Address.from_packed(row.network).number, row.length) for row in rows]
+    read = [(network, row.kind, row.container, row.interface) for network, row in zip(networks, rows, strict=True)]
+
+    assert read == [(each.network, each.kind.value, each.holder.container, each.holder.interface) for each in claims]
+    assert len(set(read)) == len(read)
+    assert all(len(row.network) == {4: 4, 6: 16}[row.version] for row in rows)
+    assert {(row.epoch, row.state) for row in rows} <= {(1, "wanted")}

@@ -1,0 +1,128 @@
+"""By which marks our own objects are known, on the host and in a guest."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from osctld.core.addresses import InterfaceAddress
+from osctld.core.host import Container
+from osctld.core.kernel_state import HOST, AssignedAddress, KernelObject, KernelState, Link, Route, Sysctl, Veth, guest
+from osctld.core.ownership import is_abandoned_link, split
+from osctld.core.settings import RouteSettings, Settings
+from pure.generated import container_without_interfaces, containers, interface
+
+GUEST = guest("web01")
+SETTINGS = Settings()
+
+
+def desired(container: Container) -> KernelState:
+    return container.desired(SETTINGS, default_mtu=1500)
+
+
+SAVED = desired(
+    container_without_interfaces().with_new_interface(interface().with_address(InterfaceAddress.parse("1.2.3.4")))
+)
+
+
+def only(kind: type[KernelObject], *, on: str) -> list[KernelObject]:
+    return [each for each in SAVED.objects if isinstance(each, kind) and each.namespace == on]
+
+
+@given(containers())
+def test_all_that_we_asked_for_is_ours(container: Container) -> None:
+    saved = desired(container)
+
+    ours, foreign = split(saved, saved=saved, settings=SETTINGS)
+
+    assert (ours, foreign) == (saved, KernelState())
+
+
+@given(containers(), containers())
+def test_each_object_is_either_ours_or_not(one: Container, other: Container) -> None:
+    observed = desired(one)
+
+    ours, foreign = split(observed, saved=desired(other), settings=SETTINGS)
+
+    assert ours.with_objects(foreign.objects) == observed
+    assert len(ours) + len(foreign) == len(observed)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "is_ours"), [(111, True), (112, True), (2, False), (3, False), (4, False), (186, False)]
+)
+def test_a_host_route_is_ours_by_its_protocol(protocol: int, is_ours: bool) -> None:
+    (route,) = (each for each in only(Route, on=HOST))
+    assert isinstance(route, Route)
+    seen = msgspec.structs.replace(route, protocol=protocol)
+
+    ours, foreign = split(KernelState([seen]), saved=SAVED, settings=SETTINGS)
+
+    assert (seen in ours.objects, seen in foreign.objects) == (is_ours, not is_ours)
+
+
+def test_the_protocols_are_those_of_the_settings() -> None:
+    (route,) = (each for each in only(Route, on=HOST))
+    settings = Settings(routes=RouteSettings(201, 202))
+
+    _, foreign = split(KernelState([route]), saved=SAVED, settings=settings)
+
+    assert list(foreign.objects) == [route]
+
+
+def test_in_a_guest_only_what_was_saved_is_ours_whatever_its_present_value() -> None:
+    vip = AssignedAddress(GUEST, "eth0", InterfaceAddress.parse("1.2.3.99/32"))
+    changed = [
+        msgspec.structs.replace(each, metric=0, protocol=3) for each in only(Route, on=GUEST) if isinstance(each, Route)
+    ]
+
+    ours, foreign = split(KernelState([vip, *changed]), saved=SAVED, settings=SETTINGS)
+
+    assert list(foreign.objects) == [vip]
+    assert list(ours.objects) == changed
+
+
+def test_addresses_on_our_host_links_are_ours_whoever_added_them() -> None:
+    added = AssignedAddress(HOST, "osweb01-eth0", InterfaceAddress.parse("9.9.9.9/32"))
+
+    ours, _ = split(KernelState([added]), saved=SAVED, settings=SETTINGS)
+
+    assert list(ours.objects) == [added]
+
+
+def test_a_link_of_another_kind_under_our_name_is_not_ours() -> None:
+    taken = Link(HOST, "osweb01-eth0", "02:00:00:00:00:01", 1500, is_up=True)
+
+    _, foreign = split(KernelState([taken]), saved=SAVED, settings=SETTINGS)
+
+    assert list(foreign.objects) == [taken]
+
+
+def test_settings_of_our_links_are_ours_and_those_of_the_namespace_are_not() -> None:
+    of_link = Sysctl(HOST, "ipv4/conf/osweb01-eth0/forwarding", "0", link="osweb01-eth0")
+    of_all = Sysctl(HOST, "ipv6/conf/all/forwarding", "0")
+
+    ours, foreign = split(KernelState([of_link, of_all]), saved=SAVED, settings=SETTINGS)
+
+    assert (list(ours.objects), list(foreign.objects)) == ([of_link], [of_all])
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "recorded", "is_abandoned"),
+    [
+        ("osold-eth0", 111, (), True),
+        ("osold-eth0", 111, ("osold-eth0",), False),
+        ("osold-eth0", 0, (), False),
+        ("veth0", 111, (), False),
+    ],
+)
+def test_a_link_is_abandoned_when_it_bears_both_marks_and_nobody_records_it(
+    name: str, group: int, recorded: tuple[str, ...], is_abandoned: bool
+) -> None:
+    (veth,) = only(Veth, on=HOST)
+    assert isinstance(veth, Veth)
+    seen = msgspec.structs.replace(veth, name=name, group=group)
+
+    assert is_abandoned_link(seen, settings=SETTINGS, recorded=recorded) == is_abandoned
+    assert not is_abandoned_link(Link(HOST, "osold", "", 1500, is_up=True), settings=SETTINGS, recorded=())
