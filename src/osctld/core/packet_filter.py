@@ -85,7 +85,8 @@ table {TABLE} {{
     set asking {{
         type ifname
         size 65535
-        flags dynamic
+        flags dynamic, timeout
+        timeout 1m
     }}
     chain {mark(wanted)} {{
     }}
@@ -106,6 +107,7 @@ table {TABLE} {{
         update @spoofed {{ iifname }} drop
     }}
     chain link_local {{
+        icmpv6 type {{ mld-listener-report, mld-listener-reduction, mld2-listener-report }} accept
         icmpv6 type nd-router-solicit drop
         ip6 daddr != {{ fe80::/10, ff00::/8 }} fib daddr type != local update @spoofed {{ iifname }} drop
         update @asking {{ iifname {rarely} }} drop
@@ -116,7 +118,8 @@ table {ARP_TABLE} {{
     set asking {{
         type ifname
         size 65535
-        flags dynamic
+        flags dynamic, timeout
+        timeout 1m
     }}
     chain input {{
         type filter hook input priority 0; policy accept;
