@@ -1,7 +1,9 @@
-"""rtnetlink: messages packed, sent in batches, and every answer read.
+"""Netlink: messages framed, sent in batches, and every answer read.
 
-Formats and numbers are those of linux/include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,neighbour,veth}.h. A batch
-is no transaction: after a message that fails the later ones still run, so each is acknowledged and read on its own.
+Formats and numbers are those of linux/include/uapi/linux/netlink.h. A batch is no transaction: after a message that
+fails the later ones still run. Only the last one asks for an acknowledgement: the kernel works through a batch in
+order, inside the send, and answers a message that fails whether or not it was asked to. So with the last answer in
+hand, no news of an earlier message is good news; unless answers were lost, which the socket tells (ENOBUFS).
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
 NLM_F_DUMP = 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
@@ -22,23 +24,25 @@ NLMSGERR_ATTR_MSG = 1
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+#: linux/include/uapi/asm-generic/socket.h; beyond the limits in /proc/sys/net/core, for CAP_NET_ADMIN.
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
-#: Bytes of the socket buffers. An answer takes about 832 bytes of the receive buffer; the default one holds 256.
+#: Bytes of the socket buffers that are asked for.
 BUFFER = 8 << 20
-#: Messages in one send, so that all their answers fit.
-BATCH = 2000
+#: Bytes of the receive buffer that an answer is accounted with, measured: 832; with a long explanation 1344.
+_ANSWER_COST = 1344
+#: Messages in one send: more of them are no faster, and hold the kernel's lock longer.
+_LARGEST_BATCH = 4000
+#: The kernel makes no datagram larger than 32 KiB (netlink_dump in linux/net/netlink/af_netlink.c).
+_LARGEST_DATAGRAM = 1 << 16
+#: How often a dump is tried again that was interrupted by changes, before it is given up.
+_DUMP_ATTEMPTS = 100
 
-_HEADER = struct.Struct("=IHHII")
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")
+_I32 = struct.Struct("=i")
+_U16 = struct.Struct("=H")
 _NLA_TYPE_MASK = 0x3FFF
-
-
-class Message(NamedTuple):
-    """A request: type, flags beside NLM_F_REQUEST, and what follows the header."""
-
-    kind: int
-    flags: int
-    body: bytes
 
 
 class Answer(NamedTuple):
@@ -46,6 +50,9 @@ class Answer(NamedTuple):
 
     errno: int
     text: str = ""
+
+
+YES = Answer(0)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -67,8 +74,9 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
-class ResultUnknown(Exception):
-    """Answers were lost (ENOBUFS), although the kernel did the work: look again."""
+def message(kind: int, flags: int, body: bytes, sequence: int) -> bytes:
+    """A request. `body` is a multiple of four bytes long, as structures and attributes are."""
+    return HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
 
 
 class NetlinkSocket:
@@ -78,12 +86,16 @@ class NetlinkSocket:
         self._socket = opened or socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
-        for forced, usual in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
+        for forced, usual in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
             except PermissionError:
                 self._socket.setsockopt(socket.SOL_SOCKET, usual, BUFFER)
+        room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        #: How many messages to send at once: if all of them fail, the answers still fit.
+        self.batch = max(16, min(_LARGEST_BATCH, room // _ANSWER_COST))
         self._sequence = 0
+        self._buffer = bytearray(_LARGEST_DATAGRAM)
 
     def close(self) -> None:
         self._socket.close()
@@ -94,129 +106,143 @@ class NetlinkSocket:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, messages: Sequence[Message]) -> list[Answer | None]:
-        """Send messages in order; one answer for each, None where the answer was lost."""
-        answers: list[Answer | None] = []
-        for start in range(0, len(messages), BATCH):
-            answers.extend(self._send_batch(messages[start : start + BATCH]))
-        return answers
-
-    def _send_batch(self, messages: Sequence[Message]) -> list[Answer | None]:
+    def reserve(self, count: int) -> int:
+        """The first of so many sequence numbers that nobody used yet."""
+        if self._sequence + count > 0xFFFF_FFFF:
+            self._sequence = 0
         first = self._sequence + 1
-        packed = bytearray()
-        for message in messages:
-            self._sequence += 1
-            packed += _HEADER.pack(
-                16 + len(message.body),
-                message.kind,
-                message.flags | NLM_F_REQUEST | NLM_F_ACK,
-                self._sequence,
-                0,
-            )
-            packed += message.body
-            packed += b"\0" * (-len(message.body) % 4)
-        self._socket.send(packed)
-        answers: list[Answer | None] = [None] * len(messages)
-        missing = len(messages)
-        while missing:
+        self._sequence += count
+        return first
+
+    # --- changes --------------------------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[bytes], *, first: int, count: int) -> dict[int, Answer | None]:
+        """Send messages in order, with sequence numbers among the `count` ones from `first`, the last message the
+        highest.
+
+        Returns by position (sequence - first) the answers that are no plain yes: refusals, and None for messages
+        whose answer was lost, so that what became of them is unknown.
+        """
+        packed = bytearray(b"".join(messages))
+        last = len(packed) - len(messages[-1])
+        _, _, flags, highest, _ = HEADER.unpack_from(packed, last)
+        _U16.pack_into(packed, last + 6, flags | NLM_F_ACK)
+        try:
+            self._socket.send(packed)
+        except OSError as error:
+            # The kernel took none of it.
+            refusal = Answer(error.errno or errno.EIO, "the message could not be sent")
+            return dict.fromkeys(range(count), refusal)
+        answers: dict[int, Answer | None] = {}
+        while True:
             try:
-                data = self._socket.recv(1 << 18)
+                size = self._socket.recv_into(self._buffer)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # Some answers are gone; those that are queued can still be read, the rest stays unknown.
-                self._drain(answers, first)
-                break
-            missing -= _read_answers(data, answers, first)
-        return answers
+                return self._drained(answers, first, count)
+            if self._read_answers(size, answers, first, count, highest):
+                return answers
 
-    def _drain(self, answers: list[Answer | None], first: int) -> None:
+    def _drained(self, answers: dict[int, Answer | None], first: int, count: int) -> dict[int, Answer | None]:
+        """Some answers are gone. Those that are queued can still be read; of the rest nothing is known."""
         while True:
             try:
-                data = self._socket.recv(1 << 18, socket.MSG_DONTWAIT)
+                size = self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 continue
-            _read_answers(data, answers, first)
+            self._read_answers(size, answers, first, count, None)
+        return {position: answers.get(position) for position in range(count)}
 
-    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+    def _read_answers(
+        self, size: int, answers: dict[int, Answer | None], first: int, count: int, highest: int | None
+    ) -> bool:
+        """Note what one datagram says; True when the answer to the highest number was in it."""
+        was_last = False
+        for length, kind, flags, sequence, offset in _messages(self._buffer, size):
+            if kind != NLMSG_ERROR or not 0 <= sequence - first < count:
+                continue
+            (negative,) = _I32.unpack_from(self._buffer, offset + 16)
+            if negative or highest is None:
+                text = _explanation(self._buffer, offset, length, flags, body_length=4 + 16) if negative else ""
+                answers[sequence - first] = Answer(-negative, text)
+            was_last |= sequence == highest
+        return was_last
+
+    # --- questions ------------------------------------------------------------------------------------------------
+
+    def dump(self, kind: int, body: bytes) -> Sequence[bytes]:
         """All objects of a kind that the kernel's filter in `body` lets through: what follows each header.
 
-        Raises OSError, in the kernel's words; an empty dump where what is asked about does not exist.
+        Empty where what is asked about does not exist. Raises OSError in the kernel's words, InterruptedError
+        when the objects change faster than they can be listed.
         """
-        while True:
-            try:
-                return iter(self._dump_once(kind, body))
-            except InterruptedError:
-                continue
+        for _ in range(_DUMP_ATTEMPTS):
+            found = self._dump_once(kind, body)
+            if found is not None:
+                return found
+        raise InterruptedError(errno.EINTR, "the kernel's tables change faster than they can be read")
 
-    def _dump_once(self, kind: int, body: bytes) -> list[bytes]:
-        self._sequence += 1
-        flags = NLM_F_REQUEST | NLM_F_DUMP
-        self._socket.send(_HEADER.pack(16 + len(body), kind, flags, self._sequence, 0) + body)
+    def _dump_once(self, kind: int, body: bytes) -> list[bytes] | None:
+        """None when there were changes meanwhile, so that objects may be missing or be there twice."""
+        sequence = self.reserve(1)
+        self._socket.send(message(kind, NLM_F_DUMP, body, sequence))
         found: list[bytes] = []
         was_interrupted = False
+        buffer = self._buffer
         while True:
-            data = self._socket.recv(1 << 20)
-            for length, message_kind, message_flags, sequence, offset in _messages(data):
-                if sequence != self._sequence:
+            size = self._socket.recv_into(buffer)
+            for length, answered, flags, number, offset in _messages(buffer, size):
+                if number != sequence:
                     continue
-                was_interrupted |= bool(message_flags & 0x10)  # NLM_F_DUMP_INTR: changed meanwhile
-                if message_kind in (NLMSG_ERROR, NLMSG_DONE):
-                    (negative,) = struct.unpack_from("=i", data, offset + 16)
-                    if negative:
-                        if -negative in (errno.ENODEV, errno.ENOENT):
-                            return []
-                        text = _explanation(data, offset, length, message_flags, body_length=4)
-                        raise OSError(-negative, text or os.strerror(-negative))
-                    if was_interrupted:
-                        raise InterruptedError
-                    return found
-                found.append(data[offset + 16 : offset + length])
+                if flags & NLM_F_DUMP_INTR:
+                    was_interrupted = True
+                if answered in (NLMSG_ERROR, NLMSG_DONE):
+                    _check(buffer, offset, length, flags, answered, nothing=(errno.ENODEV, errno.ENOENT))
+                    return None if was_interrupted else found
+                found.append(bytes(buffer[offset + 16 : offset + length]))
 
     def get(self, kind: int, body: bytes) -> bytes | None:
-        """One object; None where there is none. Raises OSError otherwise."""
-        self._sequence += 1
-        self._socket.send(_HEADER.pack(16 + len(body), kind, NLM_F_REQUEST, self._sequence, 0) + body)
+        """One object; None where there is none. Raises OSError, in the kernel's words."""
+        sequence = self.reserve(1)
+        self._socket.send(message(kind, 0, body, sequence))
         while True:
-            data = self._socket.recv(1 << 18)
-            for length, message_kind, _, sequence, offset in _messages(data):
-                if sequence != self._sequence:
+            size = self._socket.recv_into(self._buffer)
+            for length, answered, flags, number, offset in _messages(self._buffer, size):
+                if number != sequence:
                     continue
-                if message_kind == NLMSG_ERROR:
-                    (negative,) = struct.unpack_from("=i", data, offset + 16)
-                    if -negative in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENETUNREACH):
-                        return None
-                    raise OSError(-negative, os.strerror(-negative))
-                return data[offset + 16 : offset + length]
+                if answered == NLMSG_ERROR:
+                    nothing = (errno.ENODEV, errno.ENOENT, errno.ESRCH)
+                    _check(self._buffer, offset, length, flags, answered, nothing=nothing)
+                    return None
+                return bytes(self._buffer[offset + 16 : offset + length])
 
 
-def _messages(data: bytes) -> Iterable[tuple[int, int, int, int, int]]:
+def _messages(data: bytearray, size: int) -> Iterator[tuple[int, int, int, int, int]]:
     offset = 0
-    while offset + 16 <= len(data):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+    while offset + 16 <= size:
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
         yield length, kind, flags, sequence, offset
-        offset += (length + 3) & ~3
+        offset += (max(length, 16) + 3) & ~3
 
 
-def _read_answers(data: bytes, answers: list[Answer | None], first: int) -> int:
-    read = 0
-    for length, kind, flags, sequence, offset in _messages(data):
-        index = sequence - first
-        if kind != NLMSG_ERROR or not 0 <= index < len(answers) or answers[index] is not None:
-            continue
-        (negative,) = struct.unpack_from("=i", data, offset + 16)
-        answers[index] = Answer(-negative, _explanation(data, offset, length, flags, body_length=4 + 16))
-        read += 1
-    return read
+def _check(data: bytearray, offset: int, length: int, flags: int, kind: int, *, nothing: Sequence[int]) -> None:
+    """Raise what an error or the end of a dump says, unless it says that there is nothing."""
+    (negative,) = _I32.unpack_from(data, offset + 16) if length >= 20 else (0,)
+    if not negative or -negative in nothing:
+        return
+    # The end of a dump repeats no request header.
+    text = _explanation(data, offset, length, flags, body_length=4 if kind == NLMSG_DONE else 4 + 16)
+    raise OSError(-negative, text or os.strerror(-negative))
 
 
-def _explanation(data: bytes, offset: int, length: int, flags: int, *, body_length: int) -> str:
+def _explanation(data: bytearray, offset: int, length: int, flags: int, *, body_length: int) -> str:
     """The text of an extended acknowledgement, behind the error number and the (capped) request header."""
     if not flags & NLM_F_ACK_TLVS:
         return ""
-    found = attributes(data[offset + 16 + body_length : offset + length])
+    found = attributes(bytes(data[offset + 16 + body_length : offset + length]))
     return found.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")

@@ -26,21 +26,32 @@ class Nftables:
         self._library: ctypes.CDLL | None = None
         self._context: int = 0
 
+    def close(self) -> None:
+        """Give back the library's memory, and its socket, which would keep a network namespace alive."""
+        with self._lock:
+            if self._library is not None:
+                self._library.nft_ctx_free(self._context)
+                self._library = None
+
     def run(self, command: str) -> str | None:
         """Perform commands as one transaction: None, or the first line of what nft says against it."""
         with self._lock:
             status, _, error = self._run(command, flags=0)
         if status == 0:
             return None
-        lines = [line.strip() for line in error.splitlines() if line.strip()]
-        return lines[0] if lines else f"nft failed with status {status}"
+        return _first_line(error, status)
 
     def list(self, command: str, *, terse: bool = False) -> list[dict[str, Any]] | None:
-        """List something as JSON objects, without the elements of sets when terse; None when there is no such thing."""
+        """List something as JSON objects, without the elements of sets when terse; None when there is no such thing.
+
+        Raises Unavailable when nft cannot tell.
+        """
         with self._lock:
-            status, output, _ = self._run(command, flags=_JSON_OUTPUT | (_TERSE_OUTPUT if terse else 0))
+            status, output, error = self._run(command, flags=_JSON_OUTPUT | (_TERSE_OUTPUT if terse else 0))
         if status != 0:
-            return None
+            if "No such file or directory" in error:
+                return None
+            raise Unavailable(f"nft {command}: {_first_line(error, status)}", code="nftables-unreadable")
         listed: list[dict[str, Any]] = json.loads(output)["nftables"]
         return listed
 
@@ -61,6 +72,7 @@ class Nftables:
             raise Unavailable(f"{_LIBRARY} is missing: install nftables", code="no-nftables") from None
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        library.nft_ctx_free.argtypes = [ctypes.c_void_p]
         library.nft_ctx_buffer_output.argtypes = library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -72,3 +84,8 @@ class Nftables:
         library.nft_ctx_buffer_error(self._context)
         self._library = library
         return library
+
+
+def _first_line(error: str, status: int) -> str:
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[0] if lines else f"nft failed with status {status}"

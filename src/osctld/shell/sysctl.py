@@ -1,26 +1,38 @@
-"""Settings of the kernel's network stack, read and written below /proc/sys/net."""
+"""Settings of the kernel's network stack, read and written below /proc/sys/net.
+
+What is there depends on the network namespace of the thread that looks.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
-from osctld.shell.netlink import Answer
+from osctld.shell.netlink import YES, Answer
 
-ROOT = Path("/proc/sys/net")
+ROOT = "/proc/sys/net/"
 
 
 def read(path: str) -> str | None:
-    """The value of a setting of the caller's namespace; None when there is none of the name."""
+    """The value of a setting in the caller's namespace; None when there is none of the name."""
     try:
-        return (ROOT / path).read_text(encoding="ascii").strip()
+        opened = os.open(ROOT + path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(opened, 4096).decode("ascii", "replace").strip()
+        finally:
+            os.close(opened)
     except FileNotFoundError:
+        # Also of one that is open: settings of a link go with it.
         return None
 
 
 def write(path: str, value: str) -> Answer:
-    """Set a value, in the namespace of the caller."""
+    """Set a value in the caller's namespace."""
     try:
-        (ROOT / path).write_text(value, encoding="ascii")
+        opened = os.open(ROOT + path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(opened, value.encode())
+        finally:
+            os.close(opened)
     except OSError as error:
-        return Answer(error.errno or 1, f"{error.strerror}: /proc/sys/net/{path}")
-    return Answer(0)
+        return Answer(error.errno or 1, ROOT + path)
+    return YES

@@ -1,0 +1,379 @@
+"""One plan being performed: every change sent, every answer read, every outcome told truthfully."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from osctld.core.errors import Unavailable
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Link,
+    Namespace,
+    Neighbour,
+    Outcome,
+    PacketFilter,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+)
+from osctld.core.plan import Add, Change, Plan, Remove, Replace, Restore, pretend, subject_of
+from osctld.shell import packet_filter_table, rtnetlink, rtnetlink_dumps, sysctl
+from osctld.shell.netlink import YES, Answer, NetlinkSocket
+from osctld.shell.netns import inside, open_namespace, open_netlink
+from osctld.shell.nftables import Nftables
+
+#: A removal that finds nothing has reached its aim.
+_GONE = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
+
+_DONE = Outcome()
+_NOT_TRIED = Outcome(was_tried=False)
+
+#: Before a change is performed: an answer makes it fail with that. For tests of what happens then.
+FaultHook = Callable[[int, Change], Answer | None]
+
+
+class NoNamespace(Exception):
+    """A plan reaches into a container whose namespace was not given."""
+
+
+class PlanApplication:
+    """The sockets that are open for one plan, and the links that it has looked up."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        host: NetlinkSocket,
+        nftables: Nftables,
+        namespaces: Mapping[Namespace, int],
+        stack: contextlib.ExitStack,
+        fault: FaultHook | None,
+    ) -> None:
+        """What is opened is closed with the stack."""
+        self._plan = plan
+        self._sockets: dict[Namespace, NetlinkSocket] = {HOST: host}
+        self._nftables = nftables
+        self._namespaces = namespaces
+        self._stack = stack
+        self._fault = fault
+        self._done: list[Change] = []
+        self._indexes: dict[tuple[Namespace, str], int] = {}
+        self._encoders: dict[Namespace, rtnetlink.Encoder] = {}
+
+    def perform(self) -> tuple[Outcome, ...]:
+        """One outcome for each change of the plan, in order."""
+        outcomes: list[Outcome] = []
+        for start, end in _segments(self._plan.changes):
+            segment = self._plan.changes[start:end]
+            made = self._perform_segment(segment, first=start)
+            outcomes.extend(made)
+            if len(made) < len(segment) or any(each is not _DONE and each.error is not None for each in made):
+                break
+            self._done.extend(segment)
+        outcomes.extend([_NOT_TRIED] * (len(self._plan.changes) - len(outcomes)))
+        return tuple(outcomes)
+
+    def _perform_segment(self, segment: Sequence[Change], *, first: int) -> list[Outcome]:
+        """Outcomes of the changes that were tried; after a failure there may be fewer than changes."""
+        if self._fault is None:
+            return self._perform(segment)
+        outcomes: list[Outcome] = []
+        for number, change in enumerate(segment, start=first):
+            refusal = self._fault(number, change)
+            outcomes.extend([_outcome(change, refusal)] if refusal is not None else self._perform([change]))
+        return outcomes
+
+    def _perform(self, segment: Sequence[Change]) -> list[Outcome]:
+        change, subject = segment[0], subject_of(segment[0])
+        try:
+            match subject:
+                case Sysctl():
+                    return self._set(segment)
+                case SiblingLinks() | PacketFilter():
+                    return self._filter(segment)
+                case Veth() if isinstance(change, Add | Restore):
+                    return [self._make_pair(change, subject)]
+                case _ if isinstance(change, Replace) and isinstance(change.old, AssignedAddress):
+                    return [self._replace_address(change, change.old)]
+                case _:
+                    return self._send(segment, subject.namespace)
+        except (ProcessLookupError, NoNamespace):
+            gone = Answer(errno.ESRCH, "the container's network namespace is gone")
+        except Unavailable as unavailable:
+            return [Outcome(error=unavailable.message, errno=errno.EIO) for _ in segment]
+        except OSError as error:
+            gone = Answer(error.errno or errno.EIO, str(error.strerror or error))
+        return [_outcome(each, gone) for each in segment]
+
+    # --- rtnetlink ------------------------------------------------------------------------------------------------
+
+    def _send(self, segment: Sequence[Change], namespace: Namespace) -> list[Outcome]:
+        """Changes of one message each. Nothing more is sent after a batch with a failure in it."""
+        through = self._socket(namespace)
+        encode = self._encoder(namespace).encode
+        outcomes: list[Outcome] = []
+        for start in range(0, len(segment), through.batch):
+            batch = segment[start : start + through.batch]
+            first = through.reserve(len(batch))
+            made = [_DONE] * len(batch)
+            has_failed = False
+            messages = []
+            for sequence, change in enumerate(batch, first):
+                try:
+                    messages.append(encode(change, sequence))
+                except rtnetlink.NoSuchLink:
+                    refused = _outcome(change, Answer(errno.ENODEV))
+                    if refused.error is not None:
+                        # Sent is what came before it.
+                        del made[sequence - first :]
+                        made.append(refused)
+                        has_failed = True
+                        break
+            answers = through.send(messages, first=first, count=len(made)) if messages else {}
+            lost = []
+            for position, answer in answers.items():
+                if position >= len(made) or made[position] is not _DONE:
+                    continue
+                if answer is None:
+                    lost.append(position)
+                else:
+                    made[position] = _outcome(batch[position], answer)
+                    has_failed |= made[position].error is not None
+            if lost:
+                for position, outcome in self._look_again(batch, lost, through).items():
+                    made[position] = outcome
+                    has_failed |= outcome.error is not None
+            if any(isinstance(change.object, Veth) for change in batch if isinstance(change, Remove)):
+                self._forget_links()
+            outcomes.extend(made)
+            if has_failed:
+                break
+        return outcomes
+
+    def _send_one(self, message: bytes, sequence: int, through: NetlinkSocket) -> Answer | None:
+        return through.send([message], first=sequence, count=1).get(0, YES)
+
+    def _make_pair(self, change: Add | Restore, wanted: Veth) -> Outcome:
+        """In two steps, the second only after the first: it would change a link of somebody else's."""
+        through = self._socket(wanted.namespace)
+        self._forget_links()
+        peer = self._peer_namespace(wanted.peer_namespace)
+        try:
+            there = rtnetlink_dumps.find_link(through, wanted.name) if isinstance(change, Restore) else None
+            sequence = through.reserve(1)
+            if there is not None:
+                if there.kind != "veth" or there.peer_namespace_id != rtnetlink_dumps.namespace_id(through, peer):
+                    return _outcome(change, Answer(errno.EEXIST, "a link of that name with another peer"))
+                answer = self._send_one(rtnetlink.set_link(wanted, None, sequence), sequence, through)
+                return _outcome(change, answer or Answer(errno.ENOBUFS))
+            message = rtnetlink.create_veth(wanted, sequence, peer_namespace=peer)
+            answer = self._send_one(message, sequence, through)
+        finally:
+            os.close(peer)
+        if answer is None:
+            made = rtnetlink_dumps.find_link(through, wanted.name)
+            is_made = made is not None and (made.kind, made.mac, made.group) == ("veth", wanted.mac, wanted.group)
+            answer = YES if is_made else Answer(errno.ENOBUFS)
+        if answer.errno:
+            return _outcome(change, answer)
+        sequence = through.reserve(1)
+        answer = self._send_one(rtnetlink.settle_new_veth(wanted, sequence), sequence, through)
+        if answer is None or answer.errno:
+            sequence = through.reserve(1)
+            self._send_one(rtnetlink.delete_link(wanted.name, sequence), sequence, through)
+            return _outcome(change, answer or Answer(errno.ENOBUFS))
+        return _DONE
+
+    def _replace_address(self, change: Replace, old: AssignedAddress) -> Outcome:
+        """Delete, then add: the kernel changes neither broadcast nor IPv6 prefix length of an address in place.
+
+        When the second step fails, what the first one took away is put back.
+        """
+        through = self._socket(old.namespace)
+        encode = self._encoder(old.namespace).encode
+        for step in (Remove(old), Add(change.new)):
+            sequence = through.reserve(1)
+            try:
+                answer = self._send_one(encode(step, sequence), sequence, through)
+            except rtnetlink.NoSuchLink:
+                answer = Answer(errno.ENODEV)
+            outcome = _outcome(step, answer) if answer is not None else self._look_again([step], [0], through)[0]
+            if outcome.error is not None:
+                if isinstance(step, Add):
+                    self._put_back(old)
+                return outcome
+        return _DONE
+
+    def _put_back(self, old: AssignedAddress) -> None:
+        """What our model says that the removal of an address took along, and the address."""
+        before = pretend(KernelState([*self._plan.foreign.objects, *self._plan.have.objects]), self._done)
+        back = Plan(before, before, (Remove(old),)).undo()
+        for start, end in _segments(back.changes):
+            self._perform(back.changes[start:end])
+
+    def _look_again(
+        self, batch: Sequence[Change], positions: Sequence[int], through: NetlinkSocket
+    ) -> Mapping[int, Outcome]:
+        """The answers were lost: what is there now tells whether the changes were made.
+
+        Of several changes of one object only the last one shows; those before it are taken for what it is.
+        """
+        observed: dict[str, tuple[rtnetlink_dumps.LinkFacts | None, KernelState]] = {}
+        last = {subject_of(change).key: change for change in batch}
+        outcomes = {}
+        for position in positions:
+            change = last[subject_of(batch[position]).key]
+            subject = subject_of(change)
+            name = _link_of(subject)
+            if name not in observed:
+                link = rtnetlink_dumps.find_link(through, name)
+                on_link = (
+                    rtnetlink_dumps.objects_on(through, {link.index: name}, subject.namespace) if link else ()
+                )
+                observed[name] = (link, KernelState(on_link))
+            link, there = observed[name]
+            if isinstance(subject, Veth | Link):
+                is_there = link is not None and (
+                    isinstance(change, Remove)
+                    or (
+                        (link.mac, link.mtu, link.is_up) == (subject.mac, subject.mtu, subject.is_up)
+                        and (isinstance(subject, Link) or link.group == subject.group)
+                    )
+                )
+            else:
+                is_there = there.get(subject.key) == subject
+            if is_there != isinstance(change, Remove):
+                outcomes[position] = _DONE
+            else:
+                error = "the kernel's answer was lost, and the change was not made"
+                outcomes[position] = Outcome(error=error, errno=errno.ENOBUFS)
+        return outcomes
+
+    # --- links and namespaces -------------------------------------------------------------------------------------
+
+    def _encoder(self, namespace: Namespace) -> rtnetlink.Encoder:
+        if namespace not in self._encoders:
+            self._encoders[namespace] = rtnetlink.Encoder(lambda name: self._index(namespace, name))
+        return self._encoders[namespace]
+
+    def _index(self, namespace: Namespace, name: str) -> int:
+        key = (namespace, name)
+        if key not in self._indexes:
+            found = rtnetlink_dumps.find_link(self._socket(namespace), name)
+            if found is None:
+                raise rtnetlink.NoSuchLink(name)
+            self._indexes[key] = found.index
+        return self._indexes[key]
+
+    def _forget_links(self) -> None:
+        """Pairs come and go in this plan: a name may stand for another number now, at either end."""
+        self._indexes.clear()
+        self._encoders.clear()
+
+    def _peer_namespace(self, namespace: Namespace) -> int:
+        if namespace not in self._namespaces:
+            raise NoNamespace(namespace)
+        return open_namespace(self._namespaces[namespace])
+
+    def _socket(self, namespace: Namespace) -> NetlinkSocket:
+        if namespace not in self._sockets:
+            if namespace not in self._namespaces:
+                raise NoNamespace(namespace)
+            opened = NetlinkSocket(open_netlink(self._namespaces[namespace]))
+            self._sockets[namespace] = self._stack.enter_context(opened)
+        return self._sockets[namespace]
+
+    # --- the others -----------------------------------------------------------------------------------------------
+
+    def _set(self, segment: Sequence[Change]) -> list[Outcome]:
+        namespace = subject_of(segment[0]).namespace
+        if namespace == HOST:
+            return list(_write_all(segment))
+        if namespace not in self._namespaces:
+            raise NoNamespace(namespace)
+        return inside(self._namespaces[namespace], lambda: list(_write_all(segment)))
+
+    def _filter(self, segment: Sequence[Change]) -> list[Outcome]:
+        """One transaction, all or nothing. Of one that is refused, each change alone, to know which it was."""
+        if subject_of(segment[0]).namespace != HOST:
+            raise NoNamespace(subject_of(segment[0]).namespace)
+        commands = [packet_filter_table.command(self._nftables, each) for each in segment]
+        if len(segment) > 1 and self._nftables.run("\n".join(commands)) is None:
+            return [_DONE] * len(segment)
+        outcomes = []
+        for change, command in zip(segment, commands, strict=True):
+            refusal = self._nftables.run(command)
+            if refusal is None or (isinstance(change, Remove) and "No such file" in refusal):
+                outcomes.append(_DONE)
+                continue
+            outcomes.append(Outcome(error=refusal, errno=errno.EINVAL))
+            break
+        return outcomes
+
+
+def _write_all(segment: Sequence[Change]) -> Iterator[Outcome]:
+    """Settings, in order, up to the first that fails. One cannot be removed, only set."""
+    for change in segment:
+        subject = subject_of(change)
+        assert isinstance(subject, Sysctl)
+        outcome = _DONE if isinstance(change, Remove) else _outcome(change, sysctl.write(subject.path, subject.value))
+        yield outcome
+        if outcome.error is not None:
+            return
+
+
+# --- segments ----------------------------------------------------------------------------------------------------
+
+_RTNETLINK, _SYSCTL, _NFTABLES = range(3)
+_EXECUTORS: Mapping[type[KernelObject], int] = {
+    Veth: _RTNETLINK,
+    Link: _RTNETLINK,
+    AssignedAddress: _RTNETLINK,
+    Route: _RTNETLINK,
+    Neighbour: _RTNETLINK,
+    Sysctl: _SYSCTL,
+    SiblingLinks: _NFTABLES,
+    PacketFilter: _NFTABLES,
+}
+
+
+def _segments(changes: Sequence[Change]) -> Iterator[tuple[int, int]]:
+    """Runs of changes that can be sent at once, as start and end. What takes several steps stands alone."""
+    start = 0
+    before: tuple[int, Namespace] | None = None
+    for number, change in enumerate(changes):
+        subject = change.new if isinstance(change, Replace) else change.object
+        kind = type(subject)
+        takes_several_steps = kind is AssignedAddress if isinstance(change, Replace) else kind is Veth
+        place = None if takes_several_steps else (_EXECUTORS[kind], subject.namespace)
+        if number and (place is None or place != before):
+            yield start, number
+            start = number
+        before = place
+    if changes:
+        yield start, len(changes)
+
+
+def _outcome(change: Change, answer: Answer) -> Outcome:
+    if answer.errno == 0 or (isinstance(change, Remove) and answer.errno in _GONE):
+        return _DONE
+    words = os.strerror(answer.errno)
+    if answer.text and answer.text != words:
+        words = f"{words}: {answer.text.rstrip('.')}"
+    return Outcome(error=words, errno=answer.errno)
+
+
+def _link_of(subject: KernelObject) -> str:
+    match subject:
+        case Veth() | Link():
+            return subject.name
+        case AssignedAddress() | Route() | Neighbour():
+            return subject.link
+        case _:
+            raise TypeError(subject)

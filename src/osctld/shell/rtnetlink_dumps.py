@@ -1,0 +1,285 @@
+"""What the kernel tells of links, addresses, routes and neighbours, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import msgspec
+
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.kernel_state import MAIN_TABLE, AssignedAddress, KernelObject, Namespace, Neighbour, Route
+from osctld.shell.netlink import NetlinkSocket, attribute, attributes
+from osctld.shell.rtnetlink import (
+    FAMILY,
+    I32,
+    IFA_ADDRESS,
+    IFA_BROADCAST,
+    IFA_F_NOPREFIXROUTE,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFADDR,
+    IFF_LOOPBACK,
+    IFF_UP,
+    IFINFO,
+    IFLA_ADDRESS,
+    IFLA_EXT_MASK,
+    IFLA_GROUP,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINK,
+    IFLA_LINK_NETNSID,
+    IFLA_LINKINFO,
+    IFLA_MTU,
+    NDA_DST,
+    NDA_IFINDEX,
+    NDA_LLADDR,
+    NDMSG,
+    NETNSA_FD,
+    NETNSA_NSID,
+    NUD_PERMANENT,
+    RT_SCOPE_UNIVERSE,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+    RTA_VIA,
+    RTEXT_FILTER_SKIP_STATS,
+    RTM_F_CLONED,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETNEIGH,
+    RTM_GETNSID,
+    RTM_GETROUTE,
+    RTMSG,
+    RTN_UNICAST,
+    RTPROT_KERNEL,
+    RTPROT_RA,
+    U16,
+    U32,
+    name_attribute,
+)
+
+_VERSION = {family: version for version, family in FAMILY.items()}
+_ANY_FAMILY = 0
+
+#: From so many links on, one dump of everything is cheaper than three questions for each link.
+_MANY_LINKS = 8
+
+
+# --- links -------------------------------------------------------------------------------------------------------
+
+
+class LinkFacts(msgspec.Struct, frozen=True):
+    """What the kernel tells of a link.
+
+    `peer_index` is the index of a veth's other end, in that end's own namespace; `peer_namespace_id` is the number
+    of that namespace as this one counts them, None when both ends are in this one.
+    """
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    group: int
+    is_up: bool
+    is_loopback: bool
+    peer_index: int
+    peer_namespace_id: int | None
+
+
+_SKIP_STATISTICS = attribute(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
+_NO_LINK = IFINFO.pack(0, 0, 0, 0, 0)
+
+
+def find_link(through: NetlinkSocket, name: str) -> LinkFacts | None:
+    """A link by name; None when there is none.
+
+    An alternative name counts: no other link can be given it. The answer bears the name that was asked for.
+    """
+    found = through.get(RTM_GETLINK, _NO_LINK + name_attribute(name) + _SKIP_STATISTICS)
+    if found is None:
+        return None
+    link = _link(found)
+    return link if link.name == name else msgspec.structs.replace(link, name=name)
+
+
+def dump_links(through: NetlinkSocket) -> Iterator[LinkFacts]:
+    return map(_link, through.dump(RTM_GETLINK, _NO_LINK + _SKIP_STATISTICS))
+
+
+def namespace_id(through: NetlinkSocket, descriptor: int) -> int | None:
+    """The number by which the socket's namespace knows another one; None when it has none for it."""
+    found = through.get(RTM_GETNSID, b"\0\0\0\0" + attribute(NETNSA_FD, U32.pack(descriptor)))
+    number = attributes(found, 4).get(NETNSA_NSID) if found is not None else None
+    if number is None or I32.unpack(number)[0] < 0:
+        return None
+    return int(I32.unpack(number)[0])
+
+
+def _link(data: bytes) -> LinkFacts:
+    _, _, index, flags, _ = IFINFO.unpack_from(data)
+    found = attributes(data, IFINFO.size)
+    information = attributes(found.get(IFLA_LINKINFO, b""))
+    namespace = found.get(IFLA_LINK_NETNSID)
+    return LinkFacts(
+        index=index,
+        name=found[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape"),
+        kind=information.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(),
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_u32(found, IFLA_MTU),
+        group=_u32(found, IFLA_GROUP),
+        is_up=bool(flags & IFF_UP),
+        is_loopback=bool(flags & IFF_LOOPBACK),
+        peer_index=I32.unpack(found[IFLA_LINK])[0] if IFLA_LINK in found else 0,
+        peer_namespace_id=I32.unpack(namespace)[0] if namespace is not None else None,
+    )
+
+
+# --- objects on links --------------------------------------------------------------------------------------------
+
+
+def objects_on(
+    through: NetlinkSocket, links: Mapping[int, str], namespace: Namespace
+) -> Iterator[KernelObject]:
+    """Addresses, routes of the main table that the kernel did not make, and permanent neighbours of some links.
+
+    `links` gives their names by number. Among several routes of one key (IPv6 has that) the first of the kernel's
+    comes last, so that it is the one that counts in a set; those learned from router advertisements come before all.
+    """
+    asked = list(links) if len(links) < _MANY_LINKS else [0]
+    for index in asked:
+        for data in through.dump(RTM_GETADDR, IFADDR.pack(_ANY_FAMILY, 0, 0, 0, index)):
+            address = _read_address(data, links, namespace)
+            if address is not None:
+                yield address
+        body = RTMSG.pack(_ANY_FAMILY, 0, 0, 0, MAIN_TABLE, 0, 0, 0, 0)
+        if index:
+            body += attribute(RTA_OIF, U32.pack(index))
+        routes = []
+        for data in through.dump(RTM_GETROUTE, body):
+            route = _read_route(data, links, namespace, index)
+            if route is not None:
+                routes.append(route)
+        routes.reverse()
+        routes.sort(key=lambda route: route.protocol != RTPROT_RA)
+        yield from routes
+        body = NDMSG.pack(_ANY_FAMILY, 0, 0, 0, 0)
+        if index:
+            body += attribute(NDA_IFINDEX, U32.pack(index))
+        for data in through.dump(RTM_GETNEIGH, body):
+            neighbour = _read_neighbour(data, links, namespace)
+            if neighbour is not None:
+                yield neighbour
+
+
+def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -> AssignedAddress | None:
+    family, length, flags, _, index = IFADDR.unpack_from(data)
+    if index not in links or family not in _VERSION:
+        return None
+    found = attributes(data, IFADDR.size)
+    packed = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
+    flags = _u32(found, IFA_FLAGS) or flags
+    broadcast = found.get(IFA_BROADCAST)
+    return AssignedAddress(
+        namespace,
+        links[index],
+        InterfaceAddress(_VERSION[family], int.from_bytes(packed, "big"), length),
+        broadcast=Address.from_packed(broadcast) if broadcast else None,
+        has_prefix_route=not flags & IFA_F_NOPREFIXROUTE,
+    )
+
+
+def _read_route(data: bytes, links: Mapping[int, str], namespace: Namespace, asked: int) -> Route | None:
+    """A route, if it is one that we could have made.
+
+    One of several next hops is not; it is told by its last one, which was not the first to come, so that it differs
+    from what it was before somebody added that. One of another tos does not stand in our way (IPv4 only).
+    """
+    family, length, _, tos, table, protocol, _, kind, flags = RTMSG.unpack_from(data)
+    if kind != RTN_UNICAST or protocol == RTPROT_KERNEL or tos or table != MAIN_TABLE or family not in _VERSION:
+        return None
+    if flags & RTM_F_CLONED:
+        return None
+    found = attributes(data, RTMSG.size)
+    index = _u32(found, RTA_OIF)
+    source, metric, network = found.get(RTA_PREFSRC), _u32(found, RTA_PRIORITY), found.get(RTA_DST, b"")
+    if RTA_MULTIPATH in found:
+        hops = list(_next_hops(found[RTA_MULTIPATH]))
+        index = asked or next((each for each, _ in hops if each in links), 0)
+        found = dict(hops[-1][1]) if hops else {}
+    if index not in links:
+        return None
+    return Route(
+        namespace,
+        Network(_VERSION[family], int.from_bytes(network, "big"), length),
+        links[index],
+        _gateway(found),
+        protocol,
+        metric,
+        source=Address.from_packed(source) if source else None,
+    )
+
+
+def _gateway(found: Mapping[int, bytes]) -> Address | None:
+    gateway = found.get(RTA_GATEWAY)
+    if gateway is None and RTA_VIA in found:
+        # The gateway of an IPv4 route may be an IPv6 address, behind its family.
+        gateway = found[RTA_VIA][U16.size :]
+    return Address.from_packed(gateway) if gateway else None
+
+
+def _next_hops(data: bytes) -> Iterator[tuple[int, Mapping[int, bytes]]]:
+    """Number of the link, and the attributes, of each next hop (struct rtnexthop)."""
+    offset = 0
+    while offset + 8 <= len(data):
+        length = U16.unpack_from(data, offset)[0]
+        yield I32.unpack_from(data, offset + 4)[0], attributes(data[offset + 8 : offset + length])
+        offset += (max(length, 8) + 3) & ~3
+
+
+def _read_neighbour(data: bytes, links: Mapping[int, str], namespace: Namespace) -> Neighbour | None:
+    family, index, state, _, _ = NDMSG.unpack_from(data)
+    if not state & NUD_PERMANENT or index not in links or family not in _VERSION:
+        return None
+    found = attributes(data, NDMSG.size)
+    address, mac = found.get(NDA_DST, b""), found.get(NDA_LLADDR)
+    if mac is None or len(address) * 8 != BITS[_VERSION[family]]:
+        return None
+    return Neighbour(namespace, links[index], Address.from_packed(address), mac.hex(":"))
+
+
+# --- what leads out ----------------------------------------------------------------------------------------------
+
+
+def default_routes(through: NetlinkSocket, links: Iterable[int]) -> set[tuple[int, int]]:
+    """Links that carry a default route, with the route's protocol.
+
+    Asked link by link, so that the kernel passes over the routes of all others.
+    """
+    found = set()
+    for index in links:
+        asked = RTMSG.pack(_ANY_FAMILY, 0, 0, 0, MAIN_TABLE, 0, 0, 0, 0) + attribute(RTA_OIF, U32.pack(index))
+        for data in through.dump(RTM_GETROUTE, asked):
+            family, length, _, _, table, protocol, _, kind, flags = RTMSG.unpack_from(data)
+            is_main_unicast = kind == RTN_UNICAST and table == MAIN_TABLE and family in _VERSION
+            if length == 0 and is_main_unicast and not flags & RTM_F_CLONED:
+                found.add((index, protocol))
+    return found
+
+
+def links_with_global_address(through: NetlinkSocket) -> Collection[int]:
+    """Indexes of links that have an address of global scope, of either version."""
+    found = set()
+    for data in through.dump(RTM_GETADDR, IFADDR.pack(_ANY_FAMILY, 0, 0, 0, 0)):
+        family, _, _, scope, index = IFADDR.unpack_from(data)
+        if scope == RT_SCOPE_UNIVERSE and family in _VERSION:
+            found.add(index)
+    return found
+
+
+def _u32(found: Mapping[int, bytes], kind: int) -> int:
+    value = found.get(kind)
+    return int(U32.unpack(value)[0]) if value else 0

@@ -1,0 +1,75 @@
+"""What one small container with a routed interface is made of, in the terms of the kernel."""
+
+from __future__ import annotations
+
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Link,
+    LinkScope,
+    Namespace,
+    Outcome,
+    Sysctl,
+    Veth,
+    guest,
+)
+from osctld.core.plan import Add, Change, Plan, plan_changes
+from osctld.shell.kernel import Kernel
+
+GUEST = guest("web01")
+GROUP = 111
+HOST_LINK, GUEST_LINK = "osweb01-eth0", "eth0"
+HOST_MAC, GUEST_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02"
+
+VETH = Veth(HOST, HOST_LINK, HOST_MAC, 1500, GROUP, True, GUEST, GUEST_LINK, GUEST_MAC)
+PEER = Link(GUEST, GUEST_LINK, GUEST_MAC, 1500, is_up=True)
+LINKS = KernelState([VETH, PEER])
+
+
+def scopes_of(*states: KernelState) -> list[LinkScope]:
+    """Both ends of every pair of these states."""
+    found: dict[LinkScope, None] = {}
+    for state in states:
+        for each in state.objects:
+            if isinstance(each, Veth):
+                found[LinkScope(HOST, each.name)] = None
+                found[LinkScope(each.peer_namespace, each.peer_name)] = None
+    return list(found)
+
+
+def sysctls_of(*states: KernelState) -> list[str]:
+    return list({each.path: None for state in states for each in state.objects if isinstance(each, Sysctl)})
+
+
+def observed(kernel: Kernel, namespaces: dict[Namespace, int], *states: KernelState) -> KernelState:
+    """What the kernel holds on the links of these states, without what a guest's kernel makes by itself."""
+    seen = kernel.observe(
+        scopes_of(*states), namespaces, sysctls=sysctls_of(*states), with_siblings=True
+    )
+    return KernelState(each for each in seen.objects if not is_made_by_kernel(each))
+
+
+def is_made_by_kernel(each: KernelObject) -> bool:
+    """The link-local address of a guest's link, which comes when the link has a carrier."""
+    is_link_local = isinstance(each, AssignedAddress) and each.address.version == 6 and each.namespace != HOST
+    return is_link_local and each.address.number >> 112 == 0xFE80  # type: ignore[union-attr]
+
+
+def plan_of(*changes: Change, have: KernelState | None = None) -> Plan:
+    """A plan of just these changes."""
+    state = have or KernelState()
+    return Plan(state, state, changes)
+
+
+def errors(outcomes: tuple[Outcome, ...]) -> list[str | None]:
+    return [each.error for each in outcomes]
+
+
+def make_links(kernel: Kernel, namespaces: dict[Namespace, int], *objects: KernelObject) -> None:
+    """A pair that is up at both ends, and what is on it."""
+    plan = plan_changes(LINKS, KernelState())
+    plan = plan_of(*plan.changes, *(Add(each) for each in objects))
+    outcomes = kernel.apply(plan, namespaces)
+    assert all(each.succeeded for each in outcomes), errors(outcomes)
