@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -337,9 +338,11 @@ class Topology:
         self, *argv: str, running: Sequence[str] = (), status: int = 1, stdin: str | None = None
     ) -> str:
         """`refusal`, and neither the network of H, nor that of these containers, nor what is stored has changed."""
-        before = self.comparable_state(*running), self.stored()
+        state, stored = self.comparable_state(*running), self.stored()
         message = self.refusal(*argv, status=status, stdin=stdin)
-        assert (self.comparable_state(*running), self.stored()) == before
+        changed = differences(state, self.comparable_state(*running))
+        assert not changed, "\n".join((f"osctl {' '.join(argv)}: {message}", *changed))
+        assert self.stored() == stored, f"osctl {' '.join(argv)}: {message}"
         return message
 
     # --- containers ----------------------------------------------------------------------------------------------
@@ -537,6 +540,19 @@ def _network_state(options: Sequence[str], *, prefix: Sequence[str] = ()) -> dic
         name: [json.dumps(without(_VOLATILE, each), sort_keys=True) for each in ask(words)]
         for name, words in questions.items()
     }
+
+
+def differences(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[str]:
+    """One line for each thing that came to, or went from, what `comparable_state` tells; empty when they are equal."""
+    return [
+        f"{section}: {sign} {line}"
+        for section in sorted({*before, *after})
+        for sign, lines, others in (
+            ("-", before.get(section, ()), after.get(section, ())),
+            ("+", after.get(section, ()), before.get(section, ())),
+        )
+        for line in (Counter(lines) - Counter(others)).elements()
+    ]
 
 
 def _comparable(line: str) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from whole.host import HOST_4, HOST_6, ROUTER_4, WORLD_4, WORLD_6, Topology, wait_until
+from whole.host import HOST_4, HOST_6, ROUTER_4, WORLD_4, WORLD_6, Topology, differences, wait_until
 
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
 
@@ -262,8 +262,9 @@ def test_the_router_reaches_an_interface_at_once_when_it_is_plugged_in(host: Top
 
     pinger = Pinger(host, address)
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
+    returned = time.time()
 
-    assert pinger.first_answer() - time.time() < 0.1
+    assert pinger.first_answer() - returned < 0.1
 
 
 # --- several interfaces, several containers ----------------------------------------------------------------------
@@ -420,7 +421,7 @@ def test_a_live_change_leads_to_the_state_of_a_fresh_start(host: Topology, chang
     reachable = [each["addr"].partition("/")[0] for each in host.osctl_json("ct", "netif", "ip", "ls", "web")]
     assert [host.ping(host.R, each, count=1) for each in reachable] == [1] * len(reachable)
     restart(host, "web")
-    assert live == host.comparable_state("web")
+    assert not differences(live, host.comparable_state("web"))
 
 
 def test_an_interface_is_gone_from_the_host_when_it_is_deleted(host: Topology) -> None:
@@ -432,7 +433,7 @@ def test_an_interface_is_gone_from_the_host_when_it_is_deleted(host: Topology) -
 
     host.osctl("ct", "netif", "del", "web", "eth0")
 
-    assert host.comparable_state() == bare
+    assert not differences(bare, host.comparable_state())
     assert [each["ifname"] for each in host.guest_ip_json("web", "link")] == ["lo"]
     assert host.stored()["holding"] == []
     assert "eth0" in host.refusal("ct", "netif", "show", "web", "eth0")
@@ -485,7 +486,7 @@ def test_a_version_can_be_added_to_a_running_interface(host: Topology) -> None:
     assert host.guest_ping("web", WORLD_6, count=1) == 1
     live = host.comparable_state("web")
     restart(host, "web")
-    assert live == host.comparable_state("web")
+    assert not differences(live, host.comparable_state("web"))
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------
