@@ -76,6 +76,15 @@ class Life:
         self.pidfd = self.monitor_pidfd = -1
 
 
+class _Start:
+    """How far a start has got."""
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        self.parting: asyncio.Future[tuple[None, None]] | None = None
+        self.life: Life | None = None
+
+
 class LxcEngine:
     """Containers of one daemon. All of the engine's files are below these two directories.
 
@@ -105,6 +114,7 @@ class LxcEngine:
         self._trees = cgroups.hierarchies()
         self._bases = cgroups.base_paths()
         self._current: dict[str, Life] = {}
+        self._quickening: asyncio.Future[None] | None = None
         self._hastening: set[asyncio.Task[None]] = set()
 
     # ---- birth -----------------------------------------------------------------------------------------------
@@ -112,19 +122,37 @@ class LxcEngine:
     async def make_namespaces(self, spec: ContainerSpec) -> Namespaces:
         """Make the container's user and network namespaces, loopback up, after collecting what an old life left.
 
-        Raises Refused when the container runs, ApplyFailed or Unavailable with the reason otherwise.
+        All that can be prepared without the network is prepared meanwhile. Raises Refused when the container runs,
+        ApplyFailed or Unavailable with the reason otherwise; nothing is left then.
         """
-        hastening = asyncio.create_task(asyncio.to_thread(cgroups.hasten_moves, self._trees))
-        self._hastening.add(hastening)  # a task that nobody refers to may vanish
-        hastening.add_done_callback(self._hastening.discard)
-        await self.collect(spec.container)
-        self._current.pop(spec.container, None)
-        self.reboot_was_asked(spec.container)  # an old marker says nothing of the life to come
-        return await namespace_holder.make_namespaces(spec.container, id_map=spec.id_map)
+        container = spec.container
+        self._quicken()
+        await self.collect(container)
+        self._current.pop(container, None)
+        self.reboot_was_asked(container)  # an old marker says nothing of the life to come
+        preparing = asyncio.ensure_future(asyncio.to_thread(self._prepare, spec))
+        namespaces: Namespaces | None = None
+        try:
+            namespaces = await namespace_holder.make_namespaces(container, id_map=spec.id_map)
+            await to_the_end(preparing)
+            return namespaces
+        except BaseException:
+            await to_the_end(asyncio.wait([preparing]))
+            preparing.exception()  # two may have failed: one is told
+            if namespaces is not None:
+                await to_the_end(namespaces.release())
+            await to_the_end(self._sweep(container, patience_seconds=0))
+            raise
+
+    def _quicken(self) -> None:
+        if self._quickening is None or self._quickening.done():
+            loop = asyncio.get_running_loop()
+            self._quickening = loop.run_in_executor(None, cgroups.make_moves_quick)
 
     async def abandon(self, namespaces: Namespaces) -> None:
         """Give up between make_namespaces and launch: nothing is left."""
         await to_the_end(namespaces.release())
+        await to_the_end(self._sweep(namespaces.container, patience_seconds=0))
 
     async def launch(self, spec: ContainerSpec, namespaces: Namespaces) -> Life:
         """Start the container in namespaces that the caller has prepared, and let their holder go.
@@ -132,27 +160,28 @@ class LxcEngine:
         Raises ApplyFailed or Unavailable with the reason, quoting LXC's log; nothing is left then.
         """
         container = spec.container
-        process: Process | None = None
-        life: Life | None = None
         lock = self._lock(container)
+        start = _Start()
         try:
-            await to_the_end(asyncio.to_thread(self._prepare, spec, namespaces))
-            process = await self._execute_start(container, namespaces, lock=lock)
-            await self._await_start(container, process)
-            life = await self._meet(container)
-            await self._await_init(life, network=namespaces.network)
-            await to_the_end(
+            await to_the_end(asyncio.to_thread(self._mount, spec, namespaces))
+            start.process = await self._execute_start(container, namespaces, lock=lock)
+            await self._await_start(container, start.process)
+            # LXC has joined the namespaces and holds the root.
+            start.parting = asyncio.ensure_future(
                 asyncio.gather(
                     asyncio.to_thread(idmapped_mount.detach, str(self._mount_point(container))), namespaces.release()
                 )
             )
+            start.life = await self._meet(container)
+            await self._await_init(start.life, network=namespaces.network)
+            await to_the_end(start.parting)
         except BaseException:
-            await to_the_end(self._undo_launch(container, process, life, namespaces))
+            await to_the_end(self._undo_launch(container, start, namespaces))
             raise
         finally:
             os.close(lock)
-        self._current[container] = life
-        return life
+        self._current[container] = start.life
+        return start.life
 
     def _directory(self, container: str) -> Path:
         if "/" in container or container in ("", ".", ".."):
@@ -193,7 +222,7 @@ class LxcEngine:
             return True
         return False
 
-    def _prepare(self, spec: ContainerSpec, namespaces: Namespaces) -> None:
+    def _prepare(self, spec: ContainerSpec) -> None:
         container = spec.container
         try:
             root = os.open(spec.root_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -212,24 +241,28 @@ class LxcEngine:
             ) from error
         finally:
             os.close(root)
+        mount_point = self._mount_point(container)
+        text = lxc_files.config_text(spec, mount_point=mount_point, hook=self._hook, cgroup_tag=self._tag, init=init)
         try:
             directory = self._make_directory(container)
-            mount_point = self._mount_point(container)
-            text = lxc_files.config_text(
-                spec, mount_point=mount_point, hook=self._hook, cgroup_tag=self._tag, init=init
-            )
             (directory / "config").write_text(text, encoding="utf-8")
-            (directory / "network").write_text(f"{namespaces.network}\n", encoding="ascii")
             log = self._log(container)
             with contextlib.suppress(FileNotFoundError):
                 log.replace(log.with_suffix(".log.1"))
+        except OSError as error:
+            raise ApplyFailed(f'cannot prepare "{container}": {error}', subject=container) from error
+
+    def _mount(self, spec: ContainerSpec, namespaces: Namespaces) -> None:
+        container = spec.container
+        try:
+            (self._directory(container) / "network").write_text(f"{namespaces.network}\n", encoding="ascii")
             user_namespace = os.open(f"/proc/{namespaces.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise ApplyFailed(f'cannot prepare "{container}": {error}', subject=container) from error
         try:
             if pidfds.has_ended(namespaces.pidfd):
                 raise ApplyFailed(f'the namespaces of "{container}" are gone', subject=container)
-            idmapped_mount.attach(spec.root_directory, str(mount_point), user_namespace=user_namespace)
+            idmapped_mount.attach(spec.root_directory, str(self._mount_point(container)), user_namespace=user_namespace)
         finally:
             os.close(user_namespace)
 
@@ -343,10 +376,9 @@ class LxcEngine:
                 f'"{life.container}" was killed: it runs in another network namespace', subject=life.container
             )
 
-    async def _undo_launch(
-        self, container: str, process: Process | None, life: Life | None, namespaces: Namespaces
-    ) -> None:
+    async def _undo_launch(self, container: str, start: _Start, namespaces: Namespaces) -> None:
         patience = 1.0
+        process = start.process
         try:
             if process is None or process.returncode in (None, 0):
                 patience = 0.0  # nothing is at its end by itself
@@ -354,8 +386,10 @@ class LxcEngine:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-            if life is not None:
-                life.close()
+            if start.parting is not None:
+                await asyncio.wait([start.parting])
+            if start.life is not None:
+                start.life.close()
             await self._sweep(container, patience_seconds=patience)
         finally:
             await namespaces.release()
