@@ -394,7 +394,9 @@ class Daemon:
     # --- looking --------------------------------------------------------------------------------------------------
 
     def _desired(self, container: Container) -> KernelState:
-        return container.desired(self.settings, default_mtu=default_mtu(self.facts))
+        return container.desired(
+            self.settings, default_mtu=default_mtu(self.facts), has_ipv6=self.facts.has_ipv6
+        )
 
     async def _observe(self, name: str, wanted: Sequence[KernelState]) -> KernelState:
         """Look at all links of one container, on both sides."""

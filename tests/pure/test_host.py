@@ -11,7 +11,7 @@ from hypothesis import given
 
 from osctld.core.errors import Refused, Unavailable
 from osctld.core.host import Container, Host, check_interface_name, derived_mac
-from osctld.core.kernel_state import HOST, KernelState, Route, SiblingLinks, Sysctl, guest
+from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Route, SiblingLinks, Sysctl, guest
 from osctld.core.life import IdMap
 from osctld.core.settings import IdSettings, Settings
 from pure.generated import HOST_UUID, container_without_interfaces, empty_host, interface
@@ -263,3 +263,13 @@ def test_several_interfaces_are_siblings_and_checked_by_the_packet_filter_alone(
     assert siblings(two) == {("oseth0", "oseth1"), ("oseth1", "oseth0")}
     assert reverse_path_filters(two) == {"0"}
     assert all(each.namespace in (HOST, guest("web01")) for each in two.objects)
+
+
+def test_on_a_host_without_ipv6_nothing_of_it_is_wanted() -> None:
+    container = container_with("eth0", vias=(("10.0.0.0/30",),))
+
+    wanted = container.desired(Settings(), default_mtu=1500, has_ipv6=False)
+
+    assert wanted.objects
+    assert not [each for each in wanted.objects if isinstance(each, Sysctl) and each.path.startswith("ipv6/")]
+    assert not [each for each in wanted.objects if isinstance(each, AssignedAddress) and each.address.version == 6]

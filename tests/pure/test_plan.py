@@ -518,6 +518,7 @@ def test_a_new_interface_of_both_versions_is_printed_in_full() -> None:
         "sysctl -w net.ipv4.conf.osweb01-eth0.accept_redirects=0",
         "sysctl -w net.ipv4.conf.osweb01-eth0.send_redirects=0",
         "sysctl -w net.ipv4.conf.osweb01-eth0.promote_secondaries=1",
+        "sysctl -w net.ipv6.conf.osweb01-eth0.disable_ipv6=0",
         "sysctl -w net.ipv6.conf.osweb01-eth0.accept_ra=0",
         "sysctl -w net.ipv6.conf.osweb01-eth0.accept_redirects=0",
         "ip link set dev osweb01-eth0 up",

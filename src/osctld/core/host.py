@@ -41,6 +41,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     settings: Settings
     #: Used where no MTU was asked for: the smallest of the uplinks.
     default_mtu: int
+    has_ipv6: bool
     #: How many earlier interfaces of the container have a default route of each version.
     rank: Mapping[int, int]
     is_only_interface: bool
@@ -118,7 +119,7 @@ class Container(msgspec.Struct, frozen=True):
     def claims(self) -> list[Claim]:
         return [claim for interface in self.interfaces for claim in interface.claims(self.name)]
 
-    def desired(self, settings: Settings, *, default_mtu: int) -> KernelState:
+    def desired(self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True) -> KernelState:
         """All that the kernel shall hold for the container while it runs."""
         rank = {4: 0, 6: 0}
         objects: list[KernelObject] = []
@@ -127,6 +128,7 @@ class Container(msgspec.Struct, frozen=True):
                 container=self.name,
                 settings=settings,
                 default_mtu=default_mtu,
+                has_ipv6=has_ipv6,
                 rank=dict(rank),
                 is_only_interface=len(self.interfaces) == 1,
             )

@@ -29,6 +29,8 @@ def _forwarding(facts: HostFacts) -> Iterator[Sysctl]:
     for uplink in facts.uplinks:
         # IPv4 forwards packets that come in by a link whose own setting says so: ours, and these.
         yield Sysctl(HOST, f"ipv4/conf/{uplink.name}/forwarding", "1", link=uplink.name)
+    if not facts.has_ipv6:
+        return
     if not facts.has_ipv6_forwarding:
         # Kernels before 6.17 forward IPv6 for all links or none. Switching it on makes a link with accept_ra=1
         # forget the default route that it learned; with 2 it keeps it.

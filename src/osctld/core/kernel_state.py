@@ -242,6 +242,8 @@ class HostFacts(msgspec.Struct, frozen=True):
 
     uplinks: tuple[Uplink, ...]
     has_ipv6_forwarding: bool
+    #: False where the kernel was started without IPv6 (ipv6.disable=1): there are no such settings and addresses then.
+    has_ipv6: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -349,27 +349,31 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             peer_mac=self.mac,
         )
         yield Link(namespace=inside, name=self.name, mac=self.mac, mtu=mtu, is_up=True)
-        yield from self._host_settings(is_only_interface=surroundings.is_only_interface)
-        yield AssignedAddress(HOST, self.link, HOST_LINK_LOCAL)
+        yield from self._host_settings(surroundings)
+        if surroundings.has_ipv6:
+            yield AssignedAddress(HOST, self.link, HOST_LINK_LOCAL)
         for version, via in sorted(self.vias.items()):
             yield from self._host_side(via, surroundings)
             yield from self._guest_side(via, inside, rank=surroundings.rank[version])
 
-    def _host_settings(self, *, is_only_interface: bool) -> Iterator[Sysctl]:
+    def _host_settings(self, surroundings: Surroundings) -> Iterator[Sysctl]:
         """Settings of the host link. A guest may send what it likes: it must not change how the host routes."""
         for path, value in (
             ("ipv4/conf/{}/forwarding", "1"),
             # A second line behind the packet filter. Strict reverse-path filtering would drop what a container with
             # several interfaces sends from the second one's address through the first one's default route.
-            ("ipv4/conf/{}/rp_filter", "1" if is_only_interface else "0"),
+            ("ipv4/conf/{}/rp_filter", "1" if surroundings.is_only_interface else "0"),
             ("ipv4/conf/{}/accept_redirects", "0"),
             ("ipv4/conf/{}/send_redirects", "0"),
             # Deleting one address of a subnet must not delete the others while a via is changed.
             ("ipv4/conf/{}/promote_secondaries", "1"),
+            # Where the host has IPv6 switched off by default for new links, ours need it all the same.
+            ("ipv6/conf/{}/disable_ipv6", "0"),
             ("ipv6/conf/{}/accept_ra", "0"),
             ("ipv6/conf/{}/accept_redirects", "0"),
         ):
-            yield Sysctl(HOST, path.format(self.link), value, link=self.link)
+            if surroundings.has_ipv6 or not path.startswith("ipv6/"):
+                yield Sysctl(HOST, path.format(self.link), value, link=self.link)
 
     def _host_side(self, via: Via, surroundings: Surroundings) -> Iterator[KernelObject]:
         routes = surroundings.settings.routes

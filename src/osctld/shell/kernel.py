@@ -80,6 +80,7 @@ class Kernel:
                     for link in sorted(chosen, key=lambda link: link.name)
                 ),
                 has_ipv6_forwarding=sysctl.read("ipv6/conf/all/forwarding") == "1",
+            has_ipv6=sysctl.read("ipv6/conf/all/forwarding") is not None,
             )
 
     def observe(
