@@ -114,6 +114,6 @@ def _without_volatile(value: Any) -> Any:
                 if key not in _VOLATILE and not key.endswith(("_life_time", "_index"))
             }
         case list():
-            return [_without_volatile(each) for each in value if each not in _VOLATILE_FLAGS]
+            return [_without_volatile(each) for each in value if not (isinstance(each, str) and each in _VOLATILE_FLAGS)]
         case _:
             return value

@@ -1,0 +1,204 @@
+"""A plan reaches what is wanted and its undo returns, in the real kernel: for any container, whatever goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator, Sequence
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from kernel.container_objects import GROUP, GUEST, errors, observed, plan_of
+from kernel.network_namespaces import Host, own_network_namespace
+from osctld.core.host import Container
+from osctld.core.kernel_state import HOST, KernelState, Outcome, Route, Veth
+from osctld.core.packet_filter import packet_filter
+from osctld.core.plan import Add, Plan, Restore, describe, plan_changes, pretend, subject_of
+from osctld.core.settings import Settings
+from osctld.shell.kernel import Kernel
+from osctld.shell.netlink import Answer
+from osctld.shell.plan_application import FaultHook
+from pure.generated import containers, without_own_conflicts
+from pure.test_plan import _changed
+
+pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
+
+unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def desired(container: Container) -> KernelState:
+    return container.desired(Settings(), default_mtu=1500)
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
+    """What the kernel holds for a container, and what it shall hold after changes of any kind to its interfaces."""
+    before = draw(containers(interfaces=2))
+    after = before
+    for _ in range(draw(st.integers(1, 3))):
+        changed = draw(_changed(after))
+        if without_own_conflicts(changed):
+            after = changed
+    return desired(before), desired(after)
+
+
+pairs = st.one_of(
+    edits(), edits(), st.tuples(containers(interfaces=2).map(desired), containers(interfaces=2).map(desired))
+)
+
+
+class Scene:
+    """A host with the packet filter and one guest, brought to a state."""
+
+    def __init__(self, have: KernelState) -> None:
+        self.host = Host()
+        self.host.add_guest(GUEST)
+        self.have = have
+        self.kernel = Kernel()
+        self.apply(plan_of(Add(packet_filter(GROUP))))
+        self.apply(plan_changes(have, KernelState()))
+
+    def apply(self, plan: Plan, *, fault: FaultHook | None = None) -> tuple[Outcome, ...]:
+        """Apply a plan; without a fault every change has to succeed."""
+        outcomes = self.attempt(plan, fault=fault)
+        for change, outcome in zip(plan.changes, outcomes, strict=True):
+            assert fault or outcome.succeeded, f"{describe(subject_of(change))}: {outcome.error}\n{plan.text()}"
+        return outcomes
+
+    def attempt(self, plan: Plan, *, fault: FaultHook | None = None) -> tuple[Outcome, ...]:
+        self.kernel._fault = fault
+        outcomes = self.kernel.apply(plan, self.host.namespaces)
+        self.kernel._fault = None
+        return outcomes
+
+    def observe(self, *states: KernelState) -> KernelState:
+        return observed(self.kernel, self.host.namespaces, self.have, *states)
+
+    def dump(self) -> list[str]:
+        return [*self.host.dump(HOST), *self.host.dump(GUEST)]
+
+
+@contextlib.contextmanager
+def scene(have: KernelState) -> Iterator[Scene]:
+    with own_network_namespace():
+        made = Scene(have)
+        try:
+            yield made
+        finally:
+            made.kernel.close()
+            made.host.close()
+
+
+@given(pairs)
+@settings(unhurried, max_examples=300)
+def test_a_plan_reaches_what_is_wanted_and_its_undo_returns(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = pair
+    with scene(have) as there:
+        assert there.observe(want) == have
+
+        plan = plan_changes(want, have)
+        there.apply(plan)
+        assert there.observe(want) == want
+
+        there.apply(plan.undo())
+        assert there.observe(want) == have
+
+
+@given(pairs)
+@settings(unhurried, max_examples=40)
+def test_undo_leaves_what_another_program_sees_as_it_was(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = pair
+    # A pair that is made anew has another link-local address inside, or none yet, at the time of the look.
+    assume({each for each in have.objects if isinstance(each, Veth)} <= set(want.objects))
+    with scene(have) as there:
+        before = there.dump()
+        plan = plan_changes(want, have)
+
+        there.apply(plan)
+        there.apply(plan.undo())
+
+        assert _without_order(there.dump()) == _without_order(before)
+
+
+def _without_order(dump: Sequence[str]) -> list[str]:
+    """IPv4 knows primary and secondary addresses by the order in which they came; that is no property of ours."""
+    return [line.replace('"secondary": true, ', "") for line in dump if not line.startswith(("neigh", "link"))]
+
+
+def _refused_at(number: int) -> FaultHook:
+    return lambda at, _: Answer(errno.ENOBUFS) if at == number else None
+
+
+@given(pairs)
+@settings(unhurried, max_examples=20)
+def test_whichever_change_fails_undo_returns(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = pair
+    plan = plan_changes(want, have)
+    with scene(have) as there:
+        for number in range(len(plan.changes)):
+            outcomes = there.apply(plan, fault=_refused_at(number))
+
+            assert outcomes[number].error == "No buffer space available"
+            assert all(each.succeeded for each in outcomes[:number])
+            there.apply(plan.undo(outcomes))
+            assert there.observe(want) == have, f"after a fault at {number} of\n{plan.text()}"
+
+
+@given(pairs, st.data())
+@settings(unhurried, max_examples=100)
+def test_a_route_of_others_in_the_way_is_left_alone_and_undo_returns(
+    pair: tuple[KernelState, KernelState], data: st.DataObject
+) -> None:
+    have, want = pair
+    plan = plan_changes(want, have)
+    routes = [each.object for each in plan.changes if isinstance(each, Add) and isinstance(each.object, Route)]
+    assume(routes)
+    inthe_way = data.draw(st.sampled_from(routes))
+    version, metric = inthe_way.network.version, f"metric {inthe_way.metric}" if inthe_way.metric else ""
+    with scene(have) as there:
+        there.host.run(f"ip -{version} route add {inthe_way.network} dev lo {metric}", inthe_way.namespace)
+        before = there.host.ip(f"-{version} route show dev lo", inthe_way.namespace)
+
+        outcomes = there.attempt(plan)
+
+        failed = [change for change, each in zip(plan.changes, outcomes, strict=True) if each.error is not None]
+        assert Add(inthe_way) in failed
+        assert {each.error for each in outcomes} >= {"File exists"}
+        there.apply(plan.undo(outcomes))
+        assert there.observe(want) == have
+        assert there.host.ip(f"-{version} route show dev lo", inthe_way.namespace) == before
+
+
+@given(pairs)
+@settings(unhurried, max_examples=100)
+def test_the_model_is_never_more_hopeful_than_the_kernel(pair: tuple[KernelState, KernelState]) -> None:
+    have, want = pair
+    plan = plan_changes(want, have)
+    with scene(have) as there:
+        modelled = have
+        for change in [*plan.changes, *plan.undo().changes]:
+            there.apply(plan_of(change, have=modelled))
+            modelled = pretend(modelled, [change])
+            present = there.observe(want)
+
+            missing = [each for key, each in modelled.items() if present.get(key) != each]
+            assert not missing, f"the kernel lost {missing} at {change}"
+
+
+@given(pairs)
+@settings(unhurried, max_examples=60)
+def test_what_was_taken_away_by_hand_comes_back(pair: tuple[KernelState, KernelState]) -> None:
+    """Any state between two wanted ones is a drift to mend: here what a stopped plan leaves."""
+    have, want = pair
+    plan = plan_changes(want, have)
+    with scene(have) as there:
+        there.apply(plan, fault=_refused_at(len(plan.changes) // 2))
+
+        found = there.observe(want)
+        there.apply(plan_changes(want, found))
+
+        assert there.observe(want) == want
+
+
