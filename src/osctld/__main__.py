@@ -28,6 +28,7 @@ from osctld.reconciler import Reconciler
 from osctld.server import Server
 from osctld.shell.kernel import Kernel
 from osctld.shell.lxc import LxcEngine
+from osctld.shell.pending import PendingChanges
 from osctld.shell.roots import RootDirectories
 from osctld.shell.store import Store
 
@@ -139,13 +140,14 @@ async def serve(places: Places, settings: Settings) -> None:
         roots=RootDirectories(places.state_dir),
         disk=disk,
     )
+    pending = PendingChanges(places.run_dir / "pending")
     about = {
         "version": VERSION,
         "pid": os.getpid(),
         "state_dir": str(places.state_dir),
         "run_dir": str(places.run_dir),
     }
-    daemon = Daemon(host=host, kernel=Kernel(), store=store, lives=lives, about=about)
+    daemon = Daemon(host=host, kernel=Kernel(), store=store, pending=pending, lives=lives, about=about)
     lives.attach(daemon)
 
     stop = asyncio.Event()

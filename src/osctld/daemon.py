@@ -8,14 +8,15 @@
         save   store.save(change)            durable; undone when it fails
         answer
 
-A crash between apply and save leaves objects that carry our mark and are not wanted: the next reconcile sweeps
-them, and nobody was told that it was done. What was answered is on disk. One writer at a time: edits and
-reconciles take turns; reads use the frozen `host` and wait for nobody.
+A crash between apply and save leaves objects that carry our mark, or in a guest that were noted before, and are not
+wanted: the next reconcile sweeps them, and nobody was told that it was done. What was answered is on disk. One
+writer at a time: edits and reconciles take turns; reads use the frozen `host` and wait for nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -47,6 +48,7 @@ from osctld.core.ownership import is_abandoned_link, split
 from osctld.core.plan import Plan, describe, plan_changes, subject_of
 from osctld.core.settings import Settings
 from osctld.lives import Lives
+from osctld.shell.pending import PendingChanges
 from osctld.shell.store import HistoryLine, Saved, Store, added_and_removed
 
 log = logging.getLogger("osctld")
@@ -96,11 +98,27 @@ class Caller(Protocol):
 class Daemon:
     """Holds the one `Host`; the only object of the program that changes."""
 
-    def __init__(self, *, host: Host, kernel: Kernel, store: Store, lives: Lives, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        host: Host,
+        kernel: Kernel,
+        store: Store,
+        pending: PendingChanges,
+        lives: Lives,
+        about: Mapping[str, Any],
+    ) -> None:
         self.host = host
         self.claims = Claims(claim for each in host.containers.values() for claim in each.claims())
         self.kernel = kernel
         self.store = store
+        self.pending = pending
+        #: Containers in which a change that was not saved may have left something, as that change wanted them.
+        self._unsettled: dict[str, Container] = {}
+        for document in pending.load():
+            with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, Refused):
+                unsettled = config.decode_container(document)
+                self._unsettled[unsettled.name] = unsettled
         self.lives = lives
         self.about = about
         self.facts = HostFacts(uplinks=(), has_ipv6_forwarding=False)
@@ -139,8 +157,12 @@ class Daemon:
         if options.dry_run:
             return commands.Text(_lines(plan))
         if after != before:
-            await self._apply(plan)
+            if plan:
+                self.pending.note(after.name, config.encode_container(after))
+                self._unsettled[after.name] = after
+            await self._apply(plan, name=after.name)
             await self._save_or_undo(edited.host, before, after, plan, caller)
+            self._settle(after.name)
         return commands.Text(edited.messages)
 
     def _check_claims(self, before: Container, after: Container, edited: Edited) -> None:
@@ -162,27 +184,37 @@ class Daemon:
     async def _plan(self, before: Container, after: Container) -> Plan:
         """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container."""
         saved, want = self._desired(before), self._desired(after)
+        if after.name in self._unsettled:
+            saved = self._desired(self._unsettled[after.name]).with_objects(saved.objects)
         observed = await self._observe(after.name, [saved, want])
         have, foreign = split(observed, saved=saved, settings=self.settings)
         return plan_changes(want, have, foreign)
 
-    async def _apply(self, plan: Plan | None) -> None:
+    def _settle(self, name: str) -> None:
+        """Nothing is left of changes of this container that were not saved."""
+        if self._unsettled.pop(name, None) is not None:
+            self.pending.forget(name)
+
+    async def _apply(self, plan: Plan | None, *, name: str) -> None:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
         if not plan:
             return
         outcomes = await self._send(plan)
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             if outcome.error is not None:
-                await self._undo(plan, outcomes)
+                await self._undo(plan, outcomes, name=name)
                 subject = describe(subject_of(change))
                 raise ApplyFailed(f"{subject}: {outcome.error}", code="kernel-refused", subject=subject)
 
-    async def _undo(self, plan: Plan, outcomes: Sequence[Outcome] | None = None) -> None:
-        back = plan.undo(outcomes)
+    async def _undo(self, plan: Plan, outcomes: Sequence[Outcome] | None = None, *, name: str) -> None:
+        back, is_complete = plan.undo(outcomes), True
         for change, outcome in zip(back.changes, await self._send(back), strict=True):
             if outcome.error is not None:
                 # Nothing more can be done at once; the reconciler goes on with it.
                 log.error("undo: %s: %s", describe(subject_of(change)), outcome.error)
+                is_complete = False
+        if is_complete:
+            self._settle(name)
 
     async def _send(self, plan: Plan) -> tuple[Outcome, ...]:
         namespaces = self.lives.namespaces()
@@ -191,13 +223,13 @@ class Daemon:
         return self.kernel.apply(plan, namespaces)
 
     async def _save_or_undo(
-        self, host: Host, before: Container | None, after: Container | None, plan: Plan | None, caller: Caller
+        self, host: Host, before: Container, after: Container, plan: Plan | None, caller: Caller
     ) -> None:
         try:
             await self._save(host, before, after, caller)
         except OsctlError:
             if plan:
-                await self._undo(plan)
+                await self._undo(plan, name=before.name)
             raise
 
     async def _save(self, host: Host, before: Container | None, after: Container | None, caller: Caller) -> None:
@@ -316,10 +348,11 @@ class Daemon:
         desired = self._desired(container)
         observed = await self._observe(name, [desired])
         have, foreign = split(observed, saved=desired, settings=self.settings)
-        await self._apply(plan_changes(desired, have, foreign))
+        await self._apply(plan_changes(desired, have, foreign), name=name)
 
     async def take_down(self, name: str) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
+        self._settle(name)  # what was left was in the guest
         container = self.host.containers.get(name)
         if container is None:
             return
@@ -360,9 +393,11 @@ class Daemon:
     async def _reconcile_container(self, name: str, found: list[str]) -> None:
         container = self.host.containers.get(name)
         if container is None or not self.lives.is_configured(name):
+            self._settle(name)
             return
         try:
-            await self._press_on(await self._plan(container, container), found)
+            if await self._press_on(await self._plan(container, container), found):
+                self._settle(name)
         except OsctlError as error:
             found.append(f"{name}: {error.message}")
 
@@ -377,19 +412,25 @@ class Daemon:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
             (found if found is not None else []).append(f"set {describe(subject_of(change))}")
 
-    async def _press_on(self, plan: Plan, found: list[str] | None = None) -> None:
-        """Apply as much of a plan as the kernel takes; the rest is logged and tried again at the next reconcile."""
+    async def _press_on(self, plan: Plan, found: list[str] | None = None) -> bool:
+        """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
+
+        The rest is logged, and tried again at the next reconcile.
+        """
+        is_all = True
         while plan:
             outcomes = await self._send(plan)
             rest = []
             for change, outcome in zip(plan.changes, outcomes, strict=True):
                 if outcome.error is not None:
                     log.error("%s: %s", describe(subject_of(change)), outcome.error)
+                    is_all = False
                 elif not outcome.was_tried:
                     rest.append(change)
                 elif found is not None:
                     found.append(f"mended {describe(subject_of(change))}")
             plan = msgspec.structs.replace(plan, changes=tuple(rest))
+        return is_all
 
     # --- looking --------------------------------------------------------------------------------------------------
 
