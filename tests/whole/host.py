@@ -141,7 +141,9 @@ class Capture:
 class Topology:
     """The host, its router, and the daemon. A context manager: on leaving, all of it is gone."""
 
-    def __init__(self, *, settings: str = "", start_daemon: bool = True) -> None:
+    def __init__(
+        self, *, settings: str = "", start_daemon: bool = True, program: Sequence[str] = (str(BIN / "osctld"),)
+    ) -> None:
         name = f"osct-{os.getpid()}-{next(_numbers)}"
         self.H, self.R = f"{name}-H", f"{name}-R"
         self.directory = Path(tempfile.mkdtemp(prefix="osct-"))
@@ -154,6 +156,8 @@ class Topology:
         self.config.write_text(settings)
         #: A traceback in the daemon's log fails the test, unless the test provokes one.
         self.expects_traceback = False
+        #: What `start_daemon` runs.
+        self.program = tuple(program)
         self._starts_daemon = start_daemon
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -255,7 +259,7 @@ class Topology:
         assert self._daemon is None, "the daemon runs already"
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.H}", str(BIN / "osctld"), *self.daemon_arguments],
+                ["nsenter", f"--net=/run/netns/{self.H}", *self.program, *self.daemon_arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -285,6 +289,12 @@ class Topology:
     def kill_daemon(self) -> None:
         """`kill -9`: whatever it was doing stays as it is."""
         self._end_daemon(signal.SIGKILL)
+
+    def bury_daemon(self) -> None:
+        """Wait for a daemon that is dying by itself."""
+        assert self._daemon is not None, "no daemon"
+        self._daemon.wait(timeout=10)
+        self._daemon = None
 
     def stop_daemon(self) -> int:
         """SIGTERM; returns the exit status."""
