@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lxc.lxc_host import OFFSET, Busybox, Traces, end, make_engine, make_spec, output_of, start
+from lxc.lxc_host import OFFSET, Busybox, Traces, end, make_engine, make_spec, output_of, start, until
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.life import ContainerSpec, End, IdMap, StopMethod
 from osctld.shell.lxc import LxcEngine
@@ -232,6 +232,8 @@ async def test_a_daemon_killed_at_any_moment_of_a_start_leaves_a_running_guest_o
             await end(engine, life)
         else:
             await engine.collect("web")
+        # A holder ends when it finds its daemon gone; one that is just being made has to become `unshare` first.
+        await until(lambda: not traces.processes())
         assert not any(traces.all().values()), milliseconds
 
     assert found[True]

@@ -184,9 +184,7 @@ class LxcEngine:
         return start.life
 
     def _directory(self, container: str) -> Path:
-        if "/" in container or container in ("", ".", ".."):
-            raise Refused(f"{container!r} is no name of a container", subject=container)
-        return self._lxc_path / container
+        return self._lxc_path / _file_name(container)
 
     def _mount_point(self, container: str) -> Path:
         return self._directory(container) / "rootfs"
@@ -203,11 +201,11 @@ class LxcEngine:
                 return directory
 
     def _log(self, container: str) -> Path:
-        return self._logs / f"{container}.log"
+        return self._logs / f"{_file_name(container)}.log"
 
     def _lock(self, container: str) -> int:
         """Take the lock that says "a start is under way"; lxc-start inherits it, so that it outlives the daemon."""
-        descriptor = os.open(self._locks / container, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._locks / _file_name(container), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -559,7 +557,7 @@ class LxcEngine:
     def reboot_was_asked(self, container: str) -> bool:
         """Tell whether the guest asked for a reboot when it ended, once: the marker is consumed."""
         try:
-            os.unlink(self._markers / container)
+            os.unlink(self._markers / _file_name(container))
         except FileNotFoundError:
             return False
         return True
@@ -571,7 +569,7 @@ class LxcEngine:
 
         Raises Refused when the container runs.
         """
-        if command_socket.has_monitor(str(self._lxc_path), container):
+        if command_socket.has_monitor(str(self._lxc_path), _file_name(container)):
             with contextlib.suppress(NotRunning, TimeoutError):
                 pidfd = await command_socket.init_pidfd(str(self._lxc_path), container, timeout_seconds=_ANSWER)
                 alive = not pidfds.has_ended(pidfd)
@@ -581,35 +579,42 @@ class LxcEngine:
         await self._sweep(container, patience_seconds=_ANSWER)
 
     async def _sweep(self, container: str, *, patience_seconds: float) -> None:
-        directory = self._directory(container)
-        if command_socket.has_monitor(str(self._lxc_path), container) or self._is_starting(container):
-            found = await asyncio.to_thread(
-                lxc_processes.monitors_of, lxc_path=str(self._lxc_path), container=container
-            )
-            await pidfds.end_all(found, patience_seconds=patience_seconds)
-        names = CgroupNames.of(container, tag=self._tag)
-        left = cgroups.existing((names.payload, names.monitor, names.pivot), trees=self._trees, bases=self._bases)
-        if left:
-            await self._remove_cgroups(container, left, patience_seconds=patience_seconds)
-        if directory.exists():
-            await to_the_end(asyncio.to_thread(self._remove_directory, container))
+        """Remove what is left of a container. It is looked for until a look finds nothing: what ends may still make
+        something on its way, as a monitor does that moves to another cgroup to remove its own.
 
-    async def _remove_cgroups(self, container: str, left: tuple[str, ...], *, patience_seconds: float) -> None:
+        One look at all processes can miss a monitor whose parent ends after it was listed and before it was read; the
+        next one cannot, for the parent ends after its fork.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _DEATH
-        while True:
-            opened = [pidfds.open_pidfd(pid) for pid in await asyncio.to_thread(cgroups.members, left)]
-            if alive := [pidfd for pidfd in opened if pidfd is not None]:
+        names = CgroupNames.of(container, tag=self._tag)
+        is_doubtful = command_socket.has_monitor(str(self._lxc_path), container) or self._is_starting(container)
+        clean_looks = 0
+        while clean_looks < (2 if is_doubtful else 1):
+            found: list[int] = []
+            if is_doubtful:
+                found += await asyncio.to_thread(
+                    lxc_processes.monitors_of, lxc_path=str(self._lxc_path), container=container
+                )
+            left = cgroups.existing((names.payload, names.monitor, names.pivot), trees=self._trees, bases=self._bases)
+            if left:
+                opened = [pidfds.open_pidfd(pid) for pid in await asyncio.to_thread(cgroups.members, left)]
+                found += [pidfd for pidfd in opened if pidfd is not None]
                 await asyncio.to_thread(cgroups.thaw, left)
-                await pidfds.end_all(alive, patience_seconds=patience_seconds)
-            left = await asyncio.to_thread(cgroups.remove, left)
-            if not left:
-                return
+            await pidfds.end_all(found, patience_seconds=patience_seconds)
+            left = await asyncio.to_thread(cgroups.remove, left) if left else ()
+            if not found and not left:
+                clean_looks += 1
+                continue
+            clean_looks = 0
             if loop.time() > deadline:
                 raise ApplyFailed(
-                    f'processes of a former life of "{container}" stay in {", ".join(left)}', subject=container
+                    f'a former life of "{container}" does not end: {", ".join(left) or "its monitor stays"}',
+                    subject=container,
                 )
-            await asyncio.sleep(0.01)  # a cgroup is busy for a moment after its last process
+            await asyncio.sleep(0.005)  # a cgroup is busy for a moment after its last process
+        if self._directory(container).exists():
+            await to_the_end(asyncio.to_thread(self._remove_directory, container))
 
     def _remove_directory(self, container: str) -> None:
         mount_point = self._mount_point(container)
@@ -639,6 +644,12 @@ class LxcEngine:
         ):
             with contextlib.suppress(FileNotFoundError):
                 await asyncio.to_thread(os.unlink, path)
+
+
+def _file_name(container: str) -> str:
+    if "/" in container or "\0" in container or container in ("", ".", ".."):
+        raise Refused(f"{container!r} is no name of a container", subject=container)
+    return container
 
 
 def _may_everybody_search(path: Path) -> bool:
