@@ -159,6 +159,7 @@ class Topology:
         #: What `start_daemon` runs.
         self.program = tuple(program)
         self._starts_daemon = start_daemon
+        self._guests: dict[str, tuple[int, str]] = {}
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -348,12 +349,7 @@ class Topology:
         self, *argv: str, running: Sequence[str] = (), status: int = 1, stdin: str | None = None
     ) -> str:
         """`refusal`, and neither the network of H, nor that of these containers, nor what is stored has changed."""
-        state, stored = self.comparable_state(*running), self.stored()
-        message = self.refusal(*argv, status=status, stdin=stdin)
-        changed = differences(state, self.comparable_state(*running))
-        assert not changed, "\n".join((f"osctl {' '.join(argv)}: {message}", *changed))
-        assert self.stored() == stored, f"osctl {' '.join(argv)}: {message}"
-        return message
+        return Settled(self, running=running).refusal(*argv, status=status, stdin=stdin)
 
     # --- containers ----------------------------------------------------------------------------------------------
 
@@ -406,7 +402,16 @@ class Topology:
         return _network_state([], prefix=self._inside(container))
 
     def _inside(self, container: str) -> tuple[str, ...]:
-        return ("nsenter", "--target", str(self.init_pid(container)), "--net")
+        # Asked once for each life: a container that was started anew has another namespace.
+        pid, namespace = self._guests.get(container, (0, ""))
+        try:
+            is_known = os.readlink(f"/proc/{pid}/ns/net") == namespace
+        except OSError:
+            is_known = False
+        if not is_known:
+            pid = self.init_pid(container)
+            self._guests[container] = pid, os.readlink(f"/proc/{pid}/ns/net")
+        return ("nsenter", "--target", str(pid), "--net")
 
     def guest_ip_json(self, container: str, *argv: str) -> list[dict[str, Any]]:
         """What the host's iproute2 says inside, as data: `guest_ip_json("web", "-6", "route")`."""
@@ -532,24 +537,42 @@ class Topology:
         shutil.rmtree(f"/run/lxc/lock{self.directory}", ignore_errors=True)
 
 
+class Settled:
+    """A host as it is now, and on which nothing shall change any more, whatever is asked of it."""
+
+    def __init__(self, host: Topology, *, running: Sequence[str] = ()) -> None:
+        self._host = host
+        self._running = running
+        self._state = host.comparable_state(*running)
+        self._stored = host.stored()
+
+    def refusal(self, *argv: str, status: int = 1, stdin: str | None = None) -> str:
+        """A command that must be refused in one line, and leaves networks and stored rows as they were."""
+        message = self._host.refusal(*argv, status=status, stdin=stdin)
+        changed = differences(self._state, self._host.comparable_state(*self._running))
+        assert not changed, "\n".join((f"osctl {' '.join(argv)}: {message}", *changed))
+        assert self._host.stored() == self._stored, f"osctl {' '.join(argv)}: {message}"
+        return message
+
+
+#: What to ask `ip`; questions with the same option are one process.
+_QUESTIONS = (
+    ("-details", {"links": "link show", "addresses": "addr show", "neighbours": "neigh show nud permanent"}),
+    ("-4", {"routes": "route show table all", "rules": "rule show"}),
+    ("-6", {"routes6": "route show table all", "rules6": "rule show"}),
+)
+
+
 def _network_state(options: Sequence[str], *, prefix: Sequence[str] = ()) -> dict[str, list[str]]:
-    questions = {
-        "links": ("-details", "link", "show"),
-        "addresses": ("addr", "show"),
-        "routes": ("-4", "route", "show", "table", "all"),
-        "routes6": ("-6", "route", "show", "table", "all"),
-        "neighbours": ("neigh", "show", "nud", "permanent"),
-        "rules": ("-4", "rule", "show"),
-        "rules6": ("-6", "rule", "show"),
-    }
-
-    def ask(words: Sequence[str]) -> list[dict[str, Any]]:
-        return _as_list(run(*prefix, "ip", *options, "-j", *words).stdout)
-
-    return {
-        name: [json.dumps(without(_VOLATILE, each), sort_keys=True) for each in ask(words)]
-        for name, words in questions.items()
-    }
+    state = {}
+    for option, questions in _QUESTIONS:
+        batch = "".join(f"{question}\n" for question in questions.values())
+        text = run(*prefix, "ip", *options, "-j", option, "-batch", "-", stdin=batch).stdout
+        for name in questions:
+            answer, length = json.JSONDecoder().raw_decode(text)
+            text = text[length:].lstrip()
+            state[name] = [json.dumps(without(_VOLATILE, each), sort_keys=True) for each in answer if each]
+    return state
 
 
 def differences(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from whole.host import ROUTER_4, ROUTER_6, WORLD_4, WORLD_6, Topology, differences, wait_until
+from whole.host import ROUTER_4, ROUTER_6, WORLD_4, WORLD_6, Settled, Topology, differences, wait_until
 
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
 
@@ -287,7 +287,15 @@ def test_a_deleted_address_is_gone_and_the_router_is_told_so(web: Topology, addr
 def test_deleting_and_adding_lead_to_the_state_of_a_fresh_start(web: Topology) -> None:
     web.osctl(
         *(*ADD, "web", "eth0"),
-        *("10.5.5.1/24", "10.5.5.2/24", "10.5.5.3/24", "1.2.3.4", "1.2.3.5", "2001:db8:2:5::1/64", "2001:db8:2:5::2/64"),
+        *(
+            "10.5.5.1/24",
+            "10.5.5.2/24",
+            "10.5.5.3/24",
+            "1.2.3.4",
+            "1.2.3.5",
+            "2001:db8:2:5::1/64",
+            "2001:db8:2:5::2/64",
+        ),
     )
 
     # The first of a subnet takes the others along in the kernel, and the default route that speaks from it.
@@ -456,13 +464,13 @@ def test_two_interfaces_of_one_container_cannot_hold_the_same(web: Topology) -> 
 
 
 @pytest.fixture(scope="module")
-def settled() -> Iterator[Topology]:
+def settled() -> Iterator[Settled]:
     """A running `web` with addresses of both versions, `four` with IPv4 alone; for what must change nothing."""
     with Topology() as topology:
         topology.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4", "2001:db8:2::4", "10.5.5.1/24"])
         topology.new_container("four", via=["10.100.40.0/29"], start=False)
         topology.new_container("bare", start=False)
-        yield topology
+        yield Settled(topology, running=["web"])
 
 
 @pytest.mark.parametrize(
@@ -528,9 +536,9 @@ def settled() -> Iterator[Topology]:
     ],
 )
 def test_an_address_that_makes_no_sense_is_refused(
-    settled: Topology, arguments: tuple[str, ...], quoted: str, words: str
+    settled: Settled, arguments: tuple[str, ...], quoted: str, words: str
 ) -> None:
-    message = settled.refusal_without_trace(*ADD, *arguments, running=["web"])
+    message = settled.refusal(*ADD, *arguments)
 
     assert quoted in message
     assert words in message
@@ -551,9 +559,9 @@ def test_an_address_that_makes_no_sense_is_refused(
     ],
 )
 def test_an_address_that_is_not_assigned_cannot_be_deleted(
-    settled: Topology, arguments: tuple[str, ...], quoted: str, words: str
+    settled: Settled, arguments: tuple[str, ...], quoted: str, words: str
 ) -> None:
-    message = settled.refusal_without_trace(*DEL, *arguments, running=["web"])
+    message = settled.refusal(*DEL, *arguments)
 
     assert quoted in message
     assert words in message
@@ -575,32 +583,29 @@ def test_an_address_that_is_not_assigned_cannot_be_deleted(
     ],
 )
 def test_words_about_addresses_that_make_no_sense_are_refused(
-    settled: Topology, argv: tuple[str, ...], quoted: str
+    settled: Settled, argv: tuple[str, ...], quoted: str
 ) -> None:
-    assert quoted in settled.refusal_without_trace(*argv, running=["web"], status=64)
+    assert quoted in settled.refusal(*argv, status=64)
 
 
 @pytest.mark.parametrize(
     ("bad", "words"), [("1.2.3.999", "1.2.3.999"), ("1.2.3.4", "1.2.3.4"), ("10.100.10.101", "host's"), ("x\x1by", "")]
 )
 @pytest.mark.parametrize("is_from_stdin", [False, True], ids=["arguments", "standard input"])
-def test_one_bad_value_among_fifty_changes_nothing(
-    settled: Topology, bad: str, words: str, is_from_stdin: bool
-) -> None:
+def test_one_bad_value_among_fifty_changes_nothing(settled: Settled, bad: str, words: str, is_from_stdin: bool) -> None:
     values = [f"198.51.100.{number}" for number in range(1, 50)]
     values.insert(33, bad)
 
-    message = settled.refusal_without_trace(
+    message = settled.refusal(
         *(*ADD, "web", "eth0", *(["-"] if is_from_stdin else values)),
-        running=["web"],
         stdin="\n".join(values) if is_from_stdin else None,
     )
 
     assert words in message
 
 
-def test_empty_standard_input_is_refused(settled: Topology) -> None:
-    assert settled.refusal_without_trace(*ADD, "web", "eth0", "-", status=64, stdin=" \n ")
+def test_empty_standard_input_is_refused(settled: Settled) -> None:
+    assert settled.refusal(*ADD, "web", "eth0", "-", status=64, stdin=" \n ")
 
 
 def test_a_foreign_route_in_the_way_is_named_and_nothing_changes(web: Topology) -> None:

@@ -6,12 +6,12 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from whole.host import HOST_4, HOST_6, ROUTER_4, WORLD_4, WORLD_6, Topology, differences, wait_until
+from whole.host import HOST_4, HOST_6, ROUTER_4, WORLD_4, WORLD_6, Settled, Topology, differences, wait_until
 
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
 
@@ -309,17 +309,13 @@ def test_neither_of_two_interfaces_may_send_what_is_routed_to_another_container(
         host.in_guest_network("web", "ip", "addr", "add", f"2001:db8:2::{8 + number}/128", "dev", interface, "nodad")
     with host.capture(host.R, "down0", "icmp or icmp6") as capture:
         for gateway, interface in (("10.100.10.101", "eth0"), ("10.100.20.1", "eth1")):
-            host.in_guest_network(
-                "web", "ip", "route", "replace", f"{WORLD_4}/32", "via", gateway, "dev", interface
-            )
+            host.in_guest_network("web", "ip", "route", "replace", f"{WORLD_4}/32", "via", gateway, "dev", interface)
             for source in ("1.2.3.8", "1.2.3.9"):
                 host.in_guest_network("web", "ping", "-c1", "-W0.1", "-I", source, WORLD_4, check=False)
             for source in ("1.2.3.4", "198.51.100.5"):
                 host.in_guest_network("web", "ping", "-c1", "-W1", "-I", source, WORLD_4)
         for gateway, interface in (("fd00:1::1", "eth0"), ("fd00:2::1", "eth1")):
-            host.in_guest_network(
-                "web", "ip", "route", "replace", f"{WORLD_6}/128", "via", gateway, "dev", interface
-            )
+            host.in_guest_network("web", "ip", "route", "replace", f"{WORLD_6}/128", "via", gateway, "dev", interface)
             for source in ("2001:db8:2::8", "2001:db8:2::9"):
                 host.in_guest_network("web", "ping", "-c1", "-W0.1", "-I", source, WORLD_6, check=False)
             for source in ("2001:db8:2::4", "2001:db8:2::5"):
@@ -406,7 +402,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[each.__name__ for each in CHANGES])
-def test_a_live_change_leads_to_the_state_of_a_fresh_start(host: Topology, change) -> None:  # type: ignore[no-untyped-def]
+def test_a_live_change_leads_to_the_state_of_a_fresh_start(host: Topology, change: Callable[[Topology], None]) -> None:
     host.new_container(
         "web",
         via=[VIA_4, VIA_6],
@@ -493,7 +489,7 @@ def test_a_version_can_be_added_to_a_running_interface(host: Topology) -> None:
 
 
 @pytest.fixture(scope="module")
-def settled() -> Iterator[Topology]:
+def settled() -> Iterator[Settled]:
     """A running `web` with both versions, a stopped `idle` without interface, for what must change nothing."""
     with Topology() as topology:
         topology.new_container(
@@ -503,14 +499,14 @@ def settled() -> Iterator[Topology]:
         topology.new_container("idle", start=False)
         # A kernel that is still busy with itself would be taken for one that was changed.
         wait_until(
-            lambda: not any(
-                "tentative" in each
-                for link in topology.guest_ip_json("web", "addr")
-                for each in link["addr_info"]
+            lambda: (
+                not any(
+                    "tentative" in each for link in topology.guest_ip_json("web", "addr") for each in link["addr_info"]
+                )
             ),
             "no tentative address in web",
         )
-        yield topology
+        yield Settled(topology, running=["web"])
 
 
 NEW = ("ct", "netif", "new", "routed")
@@ -600,9 +596,9 @@ SET = ("ct", "netif", "set")
     ],
 )
 def test_a_via_that_makes_no_sense_is_refused(
-    settled: Topology, options: tuple[str, ...], quoted: str, words: str
+    settled: Settled, options: tuple[str, ...], quoted: str, words: str
 ) -> None:
-    message = settled.refusal_without_trace(*NEW, *options, "idle", "eth0", running=["web"])
+    message = settled.refusal(*NEW, *options, "idle", "eth0")
 
     assert quoted in message
     assert words in message
@@ -628,9 +624,9 @@ def test_a_via_that_makes_no_sense_is_refused(
     ],
 )
 def test_a_change_of_a_via_that_makes_no_sense_is_refused(
-    settled: Topology, options: tuple[str, ...], quoted: str, words: str
+    settled: Settled, options: tuple[str, ...], quoted: str, words: str
 ) -> None:
-    message = settled.refusal_without_trace(*SET, *options, "web", "eth0", running=["web"])
+    message = settled.refusal(*SET, *options, "web", "eth0")
 
     assert quoted in message
     assert words in message
@@ -656,8 +652,8 @@ def test_a_change_of_a_via_that_makes_no_sense_is_refused(
         ("", "empty"),
     ],
 )
-def test_a_name_that_no_link_could_have_is_refused(settled: Topology, name: str, words: str) -> None:
-    message = settled.refusal_without_trace(*NEW, "--via", "10.7.0.0/30", "web", name, running=["web"])
+def test_a_name_that_no_link_could_have_is_refused(settled: Settled, name: str, words: str) -> None:
+    message = settled.refusal(*NEW, "--via", "10.7.0.0/30", "web", name)
 
     assert (repr(name)[1:-1] if name.isascii() else name[:3]) in message
     assert words in message
@@ -678,7 +674,12 @@ def test_names_that_differ_late_still_get_host_links_of_their_own(host: Topology
         for interface in range(2):
             host.osctl(
                 *NEW,
-                *("--via", f"10.9.{number}.{interface * 4}/30", f"a-rather-long-name-{number}", f"interface{interface}"),
+                *(
+                    "--via",
+                    f"10.9.{number}.{interface * 4}/30",
+                    f"a-rather-long-name-{number}",
+                    f"interface{interface}",
+                ),
             )
         host.osctl("ct", "start", f"a-rather-long-name-{number}")
 
@@ -711,9 +712,9 @@ def test_names_that_differ_late_still_get_host_links_of_their_own(host: Topology
     ],
 )
 def test_words_that_make_no_sense_are_refused(
-    settled: Topology, argv: tuple[str, ...], quoted: str, status: int
+    settled: Settled, argv: tuple[str, ...], quoted: str, status: int
 ) -> None:
-    message = settled.refusal_without_trace(*argv, running=["web"], status=status)
+    message = settled.refusal(*argv, status=status)
 
     assert quoted in message
 
