@@ -389,7 +389,9 @@ class Topology:
     def kernel_state(self) -> dict[str, list[str]]:
         """All of H's network that a command may change, without what changes by itself."""
         state = _network_state(["-n", self.H])
-        state["nftables"] = self.in_namespace(self.H, "nft", "--stateless", "list", "ruleset").stdout.splitlines()
+        rules = self.in_namespace(self.H, "nft", "--stateless", "list", "ruleset").stdout
+        # The kernel lists the elements of a set as it likes.
+        state["nftables"] = re.sub(r"elements = \{[^}]*\}", _sorted_elements, rules).splitlines()
         keys = "/proc/sys/net/ipv[46]/conf/*/forwarding /proc/sys/net/ipv4/conf/*/rp_filter"
         state["sysctls"] = self.in_namespace(
             self.H, "sh", "-c", f"grep -s . {keys} /proc/sys/net/ipv6/conf/*/accept_ra"
@@ -573,6 +575,11 @@ def _network_state(options: Sequence[str], *, prefix: Sequence[str] = ()) -> dic
             text = text[length:].lstrip()
             state[name] = [json.dumps(without(_VOLATILE, each), sort_keys=True) for each in answer if each]
     return state
+
+
+def _sorted_elements(found: re.Match[str]) -> str:
+    inside = found[0].removeprefix("elements = {").removesuffix("}")
+    return f"elements = {{ {', '.join(sorted(each.strip() for each in inside.split(',')))} }}"
 
 
 def differences(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[str]:
