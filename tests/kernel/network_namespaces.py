@@ -66,6 +66,8 @@ class Host:
     def add_guest(self, namespace: Namespace) -> None:
         self.namespaces[namespace] = new_namespace()
         self.run("ip link set lo up", namespace)
+        # No link-local addresses that the kernel makes by itself, some time after a link is up.
+        self.run("sysctl -w net.ipv6.conf.default.addr_gen_mode=1", namespace)
 
     def within(self, namespace: Namespace, work: Callable[[], T]) -> T:
         """Do something in a namespace; what is started there stays there."""
@@ -95,6 +97,18 @@ class Host:
             ]
         return sorted(lines)
 
+    @contextlib.contextmanager
+    def process_in(self, namespace: Namespace) -> Iterator[int]:
+        """The id of a process in a namespace of a guest, which is made if need be."""
+        if namespace not in self.namespaces:
+            self.add_guest(namespace)
+        process = self.within(namespace, lambda: subprocess.Popen(["sleep", "infinity"]))
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+
     def close(self) -> None:
         for descriptor in self.namespaces.values():
             os.close(descriptor)
@@ -114,6 +128,8 @@ def _without_volatile(value: Any) -> Any:
                 if key not in _VOLATILE and not key.endswith(("_life_time", "_index"))
             }
         case list():
-            return [_without_volatile(each) for each in value if not (isinstance(each, str) and each in _VOLATILE_FLAGS)]
+            # Order among the addresses of a link is not compared: IPv6 lists the newest first.
+            kept = [_without_volatile(each) for each in value if not (isinstance(each, str) and each in _VOLATILE_FLAGS)]
+            return sorted(kept, key=lambda each: json.dumps(each, sort_keys=True))
         case _:
             return value

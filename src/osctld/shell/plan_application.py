@@ -168,7 +168,8 @@ class PlanApplication:
             there = rtnetlink_dumps.find_link(through, wanted.name) if isinstance(change, Restore) else None
             sequence = through.reserve(1)
             if there is not None:
-                if there.kind != "veth" or there.peer_namespace_id != rtnetlink_dumps.namespace_id(through, peer):
+                number = rtnetlink_dumps.namespace_id(through, peer)
+                if there.kind != "veth" or number is None or there.peer_namespace_id != number:
                     return _outcome(change, Answer(errno.EEXIST, "a link of that name with another peer"))
                 answer = self._send_one(rtnetlink.set_link(wanted, None, sequence), sequence, through)
                 return _outcome(change, answer or Answer(errno.ENOBUFS))
