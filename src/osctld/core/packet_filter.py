@@ -15,7 +15,10 @@ TABLE = f"{FAMILY} {NAME}"
 ARP_TABLE = f"arp {NAME}"
 
 #: Grows with every change of the rules, so that a newer daemon replaces an older one's table.
-VERSION = 2
+VERSION = 3
+
+#: How many rules TABLE has. One that was flushed keeps its chains and checks nothing.
+RULES = 18
 
 #: An empty chain whose name says which rules the table holds; table comments need a newer kernel than we do.
 _MARK = "rules_"
@@ -61,6 +64,9 @@ def script(wanted: PacketFilter) -> str:
     table of these is one for the whole host (1024 entries, gc_thresh3). A guest has permanent entries for the host
     and asks only after losing them, so once a second is plenty. Entries younger than 5 s are never collected
     (neigh_forced_gc in linux/net/core/neighbour.c): it takes some seventy containers at once to fill the table.
+
+    Counting and dropping are rules of their own: a set that is full ends the rule that adds to it, and what stands
+    behind it in that rule does not happen.
     """
     links = f"iifgroup {wanted.group}"
     rarely = "limit rate over 1/second burst 5 packets"
@@ -100,16 +106,24 @@ table {TABLE} {{
         }} accept
         ip6 saddr fe80::/10 jump link_local
         icmpv6 type nd-neighbor-solicit update @asking {{ iifname {rarely} }} drop
-        meta pkttype host fib daddr . iif oif exists update @bounced {{ iifname }} drop
+        meta pkttype host fib daddr . iif oif exists goto bounce
         fib saddr . iif oif exists accept
         iif . fib saddr oif @siblings accept
-        iif . fib daddr oif @siblings update @bounced {{ iifname }} drop
-        update @spoofed {{ iifname }} drop
+        iif . fib daddr oif @siblings goto bounce
+        goto forge
+    }}
+    chain bounce {{
+        update @bounced {{ iifname }}
+        drop
+    }}
+    chain forge {{
+        update @spoofed {{ iifname }}
+        drop
     }}
     chain link_local {{
         icmpv6 type {{ mld-listener-report, mld-listener-reduction, mld2-listener-report }} accept
         icmpv6 type nd-router-solicit drop
-        ip6 daddr != {{ fe80::/10, ff00::/8 }} fib daddr type != local update @spoofed {{ iifname }} drop
+        ip6 daddr != {{ fe80::/10, ff00::/8 }} fib daddr type != local goto forge
         update @asking {{ iifname {rarely} }} drop
         accept
     }}

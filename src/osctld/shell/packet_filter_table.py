@@ -31,8 +31,11 @@ def command(nftables: Nftables, change: Change) -> str:
 
 
 def present(nftables: Nftables) -> PacketFilter | None:
-    """The table that is there, by its mark; None when there is none, or it bears none."""
-    for item in nftables.list(f"list table {packet_filter.TABLE}", terse=True) or ():
+    """The table that is there, by its mark; None when there is none, it bears none, or rules of it are missing."""
+    items = nftables.list(f"list table {packet_filter.TABLE}", terse=True) or ()
+    if sum("rule" in item for item in items) != packet_filter.RULES:
+        return None
+    for item in items:
         found = packet_filter.read_mark(item.get("chain", {}).get("name", ""))
         if found is not None:
             return found

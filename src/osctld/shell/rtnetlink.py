@@ -41,7 +41,7 @@ RTEXT_FILTER_SKIP_STATS = 1 << 3
 NETNSA_NSID, NETNSA_FD = 1, 3
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
-IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+IFA_F_NODAD, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x02, 0x80, 0x200
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_VIA = 1, 4, 5, 6, 7, 9, 18
 RTN_UNICAST = 1
@@ -173,6 +173,8 @@ class Encoder:
             case Route():
                 return message(RTM_NEWROUTE, flags, _route(each, self._index(each.link)), sequence)
             case Neighbour():
+                # The kernel may have learned an entry by itself; a permanent one takes its place.
+                flags = NLM_F_CREATE | NLM_F_REPLACE
                 return message(RTM_NEWNEIGH, flags, _neighbour(each, self._index(each.link)), sequence)
             case Link():
                 return set_link(each, None, sequence)

@@ -15,6 +15,7 @@ from osctld.shell.rtnetlink import (
     IFA_ADDRESS,
     IFA_BROADCAST,
     IFA_F_NOPREFIXROUTE,
+    IFA_F_PERMANENT,
     IFA_FLAGS,
     IFA_LOCAL,
     IFADDR,
@@ -182,6 +183,9 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
     found = attributes(data, IFADDR.size)
     packed = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
     flags = _u32(found, IFA_FLAGS) or flags
+    if not flags & IFA_F_PERMANENT or packed != found.get(IFA_ADDRESS, packed):
+        # One that expires, or has a peer on its own: nothing that we could have made, or could put back.
+        return None
     broadcast = found.get(IFA_BROADCAST)
     return AssignedAddress(
         namespace,
