@@ -52,26 +52,18 @@ async def test_an_init_is_not_looked_for_outside_the_root(engine: LxcEngine, bus
         assert "has no /sbin/init" in await refusal_of(engine, spec, traces)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"#!/no/such/interpreter\n", "No such file or directory - Failed to exec"),
-        (b"\x7fELFbroken", "its first process ended at once"),  # execvp(3) hands it to a shell
-    ],
-)
-async def test_an_init_that_cannot_be_executed_fails_the_start_with_the_reason(
-    engine: LxcEngine, busybox: Busybox, traces: Traces, content: bytes, reason: str
+async def test_an_init_that_cannot_be_executed_fails_the_start_in_the_words_of_lxc(
+    engine: LxcEngine, busybox: Busybox, traces: Traces
 ) -> None:
     spec = await busybox()
     init = Path(spec.root_directory, "sbin/init")
     init.unlink()
-    init.write_bytes(content)
+    init.write_text("#!/no/such/interpreter\n")
     init.chmod(0o755)
 
     message = await refusal_of(engine, spec, traces)
 
-    assert message.startswith('"web" did not start: ')
-    assert reason in message
+    assert message == '"web" did not start: No such file or directory - Failed to exec "/sbin/init"'
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "not executable"])

@@ -269,7 +269,7 @@ class LxcEngine:
         try:
             return await asyncio.create_subprocess_exec(
                 "lxc-start", "-P", str(self._lxc_path), "-n", container, "--daemon", "--quiet",
-                "--logfile", str(self._log(container)), "--logpriority", "INFO",
+                "--logfile", str(self._log(container)), "--logpriority", "ERROR",
                 "--define", f"{lxc_files.GUARD_KEY}=",
                 "--define", f"lxc.namespace.share.user={namespaces.pid}",
                 "--define", f"lxc.namespace.share.net={namespaces.pid}",
