@@ -1,0 +1,44 @@
+"""osctld itself, with a kernel port that fails when a test asks for it: what comes after is the same program.
+
+The first argument names a file to which the test writes an order. `refuse N`: the N-th change of the next plan is
+refused. `die N`: the daemon is killed in its place. When that has happened the file is gone; when it is still there,
+the plan had no such change.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+from osctld import __main__ as osctld
+from osctld.core.plan import Change
+from osctld.shell.kernel import Kernel
+from osctld.shell.netlink import Answer
+
+ORDER = Path(sys.argv.pop(1))
+
+
+def fault(number: int, change: Change) -> Answer | None:
+    try:
+        what, at = ORDER.read_text().split()
+    except FileNotFoundError:
+        return None
+    if number != int(at):
+        return None
+    ORDER.unlink()
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Answer(errno.ENOMEM, f"refused by the test: {type(change).__name__}")
+
+
+class FaultyKernel(Kernel):
+    def __init__(self) -> None:
+        super().__init__(fault=fault)
+
+
+if __name__ == "__main__":
+    osctld.Kernel = FaultyKernel  # type: ignore[attr-defined,assignment]
+    sys.exit(osctld.main())

@@ -1,0 +1,327 @@
+"""The daemon comes and goes; containers and their packets do not notice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from whole.host import BIN, WORLD_4, Result, Topology, differences, run, wait_until
+
+VIAS = ["10.100.10.100/30", "fd00:1::/126"]
+ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]
+NOBODY = "65534"
+
+
+def new_web(host: Topology) -> str:
+    return host.new_container("web", via=VIAS, addresses=ADDRESSES)
+
+
+@contextlib.contextmanager
+def pings(host: Topology, *addresses: str) -> Iterator[dict[str, tuple[int, int]]]:
+    """A hundred pings a second from the router to each address; afterwards, how many were sent and answered."""
+    counts: dict[str, tuple[int, int]] = {}
+    running = {
+        address: subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{host.R}", "ping", "-n", "-q", "-i", "0.01", address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for address in addresses
+    }
+    try:
+        yield counts
+    finally:
+        for address, process in running.items():
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=10)
+            found = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+            assert found, output
+            counts[address] = (int(found[1]), int(found[2]))
+
+
+def osctld(host: Topology, *arguments: str, check: bool = False) -> Result:
+    """Run another osctld in H to its end."""
+    return host.in_namespace(host.H, str(BIN / "osctld"), *arguments, check=check, seconds=20)
+
+
+def one_line(result: Result) -> str:
+    assert re.fullmatch(r"error: [^\n]+\n", result.stderr), result
+    return result.stderr.removeprefix("error: ").rstrip()
+
+
+@pytest.mark.parametrize("end", ["kill_daemon", "stop_daemon"])
+def test_no_packet_is_lost_while_the_daemon_is_away_and_comes_back(host: Topology, end: str) -> None:
+    new_web(host)
+    before = host.comparable_state("web")
+
+    with pings(host, *ADDRESSES) as counts:
+        assert host.ping(host.R, ADDRESSES[0], count=5) == 5
+        for _ in range(2):
+            getattr(host, end)()
+            assert host.ping(host.R, ADDRESSES[1], count=5) == 5
+            host.start_daemon()
+            assert host.ping(host.R, ADDRESSES[0], count=5) == 5
+
+    for sent, answered in counts.values():
+        assert sent > 50
+        # The one that was just on its way when ping was told to end.
+        assert sent - answered <= 1
+    assert not differences(before, host.comparable_state("web"))
+
+
+def test_sigterm_ends_the_daemon_in_peace_and_touches_no_container(host: Topology) -> None:
+    new_web(host)
+    before, pid = host.comparable_state("web"), host.init_pid("web")
+
+    assert host.stop_daemon() == 0
+
+    assert Path(f"/proc/{pid}/root/etc/os-release").read_text().startswith("ID=busybox")
+    assert host.ping(host.R, ADDRESSES[0]) == 3
+    assert host.ping(host.R, ADDRESSES[1]) == 3
+    host.start_daemon()
+    assert host.init_pid("web") == pid
+    assert not differences(before, host.comparable_state("web"))
+    assert host.guest("web", "echo", "alive").stdout == "alive\n"
+
+
+def test_a_command_that_runs_when_sigterm_comes_is_finished_or_refused(host: Topology) -> None:
+    new_web(host)
+    with subprocess.Popen(
+        [str(BIN / "osctl"), "--socket", str(host.socket), "ct", "restart", "web"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline().startswith("Stopping")
+        assert host.stop_daemon() == 0
+        _, errors = client.communicate(timeout=20)
+    assert client.returncode == 0 or re.fullmatch(r"error: [^\n]+\n", errors)
+
+    host.start_daemon()
+    host.osctl("ct", "start", "web")
+    assert host.ping(host.R, ADDRESSES[0]) == 3
+
+
+@pytest.mark.parametrize("shared", ["state", "run"])
+def test_a_second_daemon_on_the_same_directory_is_refused_in_words(host: Topology, shared: str) -> None:
+    new_web(host)
+    directories = {"state": host.directory / "other-state", "run": host.directory / "other-run"}
+    directories[shared] = host.state_dir if shared == "state" else host.run_dir
+    before = host.comparable_state("web")
+
+    refused = osctld(
+        host,
+        *("--config", str(host.config)),
+        *("--state-dir", str(directories["state"])),
+        *("--run-dir", str(directories["run"])),
+    )
+
+    assert refused.status == 1
+    said = one_line(refused)
+    assert f"{directories[shared]} is in use" in said
+    assert str(host.daemon_pid) in said
+    assert host.osctl("ping").status == 0
+    assert not differences(before, host.comparable_state("web"))
+
+
+def test_daemons_in_two_namespaces_know_nothing_of_each_other(host: Topology) -> None:
+    with Topology() as other:
+        new_web(host)
+        new_web(other)
+        assert host.ping(host.R, ADDRESSES[0]) == other.ping(other.R, ADDRESSES[0]) == 3
+        assert host.init_pid("web") != other.init_pid("web")
+        before = host.comparable_state("web")
+
+        other.kill_daemon()
+        other.start_daemon()
+        assert other.guest("web", "hostname").stdout == "web\n"
+        other.osctl("ct", "del", "-f", "web")
+
+        assert not differences(before, host.comparable_state("web"))
+        assert host.ping(host.R, ADDRESSES[0]) == 3
+        assert host.guest("web", "hostname").stdout == "web\n"
+        assert other.osctl_json("ct", "ls") == []
+        host.restart_daemon()
+        assert [each["state"] for each in host.osctl_json("ct", "ls")] == ["running"]
+
+
+def test_only_root_may_speak_to_the_daemon(host: Topology) -> None:
+    assert stat.S_IMODE(host.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(host.state_dir.stat().st_mode) == 0o700
+
+    denied = run(
+        *("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"),
+        *(str(BIN / "osctl"), "--socket", str(host.socket), "ct", "ls"),
+        check=False,
+    )
+
+    assert denied.status == 77
+    assert denied.stdout == ""
+    assert str(host.socket) in one_line(denied)
+
+
+def test_without_a_daemon_commands_say_so_and_help_is_given_all_the_same(host: Topology) -> None:
+    for end in (host.stop_daemon, host.kill_daemon):
+        end()
+        away = host.osctl("ct", "ls", check=False)
+        assert away.status == 69
+        assert away.stdout == ""
+        assert str(host.socket) in one_line(away)
+        assert "ip add" in host.osctl("help", "ct", "netif", "ip", "add").stdout
+        assert host.osctl("ct", "netif", "frobnicate", check=False).status == 64
+        host.start_daemon()
+
+
+def test_the_daemon_tells_its_service_manager_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    place = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, Topology(start_daemon=False) as host:
+        listener.bind(str(place))
+        listener.settimeout(10)
+        host.start_daemon(environment={"NOTIFY_SOCKET": str(place)})
+        assert listener.recv(100) == b"READY=1"
+        assert host.stop_daemon() == 0
+        assert listener.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[routes]\nannounce_protocol = 111\n\nannounce = 3\n", 4, "announce"),
+        ("[host]\nlink_group = 'many'\n", 2, "many"),
+        ("[routes]\n\n\nipv6_metric = 0\n", 4, "0"),
+        ("[routes]\nannounce_protocol = 4\n", 2, "4"),
+        ("[nonsense]\n", 1, "nonsense"),
+        ("[routes\n", 1, ""),
+        ("[ids]\nfirst = 100\nlast = 200\n", 2, "100"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_with_file_and_line(
+    idle_host: Topology, tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    file = tmp_path / "osctld.toml"
+    file.write_text(text)
+
+    refused = osctld(
+        idle_host,
+        *("--config", str(file)),
+        *("--state-dir", str(tmp_path / "state")),
+        *("--run-dir", str(tmp_path / "run")),
+    )
+
+    assert refused.status == 1
+    said = one_line(refused)
+    assert said.startswith(str(file))
+    assert f":{line}:" in said or f"line {line}" in said
+    assert words in said
+    assert not (tmp_path / "state").exists()
+
+
+def test_other_mistakes_of_whoever_starts_the_daemon_are_told_in_one_line(idle_host: Topology, tmp_path: Path) -> None:
+    missing, file = tmp_path / "missing.toml", tmp_path / "file"
+    file.write_text("")
+    not_a_store = tmp_path / "not-a-store"
+    not_a_store.mkdir()
+    (not_a_store / "osctl.sqlite").write_text("this is no database, it is a poem of some length, in one line")
+
+    for arguments, words, status in (
+        (["--config", str(missing)], str(missing), 1),
+        (["--frobnicate"], "--frobnicate", 64),
+        (["--state-dir"], "--state-dir", 64),
+        (["--state-dir", str(file / "x"), "--run-dir", str(tmp_path / "run")], str(file), 1),
+        (["--state-dir", str(not_a_store), "--run-dir", str(tmp_path / "run")], "osctl.sqlite", 1),
+    ):
+        refused = osctld(idle_host, *arguments)
+        assert refused.status == status, refused
+        assert words in one_line(refused)
+
+
+def test_a_daemon_that_starts_mends_what_was_broken_meanwhile_on_both_sides(host: Topology) -> None:
+    new_web(host)
+    veth, before = host.veth("web"), host.comparable_state("web")
+    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net")
+    host.kill_daemon()
+    host.in_namespace(host.H, "nft", "flush", "ruleset")
+    host.ip(host.H, "route", "del", "1.2.3.4")
+    host.ip(host.H, "-6", "addr", "flush", "dev", veth)
+    host.ip(host.H, "link", "set", veth, "down")
+    host.sysctl(host.H, "net/ipv4/conf/up0/forwarding", "0")
+    run(*inside, "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
+    run(*inside, "ip", "-6", "route", "del", "default")
+
+    host.start_daemon()
+
+    assert not differences(before, host.comparable_state("web"))
+    assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
+    host.restart_daemon()
+    assert host.osctl_json("self", "status")["last_reconcile"] == "nothing to mend"
+
+
+def test_links_that_a_crash_left_are_collected_and_foreign_ones_are_not(host: Topology) -> None:
+    new_web(host)
+    host.kill_daemon()
+    host.ip(host.H, "link", "add", "osgone-eth0", "type", "veth", "peer", "name", "osgone-p")
+    host.ip(host.H, "link", "set", "osgone-eth0", "group", "111")
+    host.ip(host.H, "link", "add", "osmine0", "type", "veth", "peer", "name", "osmine1")
+    host.ip(host.H, "route", "add", "203.0.113.1", "dev", host_link := _only_link(host), "proto", "112")
+    host.ip(host.H, "route", "add", "203.0.113.2", "dev", host_link, "proto", "static")
+
+    host.start_daemon()
+
+    names = {each["ifname"] for each in host.ip_json(host.H, "link", "show")}
+    assert "osgone-eth0" not in names
+    assert {"osmine0", "osmine1"} <= names
+    assert host.ip_json(host.H, "route", "show", "203.0.113.1") == []
+    assert host.ip_json(host.H, "route", "show", "203.0.113.2") != []
+    host.osctl("ct", "stop", "-k", "web")
+    host.ip(host.H, "link", "del", "osmine0")
+
+
+def _only_link(host: Topology) -> str:
+    (found,) = [
+        each["ifname"] for each in host.ip_json(host.H, "link", "show", "group", "111") if "web" in each["ifname"]
+    ]
+    return str(found)
+
+
+def test_a_socket_that_a_killed_daemon_left_is_replaced_and_one_of_somebody_else_is_not_followed(
+    host: Topology,
+) -> None:
+    host.kill_daemon()
+    assert stat.S_ISSOCK(host.socket.lstat().st_mode)
+    host.start_daemon()
+    assert host.osctl("ping").stdout.strip() == "pong"
+    assert host.guest_ping(new_web(host), WORLD_4, count=1) == 1
+
+
+def test_the_daemon_keeps_no_namespace_of_a_container_alive(host: Topology) -> None:
+    new_web(host)
+    held = os.stat(f"/proc/{host.init_pid('web')}/ns/net").st_ino
+    descriptors = Path(f"/proc/{host.daemon_pid}/fd")
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+
+    def opened() -> list[str]:
+        found = []
+        for each in descriptors.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(each))
+        return found
+
+    assert f"net:[{held}]" not in opened()
+    before = len(opened())
+    for _ in range(5):
+        host.osctl("ct", "restart", "-k", "web")
+        host.guest("web", "true")
+        host.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.5")
+        host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+    wait_until(lambda: len(opened()) <= before, "descriptors are closed again")
