@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from kernel.network_namespaces import Host, own_network_namespace
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -73,3 +77,16 @@ def make_links(kernel: Kernel, namespaces: dict[Namespace, int], *objects: Kerne
     plan = plan_of(*plan.changes, *(Add(each) for each in objects))
     outcomes = kernel.apply(plan, namespaces)
     assert all(each.succeeded for each in outcomes), errors(outcomes)
+
+
+@contextlib.contextmanager
+def fresh_host() -> Iterator[tuple[Host, Kernel]]:
+    """A host with one guest, for one example of many: a fixture lasts for all examples of a test."""
+    with own_network_namespace():
+        host = Host()
+        try:
+            host.add_guest(GUEST)
+            with contextlib.closing(Kernel()) as kernel:
+                yield host, kernel
+        finally:
+            host.close()

@@ -129,7 +129,8 @@ def _without_volatile(value: Any) -> Any:
             }
         case list():
             # Order among the addresses of a link is not compared: IPv6 lists the newest first.
-            kept = [_without_volatile(each) for each in value if not (isinstance(each, str) and each in _VOLATILE_FLAGS)]
+            flags = [each for each in value if isinstance(each, str) and each in _VOLATILE_FLAGS]
+            kept = [_without_volatile(each) for each in value if each not in flags]
             return sorted(kept, key=lambda each: json.dumps(each, sort_keys=True))
         case _:
             return value

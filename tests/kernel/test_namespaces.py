@@ -146,7 +146,7 @@ def test_a_guest_that_vanishes_in_the_middle_of_a_plan_stops_it_there(host: Host
                 process.wait()
                 until(lambda: not os.path.exists(f"/proc/sys/net/ipv4/conf/{HOST_LINK}"))
 
-        kernel = Kernel(fault=die)  # type: ignore[arg-type]
+        kernel = Kernel(fault=die)
         address = AssignedAddress(HOST, HOST_LINK, InterfaceAddress.parse("10.0.0.1/30"))
         inner = AssignedAddress(GUEST, "eth0", InterfaceAddress.parse("10.0.0.2/30"))
         plan = plan_changes(LINKS.with_objects([address, inner]), KernelState())

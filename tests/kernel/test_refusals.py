@@ -25,6 +25,7 @@ from osctld.core.addresses import Address, InterfaceAddress, Network
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
+    KernelObject,
     KernelState,
     Link,
     LinkScope,
@@ -223,7 +224,8 @@ def test_the_prefix_length_of_an_ipv6_address_is_replaced(host: Host, kernel: Ke
 
 def test_an_address_whose_replacement_fails_is_put_back_with_all_that_hung_on_it(host: Host, kernel: Kernel) -> None:
     """The second of the two steps is refused: by then the first has taken routes and neighbours along."""
-    hanging = [route("1.2.3.4/32"), Neighbour(HOST, HOST_LINK, Address.parse("10.0.0.2"), "02:00:00:00:00:05")]
+    neighbour = Neighbour(HOST, HOST_LINK, Address.parse("10.0.0.2"), "02:00:00:00:00:05")
+    hanging: list[KernelObject] = [route("1.2.3.4/32"), neighbour]
     make_links(kernel, host.namespaces, VIA, *hanging)
     before = host.dump()
     have = LINKS.with_objects([VIA, *hanging])

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given
 
 from kernel.container_objects import (
+    GROUP,
     GUEST,
     GUEST_LINK,
+    GUEST_MAC,
     HOST_LINK,
     LINKS,
+    PEER,
+    VETH,
     errors,
+    fresh_host,
     make_links,
     observed,
     plan_of,
 )
-from kernel.network_namespaces import Host, own_network_namespace
-from osctld.core.addresses import BITS, InterfaceAddress
+from kernel.network_namespaces import Host
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
     KernelObject,
     KernelState,
+    LinkScope,
     Neighbour,
     Route,
+    Sysctl,
+    Veth,
 )
-from osctld.core.plan import Add, Change, Remove, Restore
+from osctld.core.plan import Add, Change, Remove, Replace, Restore, plan_changes
 from osctld.shell.kernel import Kernel
 from pure.generated import near_addresses, networks, versions
 
@@ -83,10 +94,7 @@ def state(kernel: Kernel, host: Host) -> KernelState:
 
 @given(objects)
 def test_what_is_added_is_observed_and_what_is_removed_is_not(each: KernelObject) -> None:
-    with own_network_namespace():
-        host = Host()
-        host.add_guest(GUEST)
-        kernel = Kernel()
+    with fresh_host() as (host, kernel):
         make_links(kernel, host.namespaces, *ANCHORS)
 
         perform(kernel, host, Add(each))
@@ -97,5 +105,146 @@ def test_what_is_added_is_observed_and_what_is_removed_is_not(each: KernelObject
 
         perform(kernel, host, Restore(each), Restore(each))
         assert state(kernel, host) == LINKS.with_objects([each])
-        kernel.close()
-        host.close()
+
+
+@given(objects, st.data())
+def test_what_is_replaced_is_observed(each: KernelObject, data: st.DataObject) -> None:
+    match each:
+        case AssignedAddress():
+            length = data.draw(st.sampled_from([24, 25, 32] if each.address.version == 4 else [64, 126, 128]))
+            address = each.address if each.address.version == 4 else each.address.address.with_length(length)
+            prefix_route = data.draw(st.booleans())
+            new: KernelObject = msgspec.structs.replace(each, address=address, has_prefix_route=prefix_route)
+        case Route():
+            new = msgspec.structs.replace(each, protocol=data.draw(st.sampled_from([4, 111, 112])))
+        case Neighbour():
+            new = msgspec.structs.replace(each, mac=data.draw(macs))
+        case _:
+            raise TypeError(each)
+    assert new.key == each.key
+    with fresh_host() as (host, kernel):
+        make_links(kernel, host.namespaces, *ANCHORS, each)
+
+        perform(kernel, host, Replace(each, new))
+        assert state(kernel, host) == LINKS.with_objects([new])
+
+        perform(kernel, host, Restore(each))
+        assert state(kernel, host).keys() == LINKS.with_objects([each]).keys()
+
+
+@given(st.lists(st.tuples(st.sampled_from([1280, 1400, 1500, 9000]), st.booleans(), st.integers(1, 200), macs)))
+def test_links_take_the_settings_that_they_are_given(steps: list[tuple[int, bool, int, str]]) -> None:
+    with fresh_host() as (host, kernel):
+        make_links(kernel, host.namespaces)
+        outer, inner = VETH, PEER
+        for mtu, is_up, group, mac in steps:
+            new_outer = msgspec.structs.replace(outer, mtu=mtu, is_up=is_up, group=group, mac=mac)
+            new_inner = msgspec.structs.replace(inner, mtu=mtu, is_up=is_up)
+
+            perform(kernel, host, Replace(outer, new_outer), Replace(inner, new_inner))
+
+            outer, inner = new_outer, new_inner
+            assert observed(kernel, host.namespaces, LINKS) == KernelState([outer, inner])
+        perform(kernel, host, Remove(outer), Remove(outer))
+        assert observed(kernel, host.namespaces, LINKS) == KernelState()
+
+
+def test_settings_are_written_and_read_back(host: Host, kernel: Kernel) -> None:
+    make_links(kernel, host.namespaces)
+    path = f"ipv4/conf/{HOST_LINK}/forwarding"
+    for value in ("1", "0"):
+        setting = Sysctl(HOST, path, value, link=HOST_LINK)
+        for change in (Add(setting), Replace(setting, setting), Restore(setting)):
+            perform(kernel, host, change)
+            assert host.run(f"sysctl -n net.ipv4.conf.{HOST_LINK}.forwarding").strip() == value
+            seen = kernel.observe([], {}, sysctls=[path, "ipv4/conf/none/forwarding"])
+            assert seen == KernelState([setting])
+
+
+def test_many_links_are_observed_as_few_are(host: Host, kernel: Kernel) -> None:
+    """Few are asked for one by one, many are picked from a dump of all."""
+    states: list[KernelObject] = []
+    for number in range(20):
+        link = f"os{number}"
+        address = InterfaceAddress.parse(f"10.0.{number}.1/30")
+        states += [
+            Veth(HOST, link, f"02:00:00:00:{number:02x}:01", 1500, GROUP, True, GUEST, f"eth{number}", GUEST_MAC),
+            AssignedAddress(HOST, link, address),
+            AssignedAddress(HOST, link, InterfaceAddress.parse(f"2001:db8:{number}::1/126")),
+            Neighbour(HOST, link, Address.parse(f"10.0.{number}.2"), GUEST_MAC),
+            Route(HOST, Network.parse(f"1.2.{number}.0/24"), link, Address.parse(f"10.0.{number}.2"), 111, 0),
+            Route(HOST, Network.parse(f"2001:db8:1:{number}::/64"), link, Address.parse(f"2001:db8:{number}::2"), 4, 8),
+        ]
+    outcomes = kernel.apply(plan_changes(KernelState(states), KernelState()), host.namespaces)
+    assert set(errors(outcomes)) == {None}
+    scopes = [LinkScope(each.namespace, each.name) for each in states if isinstance(each, Veth)]
+    scopes += [LinkScope(each.peer_namespace, each.peer_name) for each in states if isinstance(each, Veth)]
+
+    at_once = kernel.observe(scopes, host.namespaces)
+    pairs = zip(scopes[:20], scopes[20:], strict=True)
+    one_by_one = [kernel.observe([outer, inner], host.namespaces) for outer, inner in pairs]
+
+    assert at_once == KernelState(each for seen in one_by_one for each in seen.objects)
+    assert set(states) <= set(at_once.objects)
+    assert len(list(kernel.observe_links(link_group=GROUP).objects)) == 20
+
+
+# --- what leads out ----------------------------------------------------------------------------------------------
+
+
+def uplink(host: Host, name: str, address: str = "", route: str = "") -> None:
+    host.run(f"ip link add {name} mtu 1400 type veth peer name {name}p")
+    host.run(f"ip link set {name}p up")
+    host.run(f"ip link set {name} up")
+    if address:
+        host.run(f"ip addr add {address} dev {name} nodad")
+    if route:
+        version = 6 if ":" in address else 4
+        host.run(f"ip -{version} route add {route} dev {name}")
+
+
+def uplinks(kernel: Kernel, named: Sequence[str] | None = None) -> list[str]:
+    return [each.name for each in kernel.host_facts(link_group=GROUP, uplinks=named).uplinks]
+
+
+def test_uplinks_carry_a_default_route_of_either_version(host: Host, kernel: Kernel) -> None:
+    uplink(host, "up0", "192.0.2.1/24", "default")
+    uplink(host, "up1", "2001:db8::1/64", "default")
+    uplink(host, "up2", "198.51.100.1/24")
+
+    assert uplinks(kernel) == ["up0", "up1"]
+    assert uplinks(kernel, ["up2", "absent"]) == ["up2"]
+
+
+def test_a_default_route_of_several_next_hops_makes_each_link_an_uplink(host: Host, kernel: Kernel) -> None:
+    uplink(host, "up0", "192.0.2.1/24")
+    uplink(host, "up1", "198.51.100.1/24")
+    host.run("ip route add default nexthop dev up0 nexthop dev up1")
+
+    assert uplinks(kernel) == ["up0", "up1"]
+
+
+def test_without_a_default_route_uplinks_are_links_with_a_global_address(host: Host, kernel: Kernel) -> None:
+    uplink(host, "up0", "192.0.2.1/24")
+    uplink(host, "up1")
+    make_links(kernel, host.namespaces, *ANCHORS)
+
+    (seen,) = kernel.host_facts(link_group=GROUP, uplinks=None).uplinks
+
+    assert (seen.name, seen.mtu) == ("up0", 1400)
+
+
+@pytest.mark.parametrize("named", [None, ["up0"]])
+@pytest.mark.parametrize(("accept_ra", "would_be_lost"), [(0, False), (1, True), (2, True)])
+def test_a_default_route_from_an_advertisement_is_told(
+    host: Host, kernel: Kernel, named: Sequence[str] | None, accept_ra: int, would_be_lost: bool
+) -> None:
+    uplink(host, "up0", "2001:db8::1/64")
+    host.run(f"sysctl -w net.ipv6.conf.up0.accept_ra={accept_ra}")
+    host.run("ip -6 route add default via 2001:db8::9 dev up0 proto ra metric 1024")
+
+    facts = kernel.host_facts(link_group=GROUP, uplinks=named)
+
+    assert [each.has_default_route_from_advertisement for each in facts.uplinks] == [would_be_lost]
+    assert facts.uplinks[0].accept_ra == accept_ra
+    assert not facts.has_ipv6_forwarding

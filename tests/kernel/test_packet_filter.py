@@ -1,0 +1,271 @@
+"""The packet filter in the kernel: loaded, told apart, replaced, and what it does to real packets of both versions."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from kernel.container_objects import GROUP, GUEST, HOST_LINK, errors, plan_of
+from kernel.network_namespaces import Host
+from osctld.core import packet_filter
+from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelState,
+    Link,
+    LinkScope,
+    Neighbour,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+)
+from osctld.core.packet_filter import packet_filter as table_for
+from osctld.core.plan import Add, Remove, Replace, Restore, plan_changes
+from osctld.shell.kernel import Kernel
+
+pytestmark = pytest.mark.requires_kernel("nftables fib")
+
+TABLE = table_for(GROUP)
+OTHER = msgspec.structs.replace(TABLE, version=TABLE.version - 1)
+
+#: An address of each version that is routed to a link, and one that is not.
+ROUTED = {4: "1.2.3.4", 6: "2001:db8:5::4"}
+STRANGER = {4: "9.9.9.9", 6: "2001:db8:9::9"}
+HOST_END = {4: "10.0.{}.1", 6: "2001:db8:{}::1"}
+GUEST_END = {4: "10.0.{}.2", 6: "2001:db8:{}::2"}
+LENGTH = {4: 30, 6: 126}
+
+
+def interface(number: int) -> KernelState:
+    """A routed interface of both versions: the pair, addresses, neighbours, defaults; `ROUTED` goes to the first."""
+    outer, inner = f"osweb01-eth{number}", f"eth{number}"
+    mac, inner_mac = f"02:00:00:00:0{number}:01", f"02:00:00:00:0{number}:02"
+    objects: list[object] = [
+        Veth(HOST, outer, mac, 1500, GROUP, True, GUEST, inner, inner_mac),
+        Link(GUEST, inner, inner_mac, 1500, True),
+        Sysctl(HOST, f"ipv4/conf/{outer}/forwarding", "1", link=outer),
+        AssignedAddress(HOST, outer, InterfaceAddress.parse("fe80::1/64")),
+    ]
+    for version in (4, 6):
+        ours, theirs = (Address.parse(end[version].format(number)) for end in (HOST_END, GUEST_END))
+        default = Network(version, 0, 0)
+        metric = 100 * number + (1024 if version == 6 else 0)
+        objects += [
+            AssignedAddress(HOST, outer, ours.with_length(LENGTH[version])),
+            AssignedAddress(GUEST, inner, theirs.with_length(LENGTH[version])),
+            Neighbour(HOST, outer, theirs, inner_mac),
+            Neighbour(GUEST, inner, ours, mac),
+            Route(GUEST, default, inner, ours, 4, metric, theirs),
+        ]
+        if number == 0:
+            routed = Address.parse(ROUTED[version])
+            objects += [
+                AssignedAddress(GUEST, inner, routed.with_length(32 if version == 4 else 128)),
+                Route(HOST, routed.as_network(), outer, theirs, 111, 0 if version == 4 else 8),
+            ]
+    return KernelState(objects)  # type: ignore[arg-type]
+
+
+def configure(kernel: Kernel, host: Host, *states: KernelState) -> KernelState:
+    want = KernelState(each for state in states for each in state.objects)
+    for plan in (plan_of(Restore(TABLE)), plan_changes(want, KernelState())):
+        outcomes = kernel.apply(plan, host.namespaces)
+        assert all(each.succeeded for each in outcomes), errors(outcomes)
+    host.run("sysctl -w net.ipv6.conf.all.forwarding=1")
+    return want
+
+
+def send(host: Host, source: str, target: str, *, link: str = "") -> None:
+    """One datagram from the guest, with any source address."""
+    version = Address.parse(source).version
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+
+    def work() -> None:
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            if version == 4:
+                sender.setsockopt(socket.SOL_IP, 19, 1)  # IP_TRANSPARENT: any source
+            else:
+                sender.setsockopt(socket.IPPROTO_IPV6, 75, 1)  # IPV6_TRANSPARENT
+            if link:
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+            sender.bind((source, 0))
+            sender.sendto(b"hello", (target, 4000))
+
+    host.within(GUEST, work)
+
+
+def receives(address: str, act: Callable[[], None]) -> bytes | None:
+    """What reaches a socket of the host while something is done. Between two ends of a veth nothing is on its way."""
+    family = socket.AF_INET if "." in address else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as listener:
+        listener.bind((address, 4000))
+        listener.settimeout(0.3)
+        act()
+        try:
+            return str(listener.recvfrom(100)[1][0]).encode()
+        except TimeoutError:
+            return None
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def test_the_table_loads_and_its_mark_is_read_back(kernel: Kernel) -> None:
+    assert kernel.observe_host_level([]) == KernelState()
+
+    assert errors(kernel.apply(plan_of(Add(TABLE)), {})) == [None]
+
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+
+
+def test_another_program_sees_the_table(host: Host, kernel: Kernel) -> None:
+    kernel.apply(plan_of(Add(TABLE)), {})
+
+    listed = json.loads(host.run("nft -j list tables"))["nftables"]
+
+    tables = {(each["table"]["family"], each["table"]["name"]) for each in listed if "table" in each}
+    assert ("inet", "osctl") in tables
+
+
+def test_a_table_of_another_version_is_replaced_in_one_transaction_and_keeps_the_siblings(
+    host: Host, kernel: Kernel
+) -> None:
+    pair = SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1")
+    configure(kernel, host, interface(0), interface(1), KernelState([pair]))
+    kernel.apply(plan_of(Replace(TABLE, OTHER)), {})
+    assert kernel.observe_host_level([]) == KernelState([OTHER])
+
+    assert errors(kernel.apply(plan_of(Replace(OTHER, TABLE)), {})) == [None]
+
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+    assert pair in set(kernel.observe_links(link_group=GROUP).objects)
+
+
+def test_a_table_is_removed_and_its_removal_repeated(host: Host, kernel: Kernel) -> None:
+    kernel.apply(plan_of(Add(TABLE)), {})
+
+    assert errors(kernel.apply(plan_of(Remove(TABLE), Remove(TABLE)), {})) == [None, None]
+
+    assert kernel.observe_host_level([]) == KernelState()
+    assert json.loads(host.run("nft -j list tables"))["nftables"][1:] == []
+
+
+def test_a_table_that_somebody_flushed_is_seen_to_be_gone(host: Host, kernel: Kernel) -> None:
+    kernel.apply(plan_of(Add(TABLE)), {})
+
+    host.run("nft flush ruleset")
+
+    assert kernel.observe_host_level([]) == KernelState()
+    assert kernel.read_dropped() == {}
+
+
+# --- siblings ----------------------------------------------------------------------------------------------------
+
+
+def test_siblings_are_added_observed_and_removed(host: Host, kernel: Kernel) -> None:
+    configure(kernel, host, interface(0), interface(1))
+    one, other = SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1"), SiblingLinks(HOST, "osweb01-eth1", "osweb01-eth0")
+
+    assert errors(kernel.apply(plan_of(Add(one), Add(other), Add(one)), {})) == [None] * 3
+    scope = [LinkScope(HOST, HOST_LINK)]
+    assert kernel.observe(scope, {}, with_siblings=True)[one.key] == one
+    assert other.key not in kernel.observe(scope, {}, with_siblings=True)
+
+    assert errors(kernel.apply(plan_of(Remove(one), Remove(one)), {})) == [None, None]
+    assert one not in set(kernel.observe_links(link_group=GROUP).objects)
+    assert other in set(kernel.observe_links(link_group=GROUP).objects)
+
+
+def test_of_several_siblings_the_one_that_is_refused_is_told(host: Host, kernel: Kernel) -> None:
+    configure(kernel, host, interface(0), interface(1))
+    good, bad = SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1"), SiblingLinks(HOST, "osweb01-eth0", "osgone")
+
+    outcomes = kernel.apply(plan_of(Add(good), Add(bad), Add(good)), {})
+
+    assert [each.succeeded for each in outcomes] == [True, False, False]
+    assert [each.was_tried for each in outcomes] == [True, True, False]
+    assert "Interface does not exist" in (outcomes[1].error or "")
+
+
+def test_siblings_of_links_that_are_gone_are_reported_and_removable(host: Host, kernel: Kernel) -> None:
+    pair = SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1")
+    configure(kernel, host, interface(0), interface(1), KernelState([pair]))
+    index = host.ip("link show osweb01-eth0")[0]["ifindex"]
+    host.run("ip link del osweb01-eth0")
+
+    (stale,) = (each for each in kernel.observe_links(link_group=GROUP).objects if isinstance(each, SiblingLinks))
+    assert stale == SiblingLinks(HOST, str(index), "osweb01-eth1")
+    assert stale in set(kernel.observe([], {}, with_siblings=True).objects)
+
+    assert errors(kernel.apply(plan_of(Remove(stale)), {})) == [None]
+    assert stale not in set(kernel.observe_links(link_group=GROUP).objects)
+
+
+# --- packets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_is_routed_to_a_link_may_be_sent_from_it_and_nothing_else(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    configure(kernel, host, interface(0))
+    target = HOST_END[version].format(0)
+
+    for source in (ROUTED[version], str(Address.parse(GUEST_END[version].format(0)))):
+        assert receives(target, lambda source=source: send(host, source, target)) == source.encode()  # type: ignore[misc]
+    assert kernel.read_dropped() == {}
+
+    assert receives(target, lambda: send(host, STRANGER[version], target)) is None
+    assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_would_leave_by_the_link_it_came_from_is_dropped_and_counted_apart(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    target = Address.parse(STRANGER[version])
+    gateway = Address.parse(GUEST_END[version].format(0))
+    loop = Route(HOST, target.as_network(), HOST_LINK, gateway, 111, 0 if version == 4 else 8)
+    configure(kernel, host, interface(0), KernelState([loop]))
+
+    send(host, ROUTED[version], str(target))
+
+    assert kernel.read_dropped() == {HOST_LINK: {"bounced": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_siblings_may_carry_each_others_sources(host: Host, kernel: Kernel, version: int) -> None:
+    """The address of the first interface, sent through the second."""
+    configure(kernel, host, interface(0), interface(1))
+    target = HOST_END[version].format(1)
+    host.run("sysctl -w net.ipv4.conf.all.rp_filter=0")
+    host.run("sysctl -w net.ipv4.conf.osweb01-eth1.rp_filter=0")
+
+    def act() -> None:
+        send(host, ROUTED[version], target, link="eth1")
+
+    assert receives(target, act) is None
+    assert kernel.read_dropped() == {"osweb01-eth1": {"spoofed": 1}}
+
+    kernel.apply(plan_of(Add(SiblingLinks(HOST, "osweb01-eth1", "osweb01-eth0"))), {})
+
+    assert receives(target, act) == ROUTED[version].encode()
+    assert kernel.read_dropped() == {"osweb01-eth1": {"spoofed": 1}}
+
+
+def test_links_of_others_are_not_looked_at(host: Host, kernel: Kernel) -> None:
+    configure(kernel, host, interface(0))
+    host.run(f"ip link set {HOST_LINK} group 5")
+    host.run(f"sysctl -w net.ipv4.conf.{HOST_LINK}.rp_filter=0")
+    host.run("sysctl -w net.ipv4.conf.all.rp_filter=0")
+    # The host answers nobody here: only that the datagram is let in matters.
+    assert receives("10.0.0.1", lambda: send(host, "9.9.9.9", "10.0.0.1")) in (b"9.9.9.9", None)
+
+    assert kernel.read_dropped() == {}
+    assert packet_filter.TABLE in host.run("nft list ruleset")
