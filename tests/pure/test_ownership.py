@@ -99,6 +99,21 @@ def test_a_link_of_another_kind_under_our_name_is_not_ours() -> None:
     assert list(foreign.objects) == [taken]
 
 
+@pytest.mark.parametrize(
+    ("group", "mac", "is_ours"), [(111, "02:00:00:00:00:01", True), (0, "", True), (0, "02:00:00:00:00:01", False)]
+)
+def test_a_pair_under_our_name_is_ours_by_its_group_or_address(group: int, mac: str, is_ours: bool) -> None:
+    (veth,) = only(Veth, on=HOST)
+    assert isinstance(veth, Veth)
+    seen = msgspec.structs.replace(veth, group=group, mac=mac or veth.mac)
+    address = AssignedAddress(HOST, veth.name, InterfaceAddress.parse("9.9.9.9/32"))
+    setting = Sysctl(HOST, f"ipv4/conf/{veth.name}/forwarding", "0", link=veth.name)
+
+    ours, foreign = split(KernelState([seen, address, setting]), saved=SAVED, settings=SETTINGS)
+
+    assert list((ours if is_ours else foreign).objects) == [seen, address, setting]
+
+
 def test_settings_of_our_links_are_ours_and_those_of_the_namespace_are_not() -> None:
     of_link = Sysctl(HOST, "ipv4/conf/osweb01-eth0/forwarding", "0", link="osweb01-eth0")
     of_all = Sysctl(HOST, "ipv6/conf/all/forwarding", "0")

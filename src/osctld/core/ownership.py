@@ -1,15 +1,26 @@
 """What is ours: the one place that says by which marks a restarted daemon knows its own objects.
 
-On the host: links by their recorded name, and by prefix and group those that nobody records any more; everything
-on such a link, except routes of other protocols, which somebody else put there. In a guest: what the saved
-configuration names, and nothing else; all other things there are the tenant's.
+On the host: links by their group, or by recorded name and address; by prefix and group those that nobody records any
+more; everything on such a link, except routes of other protocols, which somebody else put there. In a guest: what the
+saved configuration names, and nothing else; all other things there are the tenant's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from osctld.core.kernel_state import HOST, KernelObject, KernelState, Link, Route, Sysctl, Veth
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Link,
+    Neighbour,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+)
 from osctld.core.settings import Settings
 
 #: Every host link of ours starts with this, and no container or person should name one so.
@@ -28,12 +39,29 @@ def is_abandoned_link(each: KernelObject, *, settings: Settings, recorded: Itera
 
 def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> tuple[KernelState, KernelState]:
     """Part what was observed into ours and the rest. `saved` is what the saved configuration asks for."""
+    others_links = {
+        each.name
+        for each in observed.objects
+        if isinstance(each, Veth | Link) and each.namespace == HOST and not _is_ours_on_host(each, saved, settings)
+    }
     ours: list[KernelObject] = []
     foreign: list[KernelObject] = []
     for key, each in observed.items():
-        mine = _is_ours_on_host(each, saved, settings) if each.namespace == HOST else key in saved
+        if each.namespace == HOST:
+            mine = _is_ours_on_host(each, saved, settings) and _link_of(each) not in others_links
+        else:
+            mine = key in saved
         (ours if mine else foreign).append(each)
     return KernelState(ours), KernelState(foreign)
+
+
+def _link_of(each: KernelObject) -> str:
+    """The link that an object is on; empty for links themselves, and for what is on none."""
+    match each:
+        case AssignedAddress() | Route() | Neighbour() | Sysctl() | SiblingLinks():
+            return each.link
+        case _:
+            return ""
 
 
 def _is_ours_on_host(each: KernelObject, saved: KernelState, settings: Settings) -> bool:
@@ -41,7 +69,11 @@ def _is_ours_on_host(each: KernelObject, saved: KernelState, settings: Settings)
         case Route():
             return each.protocol in (settings.routes.announce_protocol, settings.routes.present_protocol)
         case Veth():
-            return each.key in saved or each.group == settings.host.link_group
+            # The name alone is no mark: somebody else may have made a pair of that name while ours was away. Our
+            # address tells our own link whose group was changed, by hand or in the settings.
+            recorded = saved.get(each.key)
+            is_recorded = isinstance(recorded, Veth) and recorded.mac == each.mac
+            return is_recorded or each.group == settings.host.link_group
         case Link():
             # Under a name of ours but not made by us: in the way, not ours to change.
             return False
