@@ -15,6 +15,9 @@ from whole.host import HOST_4, HOST_6, ROUTER_4, WORLD_4, WORLD_6, Settled, Topo
 
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
 
+NEW = ("ct", "netif", "new", "routed")
+SET = ("ct", "netif", "set")
+
 
 def addresses(found: list[dict[str, object]]) -> set[str]:
     """The addresses with prefix length in `ip addr show dev X`, without those that the kernel made."""
@@ -485,6 +488,127 @@ def test_a_version_can_be_added_to_a_running_interface(host: Topology) -> None:
     assert not differences(live, host.comparable_state("web"))
 
 
+def test_a_new_first_interface_of_a_version_moves_the_others_behind_it(host: Topology) -> None:
+    host.new_container("web", via=[VIA_4], addresses=["1.2.3.4"])
+    host.osctl(*NEW, "--via", "10.100.20.0/30", "--via", "fd00:2::/126", "web", "eth1")
+    host.osctl("ct", "netif", "ip", "add", "web", "eth1", "198.51.100.5", "2001:db8:2::5")
+
+    host.osctl("ct", "netif", "set", "--via", VIA_6, "web", "eth0")
+
+    found = host.guest_ip_json("web", "-6", "route", "show", "default")
+    assert {(each["dev"], each["metric"]) for each in found} == {("eth0", 1024), ("eth1", 1124)}
+    for address in ("1.2.3.4", "198.51.100.5", "2001:db8:2::5"):
+        assert host.ping(host.R, address, count=1) == 1
+    live = host.comparable_state("web")
+    restart(host, "web")
+    assert not differences(live, host.comparable_state("web"))
+
+
+def break_nothing(_host: Topology) -> None:
+    pass
+
+
+def take_the_link_down_inside(host: Topology) -> None:
+    host.guest("web", "ip", "link", "set", "eth0", "down")
+
+
+def take_the_link_down_on_the_host(host: Topology) -> None:
+    host.ip(host.H, "link", "set", host.veth("web"), "down")
+
+
+def delete_the_link_inside(host: Topology) -> None:
+    host.guest("web", "ip", "link", "del", "eth0")
+
+
+def delete_the_link_on_the_host(host: Topology) -> None:
+    host.ip(host.H, "link", "del", host.veth("web"))
+
+
+def rename_the_link_inside(host: Topology) -> None:
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "mine")
+
+
+def give_the_link_another_mac_inside(host: Topology) -> None:
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "address", "02:00:00:00:00:99")
+
+
+def put_the_host_link_into_no_group(host: Topology) -> None:
+    host.ip(host.H, "link", "set", host.veth("web"), "group", "default")
+
+
+def flush_the_addresses_on_both_sides(host: Topology) -> None:
+    host.in_guest_network("web", "ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    host.ip(host.H, "addr", "flush", "dev", host.veth("web"))
+
+
+ACCIDENTS = [
+    break_nothing,
+    take_the_link_down_inside,
+    take_the_link_down_on_the_host,
+    delete_the_link_inside,
+    delete_the_link_on_the_host,
+    rename_the_link_inside,
+    give_the_link_another_mac_inside,
+    put_the_host_link_into_no_group,
+    flush_the_addresses_on_both_sides,
+]
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS, ids=[each.__name__ for each in ACCIDENTS])
+def test_the_next_change_mends_what_was_broken_by_hand(host: Topology, accident: Callable[[Topology], None]) -> None:
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4", "2001:db8:2::4"])
+    accident(host)
+
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5", "2001:db8:2::5")
+
+    for address in ("1.2.3.4", "1.2.3.5", "2001:db8:2::4", "2001:db8:2::5"):
+        assert host.ping(host.R, address, count=1) == 1
+    live = host.comparable_state("web")
+    restart(host, "web")
+    assert not differences(live, host.comparable_state("web"))
+
+
+def test_links_of_others_under_our_names_are_in_the_way_and_stay(host: Topology) -> None:
+    host.new_container("web", via=[VIA_4, VIA_6])
+    second = (*NEW, "--via", "10.100.20.0/30", "web", "eth1")
+
+    # given: somebody's own link inside, and on the host one with somebody's own address
+    host.in_guest_network("web", "ip", "link", "add", "eth1", "type", "veth", "peer", "name", "mine")
+    assert "eth1" in host.refusal_without_trace(*second, running=["web"])
+    host.in_guest_network("web", "ip", "link", "del", "eth1")
+    host.ip(host.H, "link", "add", "osweb-eth1", "type", "veth", "peer", "name", "theirs")
+    host.ip(host.H, "addr", "add", "10.200.0.1/30", "dev", "osweb-eth1")
+    assert "osweb-eth1" in host.refusal_without_trace(*second, running=["web"])
+
+    # when the configuration has it, because the container was stopped
+    host.osctl("ct", "stop", "-k", "web")
+    host.osctl(*second)
+    before = host.comparable_state()
+    result = host.osctl("-q", "ct", "start", "web", check=False)
+
+    # then the start fails in words, and theirs is as it was
+    assert (result.status, result.stdout) == (1, "")
+    assert "osweb-eth1" in result.stderr
+    assert not differences(before, host.comparable_state())
+    host.ip(host.H, "link", "del", "osweb-eth1")
+    host.osctl("ct", "start", "web")
+    assert host.ping(host.H, "10.100.20.2") == 3
+
+
+def test_a_freed_network_is_free_for_others_at_once(host: Topology) -> None:
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4"])
+    host.new_container("other", via=["10.100.30.0/30"])
+
+    host.osctl("ct", "netif", "set", "--via", "10.50.0.0/30", "web", "eth0")
+    host.osctl("ct", "netif", "set", "--via", VIA_4, "other", "eth0")
+
+    assert host.ping(host.H, "10.100.10.102") == 3
+    assert host.ping(host.R, "1.2.3.4") == 3
+    host.osctl("ct", "del", "-f", "web")
+    host.osctl("ct", "netif", "ip", "add", "other", "eth0", "1.2.3.4")
+    assert host.ping(host.R, "1.2.3.4") == 3
+
+
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 
@@ -507,10 +631,6 @@ def settled() -> Iterator[Settled]:
             "no tentative address in web",
         )
         yield Settled(topology, running=["web"])
-
-
-NEW = ("ct", "netif", "new", "routed")
-SET = ("ct", "netif", "set")
 
 
 @pytest.mark.parametrize(
