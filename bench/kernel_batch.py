@@ -1,0 +1,180 @@
+"""How fast plans are applied and kernels observed, against `ip -batch` doing the same in the same run.
+
+    .venv/bin/python bench/kernel_batch.py [--routes N ...] [--rounds N]
+
+Runs in network namespaces of its own, as root or below `unshare -Urn`. Rounds are interleaved: both feel the same
+machine. Medians. Exit status 1 when a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).parent.parent
+sys.path[:0] = [str(TOP / "src"), str(TOP / "tests")]
+
+from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of  # noqa: E402
+from kernel.network_namespaces import Host, own_network_namespace  # noqa: E402
+from osctld.core.addresses import Address, InterfaceAddress, Network  # noqa: E402
+from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, LinkScope, Route, Veth  # noqa: E402
+from osctld.core.plan import Add, Plan, plan_changes  # noqa: E402
+from osctld.core.settings import Settings  # noqa: E402
+from osctld.shell.kernel import Kernel  # noqa: E402
+from pure.generated import container_without_interfaces, interface  # noqa: E402
+
+#: apply() of ten thousand routes against `ip -batch`, in routes a second.
+ROUTES_GOAL = 3.0
+#: Milliseconds: all of one interface at the start of a container; one more address on a running one.
+SET_UP_GOAL = 2.0
+ADD_GOAL = 1.0
+
+VIA = ("10.100.10.100/30", "2001:db8:20::/126")
+
+
+def milliseconds(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    return (time.perf_counter() - start) * 1000
+
+
+def perform(kernel: Kernel, plan: Plan, host: Host) -> None:
+    for outcome in kernel.apply(plan, host.namespaces):
+        if not outcome.succeeded:
+            raise SystemExit(f"refused: {outcome.error}")
+
+
+def report(what: str, value: float, unit: str, *, goal: str = "") -> None:
+    print(f"{what:58} {value:10.2f} {unit:4} {goal}", flush=True)
+
+
+def routes(count: int, rounds: int) -> bool:
+    """Add so many IPv4 routes via one gateway."""
+    gateway = Address.parse("10.0.0.2")
+    link = HOST_LINK
+    wanted = [
+        Add(Route(HOST, Network(4, 0x0A800000 + number, 32), link, gateway, 111, 0)) for number in range(count)
+    ]
+    ours: list[float] = []
+    theirs: list[float] = []
+    with own_network_namespace(), tempfile.NamedTemporaryFile("w", suffix=".batch") as batch:
+        host = Host()
+        host.run(f"ip link add {link} type veth peer name peer0")
+        host.run("ip link set peer0 up")
+        host.run(f"ip link set {link} up")
+        host.run(f"ip addr add 10.0.0.1/30 dev {link}")
+        for each in wanted:
+            batch.write(f"route add {each.object.network} via {gateway} dev {link} proto 111\n")
+        batch.flush()
+        kernel = Kernel()
+        plan = plan_of(*wanted)
+        for _ in range(rounds):
+            ours.append(milliseconds(lambda: perform(kernel, plan, host)))
+            host.run("ip route flush proto 111")
+            theirs.append(milliseconds(lambda: subprocess.run(["ip", "-batch", batch.name], check=True)))
+            host.run("ip route flush proto 111")
+        kernel.close()
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    is_goal = count == 10_000
+    report(f"{count} routes: apply", count / mine, "k/s")
+    report(f"{count} routes: ip -batch", count / other, "k/s")
+    report(f"{count} routes: apply against ip -batch", other / mine, "x", goal=f">= {ROUTES_GOAL}" if is_goal else "")
+    return not is_goal or other / mine >= ROUTES_GOAL
+
+
+def one_container(rounds: int) -> bool:
+    """All of a container's interface from nothing, and one more address on it."""
+    settings = Settings()
+    container = container_without_interfaces().with_new_interface(interface(via=VIA))
+    (one,) = container.interfaces
+    routed = one
+    for text in ("1.2.3.4/32", "2001:db8:5::4/128"):
+        routed = routed.with_address(InterfaceAddress.parse(text))  # type: ignore[attr-defined]
+    more = routed.with_address(InterfaceAddress.parse("1.2.3.5/32"))  # type: ignore[attr-defined]
+    want = container.with_interface(routed).desired(settings, default_mtu=1500)
+    with_more = container.with_interface(more).desired(settings, default_mtu=1500)
+    scopes, sysctls = scopes_of(want), sysctls_of(want)
+    set_up: list[float] = []
+    add: list[float] = []
+    observe: list[float] = []
+    with own_network_namespace():
+        host = Host()
+        host.add_guest(GUEST)
+        kernel = Kernel()
+
+        def see_and_plan(wanted: KernelState) -> Plan:
+            seen = kernel.observe(scopes, host.namespaces, sysctls=sysctls)
+            return plan_changes(wanted, KernelState(each for key, each in seen.items() if key in wanted))
+
+        for _ in range(rounds):
+            plan = plan_changes(want, KernelState())
+            set_up.append(milliseconds(lambda plan=plan: perform(kernel, plan, host)))  # type: ignore[misc]
+            add.append(milliseconds(lambda: perform(kernel, see_and_plan(with_more), host)))
+            observe.append(milliseconds(lambda: kernel.observe(scopes, host.namespaces, sysctls=sysctls)))
+            perform(kernel, plan_changes(KernelState(), with_more), host)
+        kernel.close()
+        host.close()
+    one_set_up, one_add = statistics.median(set_up), statistics.median(add)
+    report(f"set-up of one interface, {len(plan.changes)} changes", one_set_up, "ms", goal=f"<= {SET_UP_GOAL}")
+    report("one address more: observe, plan, apply", one_add, "ms", goal=f"<= {ADD_GOAL}")
+    report("  of it, to observe", statistics.median(observe), "ms")
+    return one_set_up <= SET_UP_GOAL and one_add <= ADD_GOAL
+
+
+def many_interfaces(count: int) -> None:
+    """Observe many interfaces in one namespace of each side."""
+    objects: list[Veth | Link | AssignedAddress | Route] = []
+    for number in range(count):
+        link, inner, high, low = f"os{number}", f"eth{number}", number >> 8, number & 0xFF
+        mac, inner_mac = f"02:00:00:00:{high:02x}:{low:02x}", f"02:00:00:01:{high:02x}:{low:02x}"
+        gateway = Address(4, 0x0A000002 + number * 4)
+        objects += [
+            Veth(HOST, link, mac, 1500, GROUP, True, GUEST, inner, inner_mac),
+            Link(GUEST, inner, inner_mac, 1500, True),
+            AssignedAddress(HOST, link, Address(4, gateway.number - 1).with_length(30)),
+            AssignedAddress(HOST, link, Address(6, (0x20010DB8 << 96) + number * 4 + 1).with_length(126)),
+            Route(HOST, Network(4, 0x01020000 + number, 32), link, gateway, 111, 0),
+        ]
+    with own_network_namespace():
+        host = Host()
+        host.add_guest(GUEST)
+        kernel = Kernel()
+        perform(kernel, plan_changes(KernelState(objects), KernelState()), host)
+        names = [each.name for each in objects if isinstance(each, Veth)]
+        scopes = [LinkScope(HOST, name) for name in names]
+        at_once = [milliseconds(lambda: kernel.observe(scopes, host.namespaces)) for _ in range(5)]
+        links = [milliseconds(lambda: kernel.observe_links(link_group=GROUP)) for _ in range(5)]
+        single = [
+            milliseconds(lambda name=name: kernel.observe([LinkScope(HOST, name)], {}))  # type: ignore[misc]
+            for name in names[::10]
+        ]
+        report(f"observe {count} interfaces with their objects", statistics.median(at_once), "ms")
+        report(f"observe the links of {count} interfaces", statistics.median(links), "ms")
+        report(f"observe one interface among {count}", statistics.median(single), "ms")
+        host.run("ip link del group 111")
+        kernel.close()
+        host.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--routes", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("needs root, or unshare -Urn")
+    reached = [routes(count, arguments.rounds) for count in arguments.routes]
+    reached.append(one_container(rounds=30))
+    many_interfaces(1000)
+    return 0 if all(reached) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
