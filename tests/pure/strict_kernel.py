@@ -112,6 +112,10 @@ class StrictKernel:
             if peer != (new.peer_namespace, new.peer_name):
                 raise KernelRefused("a peer is chosen once")
         self.objects[new.key] = new
+        if old.mac != new.mac:
+            for key, each in list(self.objects.items()):
+                if isinstance(each, Neighbour) and _is_on(each, new):
+                    del self.objects[key]
         if old.is_up and not new.is_up:
             for key, each in list(self.objects.items()):
                 if isinstance(each, AssignedAddress | Route | Neighbour) and _is_on(each, new):

@@ -150,6 +150,11 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
             _refuse_foreign([wanted], foreign)
             # What was cleared away may be there all the same: our model assumes the worst.
             ordered.append((_stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
+    # What goes for a moment with an address that is replaced is needed again before the routes: they may name it.
+    replaced = [each.old for _, each in ordered if isinstance(each, Replace) and isinstance(each.old, AssignedAddress)]
+    for wanted in want.values() if replaced else ():
+        if isinstance(wanted, AssignedAddress) and any(_depends_on_address(wanted, old) for old in replaced):
+            ordered.append((_stage_of_presence(wanted, Add), Restore(wanted)))
     first_removed = [each.object for each in first]
     vanishing = [*leaving, *(each for each in first_removed if isinstance(each, Veth))]
     for key, present in have.items():
@@ -207,6 +212,14 @@ def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: Kernel
                 if isinstance(each, Route | Neighbour | AssignedAddress)
                 and (each.namespace, each.link) == (old.namespace, old.name)
                 and not (isinstance(each, AssignedAddress) and each.address.version == 4)
+            ]
+        case Veth() | Link() if isinstance(new, Veth | Link) and old.mac != new.mac:
+            # With its own address a link forgets those of its neighbours, permanent ones too
+            # (linux/net/core/neighbour.c, neigh_changeaddr).
+            lost = [
+                key
+                for key, each in objects.items()
+                if isinstance(each, Neighbour) and (each.namespace, each.link) == (old.namespace, old.name)
             ]
         case AssignedAddress():
             lost = [key for key, each in objects.items() if _depends_on_address(each, old)]
