@@ -30,7 +30,7 @@ from osctld.core.claims import Claims
 from osctld.core.command import ActCommand, Command, EditCommand, Edited, GlobalOptions, Observed, Reply, ViewCommand
 from osctld.core.errors import ApplyFailed, Conflict, OsctlError, Refused, Unavailable, UsageError
 from osctld.core.host import Container, Host
-from osctld.core.host_level import default_mtu, desired_host_level
+from osctld.core.host_level import default_mtu, desired_host_level, forwarding_warnings
 from osctld.core.kernel_state import (
     HOST,
     HostFacts,
@@ -262,16 +262,14 @@ class Daemon:
             case commands.DeleteContainer(name, is_forced):
                 await _to_the_end(self._delete(name, caller, is_forced=is_forced))
             case commands.StartContainer(name, wait_seconds):
-                caller.progress("Starting container")
-                await self.lives.start(name, wait_seconds=wait_seconds)
+                await self._start(name, wait_seconds, caller)
             case commands.StopContainer(name, timeout_seconds, method):
                 caller.progress("Stopping container")
                 await _to_the_end(self.lives.stop(name, timeout_seconds=timeout_seconds, method=method))
             case commands.RestartContainer(name, wait_seconds, timeout_seconds, method):
                 caller.progress("Stopping container")
                 await _to_the_end(self.lives.stop(name, timeout_seconds=timeout_seconds, method=method))
-                caller.progress("Starting container")
-                await self.lives.start(name, wait_seconds=wait_seconds)
+                await self._start(name, wait_seconds, caller)
             case commands.Execute(name, words):
                 life = self.lives.running(name)
                 stdin, stdout, stderr = await caller.descriptors()
@@ -281,6 +279,12 @@ class Daemon:
             case _:
                 assert_never(action)
         return commands.Text()
+
+    async def _start(self, name: str, wait_seconds: int, caller: Caller) -> None:
+        caller.progress("Starting container")
+        await self.lives.start(name, wait_seconds=wait_seconds)
+        for warning in forwarding_warnings(self.settings, self.facts):
+            caller.progress(warning)
 
     async def _create(self, command: ActCommand, action: commands.CreateContainer, caller: Caller) -> None:
         name = action.edited.container

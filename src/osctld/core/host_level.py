@@ -25,6 +25,19 @@ def default_mtu(facts: HostFacts) -> int:
     return min((each.mtu for each in facts.uplinks), default=FALLBACK_MTU)
 
 
+def forwarding_warnings(settings: Settings, facts: HostFacts) -> tuple[str, ...]:
+    """What stands in the way of packets when forwarding is not ours to manage: a line each, with the mending command."""
+    if settings.host.manage_forwarding:
+        return ()
+    present = {f"ipv4/conf/{each.name}/forwarding": each.has_ipv4_forwarding for each in facts.uplinks}
+    present["ipv6/conf/all/forwarding"] = facts.has_ipv6_forwarding
+    missing = (each for each in _forwarding(facts) if not present.get(each.path, False))
+    return tuple(
+        f"warning: not forwarded, and manage_forwarding is off: sysctl -w net.{each.path.replace('/', '.')}={each.value}"
+        for each in missing
+    )
+
+
 def _forwarding(facts: HostFacts) -> Iterator[Sysctl]:
     for uplink in facts.uplinks:
         # IPv4 forwards packets that come in by a link whose own setting says so: ours, and these.
