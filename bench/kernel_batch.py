@@ -59,9 +59,7 @@ def routes(count: int, rounds: int) -> bool:
     """Add so many IPv4 routes via one gateway."""
     gateway = Address.parse("10.0.0.2")
     link = HOST_LINK
-    wanted = [
-        Add(Route(HOST, Network(4, 0x0A800000 + number, 32), link, gateway, 111, 0)) for number in range(count)
-    ]
+    networks = [Network(4, 0x0A800000 + number, 32) for number in range(count)]
     ours: list[float] = []
     theirs: list[float] = []
     with own_network_namespace(), tempfile.NamedTemporaryFile("w", suffix=".batch") as batch:
@@ -70,11 +68,11 @@ def routes(count: int, rounds: int) -> bool:
         host.run("ip link set peer0 up")
         host.run(f"ip link set {link} up")
         host.run(f"ip addr add 10.0.0.1/30 dev {link}")
-        for each in wanted:
-            batch.write(f"route add {each.object.network} via {gateway} dev {link} proto 111\n")
+        for network in networks:
+            batch.write(f"route add {network} via {gateway} dev {link} proto 111\n")
         batch.flush()
         kernel = Kernel()
-        plan = plan_of(*wanted)
+        plan = plan_of(*(Add(Route(HOST, network, link, gateway, 111, 0)) for network in networks))
         for _ in range(rounds):
             ours.append(milliseconds(lambda: perform(kernel, plan, host)))
             host.run("ip route flush proto 111")
@@ -113,12 +111,15 @@ def one_container(rounds: int) -> bool:
             seen = kernel.observe(scopes, host.namespaces, sysctls=sysctls)
             return plan_changes(wanted, KernelState(each for key, each in seen.items() if key in wanted))
 
+        plan = plan_changes(want, KernelState())
         for _ in range(rounds):
-            plan = plan_changes(want, KernelState())
-            set_up.append(milliseconds(lambda plan=plan: perform(kernel, plan, host)))  # type: ignore[misc]
+            set_up.append(milliseconds(lambda: perform(kernel, plan, host)))
+            perform(kernel, plan_changes(KernelState(), want), host)
+        perform(kernel, plan, host)
+        for _ in range(rounds):
             add.append(milliseconds(lambda: perform(kernel, see_and_plan(with_more), host)))
             observe.append(milliseconds(lambda: kernel.observe(scopes, host.namespaces, sysctls=sysctls)))
-            perform(kernel, plan_changes(KernelState(), with_more), host)
+            perform(kernel, plan_changes(want, with_more), host)
         kernel.close()
         host.close()
     one_set_up, one_add = statistics.median(set_up), statistics.median(add)

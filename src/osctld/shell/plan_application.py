@@ -347,16 +347,18 @@ _EXECUTORS: Mapping[type[KernelObject], int] = {
 def _segments(changes: Sequence[Change]) -> Iterator[tuple[int, int]]:
     """Runs of changes that can be sent at once, as start and end. What takes several steps stands alone."""
     start = 0
-    before: tuple[int, Namespace] | None = None
+    executor_before, namespace_before = -1, HOST
     for number, change in enumerate(changes):
+        is_replacement = isinstance(change, Replace)
         subject = change.new if isinstance(change, Replace) else change.object
         kind = type(subject)
-        takes_several_steps = kind is AssignedAddress if isinstance(change, Replace) else kind is Veth
-        place = None if takes_several_steps else (_EXECUTORS[kind], subject.namespace)
-        if number and (place is None or place != before):
+        executor, namespace = _EXECUTORS[kind], subject.namespace
+        if (kind is AssignedAddress and is_replacement) or (kind is Veth and not is_replacement):
+            executor = -1
+        if number and (executor != executor_before or executor == -1 or namespace != namespace_before):
             yield start, number
             start = number
-        before = place
+        executor_before, namespace_before = executor, namespace
     if changes:
         yield start, len(changes)
 

@@ -128,8 +128,9 @@ def delete_link(name: str, sequence: int) -> bytes:
 
 # --- changes -----------------------------------------------------------------------------------------------------
 
-#: All routes of a plan by one gateway and link differ in a few bytes: what packs one, and the bytes around them.
-_RouteTemplate: TypeAlias = tuple[struct.Struct, bytes, bytes, bytes]
+#: All routes of a plan by one gateway and link differ in a few bytes: what packs one, how long the destination is,
+#: and the bytes around number and destination.
+_RouteTemplate: TypeAlias = tuple[Callable[..., bytes], int, bytes, bytes, bytes]
 
 
 class Encoder:
@@ -145,22 +146,19 @@ class Encoder:
 
         Raises NoSuchLink.
         """
+        # Routes come by the ten thousand; they go the short way.
+        subject = change.new if isinstance(change, Replace) else change.object
+        if type(subject) is Route:
+            return self._pack_route(type(change), subject, sequence)
         match change:
-            case Add(Route() as new):
-                return self._pack_route(RTM_NEWROUTE, _NEW, new, sequence)
             case Add(new):
                 return self._presence(new, _NEW, sequence)
-            case Restore(Route() as new) | Replace(_, Route() as new):
-                return self._pack_route(RTM_NEWROUTE, _ANY, new, sequence)
             case Restore(new):
                 return self._presence(new, _ANY, sequence)
             case Replace(Veth() | Link() as old, Veth() | Link() as new):
                 return set_link(new, old, sequence)
             case Replace(_, new):
                 return self._presence(new, _ANY, sequence)
-            case Remove(Route() as old):
-                # Protocol, metric, table, gateway and device are stated, or the route of somebody else would go.
-                return self._pack_route(RTM_DELROUTE, 0, old, sequence)
             case Remove(old):
                 return self._absence(old, sequence)
             case _:
@@ -170,15 +168,13 @@ class Encoder:
         match each:
             case AssignedAddress():
                 return message(RTM_NEWADDR, flags, _address(each, self._index(each.link)), sequence)
-            case Route():
-                return message(RTM_NEWROUTE, flags, _route(each, self._index(each.link)), sequence)
             case Neighbour():
                 # The kernel may have learned an entry by itself; a permanent one takes its place.
                 flags = NLM_F_CREATE | NLM_F_REPLACE
                 return message(RTM_NEWNEIGH, flags, _neighbour(each, self._index(each.link)), sequence)
             case Link():
                 return set_link(each, None, sequence)
-            case Veth() | Sysctl() | SiblingLinks() | PacketFilter():
+            case Route() | Veth() | Sysctl() | SiblingLinks() | PacketFilter():
                 raise TypeError(each)
             case _:
                 assert_never(each)
@@ -187,36 +183,38 @@ class Encoder:
         match each:
             case AssignedAddress():
                 return message(RTM_DELADDR, 0, _address(each, self._index(each.link)), sequence)
-            case Route():
-                return message(RTM_DELROUTE, 0, _route(each, self._index(each.link)), sequence)
             case Neighbour():
                 return message(RTM_DELNEIGH, 0, _neighbour(each, self._index(each.link)), sequence)
             case Link() | Veth():
                 return delete_link(each.name, sequence)
-            case Sysctl() | SiblingLinks() | PacketFilter():
+            case Route() | Sysctl() | SiblingLinks() | PacketFilter():
                 raise TypeError(each)
             case _:
                 assert_never(each)
 
-    def _pack_route(self, kind: int, flags: int, each: Route, sequence: int) -> bytes:
+    def _pack_route(self, kind: type[Change], each: Route, sequence: int) -> bytes:
         network = each.network
-        version, length = network.version, network.length
-        key = (kind, flags, version, length, each.link, each.gateway, each.protocol, each.metric, each.source)
+        length = network.length
+        key = (kind, length, network.version, each.link, each.gateway, each.protocol, each.metric, each.source)
         template = self._routes.get(key)
         if template is None:
-            template = self._routes[key] = self._template(kind, flags, each)
-        packer, before, between, after = template
-        octets = BITS[version] >> 3 if length else 0
-        return packer.pack(before, sequence, between, network.number.to_bytes(octets, "big"), after)
+            template = self._routes[key] = self._template(kind, each)
+        pack, octets, before, between, after = template
+        return pack(before, sequence, between, network.number.to_bytes(octets, "big"), after)
 
-    def _template(self, kind: int, flags: int, each: Route) -> _RouteTemplate:
-        whole = message(kind, flags, _route(each, self._index(each.link)), 0)
+    def _template(self, kind: type[Change], each: Route) -> _RouteTemplate:
+        body = _route(each, self._index(each.link))
+        if kind is Remove:
+            # Protocol, metric, table, gateway and device are stated, or the route of somebody else would go.
+            whole = message(RTM_DELROUTE, 0, body, 0)
+        else:
+            whole = message(RTM_NEWROUTE, _NEW if kind is Add else _ANY, body, 0)
         octets = BITS[each.network.version] >> 3 if each.network.length else 0
         # The destination, if there is one, is the first attribute: behind header (16), rtmsg (12), its own header (4).
         between_end = 32 if octets else 28
         after = whole[between_end + octets :]
         packer = struct.Struct(f"=8sI{between_end - 12}s{octets}s{len(after)}s")
-        return packer, whole[:8], whole[12:between_end], after
+        return packer.pack, octets, whole[:8], whole[12:between_end], after
 
 
 def _address(each: AssignedAddress, index: int) -> bytes:
