@@ -367,6 +367,11 @@ class Topology:
             self.osctl("ct", "start", name)
         return name
 
+    def delete_containers(self) -> None:
+        """Delete all containers, running or not."""
+        for each in self.osctl_json("ct", "ls"):
+            self.osctl("ct", "del", "-f", each["id"])
+
     def guest(self, container: str, *argv: str, check: bool = True, stdin: str | None = None) -> Result:
         """Run a program inside, by `osctl ct exec`."""
         return self.osctl("ct", "exec", container, *argv, check=check, stdin=stdin)

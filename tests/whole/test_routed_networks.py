@@ -16,6 +16,17 @@ DEL = ("ct", "netif", "route", "del")
 
 
 @pytest.fixture
+def host(idle_host: Topology) -> Iterator[Topology]:
+    """One host for all tests of this file, each with containers of its own, of which nothing must be left."""
+    before = idle_host.comparable_state()
+    yield idle_host
+    idle_host.delete_containers()
+    # Counters of what was dropped stay: they tell of the past.
+    assert not [each for each in differences(before, idle_host.comparable_state()) if " counter" not in each]
+    assert idle_host.stored()["holding"] == []
+
+
+@pytest.fixture
 def web(host: Topology) -> Topology:
     """A host with a running container `web`, both versions, no address and no route yet."""
     host.new_container("web", via=[VIA_4, VIA_6])
@@ -184,12 +195,13 @@ def test_many_routes_come_from_standard_input_as_one_change(web: Topology) -> No
     networks = [f"198.51.100.{number}/32" for number in range(0, 250, 2)]
     networks += [f"2001:db8:2:{number:x}::/64" for number in range(1, 126)]
 
+    before = web.stored()["history"]
     web.osctl(*ADD, "web", "eth0", "-", stdin="\n".join(networks))
 
     assert listed(web) == networks
     assert len(host_routes(web)) == 250
-    assert [command for *_, command in web.stored()["history"]][-1] == "osctl ct netif route add web eth0 -"
-    assert len(web.stored()["history"]) == 3
+    (line,) = web.stored()["history"][len(before) :]
+    assert line[2] == "osctl ct netif route add web eth0 -"
     live = web.comparable_state("web")
     restart(web)
     assert not differences(live, web.comparable_state("web"))
