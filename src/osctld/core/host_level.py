@@ -26,16 +26,17 @@ def default_mtu(facts: HostFacts) -> int:
 
 
 def forwarding_warnings(settings: Settings, facts: HostFacts) -> tuple[str, ...]:
-    """What stands in the way of packets when forwarding is not ours to manage: a line each, with the mending command."""
+    """What stands in the way of packets when forwarding is not ours to manage: one line each, with the command."""
     if settings.host.manage_forwarding:
         return ()
     present = {f"ipv4/conf/{each.name}/forwarding": each.has_ipv4_forwarding for each in facts.uplinks}
     present["ipv6/conf/all/forwarding"] = facts.has_ipv6_forwarding
-    missing = (each for each in _forwarding(facts) if not present.get(each.path, False))
-    return tuple(
-        f"warning: not forwarded, and manage_forwarding is off: sysctl -w net.{each.path.replace('/', '.')}={each.value}"
-        for each in missing
+    commands = (
+        f"sysctl -w net.{each.path.replace('/', '.')}={each.value}"
+        for each in _forwarding(facts)
+        if not present.get(each.path, False)
     )
+    return tuple(f"warning: manage_forwarding is off, and so is forwarding: {command}" for command in commands)
 
 
 def _forwarding(facts: HostFacts) -> Iterator[Sysctl]:
