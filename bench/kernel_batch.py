@@ -24,7 +24,7 @@ sys.path[:0] = [str(TOP / "src"), str(TOP / "tests")]
 from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of  # noqa: E402
 from kernel.network_namespaces import Host, own_network_namespace  # noqa: E402
 from osctld.core.addresses import Address, InterfaceAddress, Network  # noqa: E402
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, LinkScope, Route, Veth  # noqa: E402
+from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, LinkScope, Outcome, Route, Veth  # noqa: E402
 from osctld.core.plan import Add, Plan, plan_changes  # noqa: E402
 from osctld.core.settings import Settings  # noqa: E402
 from osctld.shell.kernel import Kernel  # noqa: E402
@@ -74,7 +74,10 @@ def routes(count: int, rounds: int) -> bool:
         kernel = Kernel()
         plan = plan_of(*(Add(Route(HOST, network, link, gateway, 111, 0)) for network in networks))
         for _ in range(rounds):
-            ours.append(milliseconds(lambda: perform(kernel, plan, host)))
+            outcomes: list[Outcome] = []
+            ours.append(milliseconds(lambda outcomes=outcomes: outcomes.extend(kernel.apply(plan, {}))))  # type: ignore[misc]
+            if not all(each.succeeded for each in outcomes):
+                raise SystemExit("routes were refused")
             host.run("ip route flush proto 111")
             theirs.append(milliseconds(lambda: subprocess.run(["ip", "-batch", batch.name], check=True)))
             host.run("ip route flush proto 111")

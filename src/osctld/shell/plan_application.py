@@ -123,18 +123,15 @@ class PlanApplication:
             first = through.reserve(len(batch))
             made = [_DONE] * len(batch)
             has_failed = False
-            messages = []
-            for sequence, change in enumerate(batch, first):
-                try:
-                    messages.append(encode(change, sequence))
-                except rtnetlink.NoSuchLink:
-                    refused = _outcome(change, Answer(errno.ENODEV))
-                    if refused.error is not None:
-                        # Sent is what came before it.
-                        del made[sequence - first :]
-                        made.append(refused)
-                        has_failed = True
-                        break
+            try:
+                messages = list(map(encode, batch, range(first, first + len(batch))))
+            except rtnetlink.NoSuchLink:
+                messages, refusal = self._encode_as_many_as_go(batch, first)
+                if refusal is not None:
+                    # What came before it is sent.
+                    del made[refusal[0] :]
+                    made.append(refusal[1])
+                    has_failed = True
             answers = through.send(messages, first=first, count=len(made)) if messages else {}
             lost = []
             for position, answer in answers.items():
@@ -149,12 +146,27 @@ class PlanApplication:
                 for position, outcome in self._look_again(batch, lost, through).items():
                     made[position] = outcome
                     has_failed |= outcome.error is not None
-            if any(isinstance(change.object, Veth) for change in batch if isinstance(change, Remove)):
-                self._forget_links()
+            if isinstance(batch[0], Remove) and isinstance(batch[0].object, Veth):
+                self._forget_links()  # such a change stands alone
             outcomes.extend(made)
             if has_failed:
                 break
         return outcomes
+
+    def _encode_as_many_as_go(
+        self, batch: Sequence[Change], first: int
+    ) -> tuple[list[bytes], tuple[int, Outcome] | None]:
+        """Messages up to the first change that fails for want of its link; position and outcome of that one."""
+        encode = self._encoder(subject_of(batch[0]).namespace).encode
+        messages = []
+        for position, change in enumerate(batch):
+            try:
+                messages.append(encode(change, first + position))
+            except rtnetlink.NoSuchLink:
+                refused = _outcome(change, Answer(errno.ENODEV))
+                if refused.error is not None:
+                    return messages, (position, refused)
+        return messages, None
 
     def _send_one(self, message: bytes, sequence: int, through: NetlinkSocket) -> Answer | None:
         return through.send([message], first=sequence, count=1).get(0, YES)
