@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -55,6 +56,14 @@ def new_namespace() -> int:
     thread.start()
     thread.join()
     return opened[0]
+
+
+def until(is_true: Callable[[], object]) -> None:
+    """Wait for a condition, ten seconds at most."""
+    deadline = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
 
 
 class Host:

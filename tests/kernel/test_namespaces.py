@@ -7,13 +7,12 @@ import errno
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from kernel.container_objects import GUEST, HOST_LINK, LINKS, errors, make_links, observed, plan_of
-from kernel.network_namespaces import Host
+from kernel.network_namespaces import Host, until
 from osctld.core.addresses import InterfaceAddress
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, LinkScope
 from osctld.core.plan import Add, Remove, plan_changes
@@ -35,13 +34,6 @@ def dying_guest() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         process.kill()
         process.wait()
         os.close(pidfd)
-
-
-def until(is_true: object) -> None:
-    deadline = time.monotonic() + 10
-    while not is_true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def descriptors_of_namespaces() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from kernel.container_objects import GROUP, GUEST, HOST_LINK, errors, plan_of
-from kernel.network_namespaces import Host
+from kernel.network_namespaces import Host, until
 from osctld.core import packet_filter
 from osctld.core.addresses import Address, InterfaceAddress, Network
 from osctld.core.kernel_state import (
@@ -19,6 +20,7 @@ from osctld.core.kernel_state import (
     KernelState,
     Link,
     LinkScope,
+    Namespace,
     Neighbour,
     Route,
     SiblingLinks,
@@ -78,7 +80,16 @@ def configure(kernel: Kernel, host: Host, *states: KernelState) -> KernelState:
         outcomes = kernel.apply(plan, host.namespaces)
         assert all(each.succeeded for each in outcomes), errors(outcomes)
     host.run("sysctl -w net.ipv6.conf.all.forwarding=1")
+    # IPv6 begins when the carrier is noticed, a moment after the link is up.
+    for veth in (each for each in want.objects if isinstance(each, Veth)):
+        for namespace, name in ((HOST, veth.name), (GUEST, veth.peer_name)):
+            until(functools.partial(is_ready, host, namespace, name))
     return want
+
+
+def is_ready(host: Host, namespace: Namespace, link: str) -> bool:
+    is_up = host.ip(f"link show {link}", namespace)[0]["operstate"] == "UP"
+    return is_up and bool(host.ip(f"-6 route show table local type local dev {link}", namespace))
 
 
 def send(host: Host, source: str, target: str, *, link: str = "") -> None:
