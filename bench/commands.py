@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 from container_start import CLONE_NEWNET, PAUSE_SECONDS, Plain  # noqa: E402
+
 from osctl.client import Client  # noqa: E402
 from whole.host import Topology  # noqa: E402 - the path above is what makes it importable
 
@@ -42,7 +43,8 @@ def main() -> int:
         sys.exit("error: needs root")
     with Topology() as host:
         host.osctl("ct", "new", "--distribution", "busybox", "bench")
-        host.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.100/30", "--via", "fd00:1::/126", "bench", "eth0")
+        vias = ("--via", "10.100.10.100/30", "--via", "fd00:1::/126")
+        host.osctl("ct", "netif", "new", "routed", *vias, "bench", "eth0")
         host.osctl("ct", "netif", "ip", "add", "bench", "eth0", "1.2.3.4", "2001:db8:2::4")
         host.osctl("ct", "start", "bench")
         client = [str(BIN / "osctl"), "--socket", str(host.socket)]
