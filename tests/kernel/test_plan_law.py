@@ -209,5 +209,3 @@ def test_what_was_taken_away_by_hand_comes_back(pair: tuple[KernelState, KernelS
         there.apply(plan_changes(want, found))
 
         assert there.observe(want) == want
-
-

@@ -13,7 +13,7 @@ from typing import TypeAlias, assert_never
 import msgspec
 
 from osctld.core import packet_filter
-from osctld.core.addresses import Network
+from osctld.core.addresses import BITS, Address, Network
 from osctld.core.errors import Conflict
 from osctld.core.kernel_state import (
     HOST,
@@ -152,9 +152,12 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
             ordered.append((_stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
     # What goes for a moment with an address that is replaced is needed again before the routes: they may name it.
     replaced = [each.old for _, each in ordered if isinstance(each, Replace) and isinstance(each.old, AssignedAddress)]
-    for wanted in want.values() if replaced else ():
-        if isinstance(wanted, AssignedAddress) and any(_depends_on_address(wanted, old) for old in replaced):
-            ordered.append((_stage_of_presence(wanted, Add), Restore(wanted)))
+    if replaced:
+        ordered.extend(
+            (_stage_of_presence(wanted, Add), Restore(wanted))
+            for wanted in want.values()
+            if isinstance(wanted, AssignedAddress) and any(_depends_on_address(wanted, old) for old in replaced)
+        )
     first_removed = [each.object for each in first]
     vanishing = [*leaving, *(each for each in first_removed if isinstance(each, Veth))]
     for key, present in have.items():
@@ -305,18 +308,27 @@ def _peer_of(veth: Veth) -> Link:
 def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
     """What has to go before anything can come.
 
-    Addresses that are gateways in the wanted state: the kernel refuses a gateway that is its own address. Veth pairs
-    whose other end is not where it shall be, or is where that of another pair shall be: a peer is chosen once.
+    Addresses that are gateways in the wanted state: the kernel refuses a gateway that is its own address. Addresses
+    that make a wanted one or a gateway a broadcast address, and those that wanted ones make so: it refuses the routes
+    that name them, as sources too. Pairs whose other end is not where it shall be, or is where that of another pair
+    shall be: a peer is chosen once.
     """
     gateways = {
         (each.namespace, each.gateway) for each in want.values() if isinstance(each, Route) and each.gateway is not None
     }
+    wanted_addresses = [each for each in want.values() if isinstance(each, AssignedAddress)]
+    addresses = gateways | {(each.namespace, each.address.address) for each in wanted_addresses}
+    broadcasts = {(each.namespace, address) for each in wanted_addresses for address in _broadcast_by(each)}
     peers = {_peer_of(each).key: each.key for each in want.values() if isinstance(each, Veth)}
     first: list[Remove] = []
     for key, present in have.items():
         match present:
             case AssignedAddress() if key not in want:
-                is_in_the_way = (present.namespace, present.address.address) in gateways
+                is_in_the_way = (
+                    (present.namespace, present.address.address) in gateways
+                    or not addresses.isdisjoint((present.namespace, each) for each in _broadcast_by(present))
+                    or (present.namespace, present.address.address) in broadcasts
+                )
             case Veth():
                 peer = _peer_of(present).key
                 wanted = want.get(key)
@@ -328,6 +340,16 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
         if is_in_the_way:
             first.append(Remove(present))
     return first
+
+
+def _broadcast_by(address: AssignedAddress) -> Iterator[Address]:
+    """The addresses that mean all on the network of an IPv4 address: neither hosts nor gateways beside it."""
+    if address.broadcast is not None:
+        yield address.broadcast
+    network = address.address.network
+    if network.version == 4 and network.length < BITS[4] - 1:
+        yield network.address
+        yield network.last
 
 
 def _lost_of_others(foreign: KernelState, have: KernelState, changes: Sequence[Change]) -> Iterator[KernelObject]:
