@@ -30,8 +30,14 @@ IS_MACHINE_SHARED = bool(os.environ.get("OSCTL_TESTS_SHARE_MACHINE"))
 
 hypothesis.configuration.set_hypothesis_home_dir(TESTS.parent / ".cache" / "hypothesis")
 # No deadline for one example: what else the machine does is no property of the program.
-hypothesis.settings.register_profile("usual", deadline=None)
-hypothesis.settings.load_profile("usual")
+hypothesis.settings.register_profile(
+    "quick", deadline=None, max_examples=60, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+# Explores: ten times as many, new ones each time. What it finds becomes a test by name.
+hypothesis.settings.register_profile("thorough", parent=hypothesis.settings.get_profile("quick"), max_examples=600)
+# Continuous integration gives one answer for one commit.
+hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("quick"), derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "quick"))
 
 IS_FULL = pytest.StashKey[bool]()
 _complaints: list[str] = []
