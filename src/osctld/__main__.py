@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -158,6 +159,9 @@ async def serve(places: Places, settings: Settings) -> None:
     reconciler = asyncio.create_task(Reconciler(daemon).run(), name="reconciler")
     server = Server(daemon, str(places.run_dir / "osctld.sock"))
     server.start()
+    # What exists now stays for ever: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     log.info("ready on %s", places.run_dir / "osctld.sock")
     notify("READY=1")
 
