@@ -25,7 +25,7 @@ from pathlib import Path
 from osctld.core.life import ContainerSpec, IdMap, StopMethod
 from osctld.shell import cgroups
 from osctld.shell.lxc import LxcEngine
-from osctld.shell.rootfs import build_busybox
+from osctld.shell.rootfs_busybox import build_busybox
 
 CLONE_NEWNET = 0x40000000
 OFFSET = 666000

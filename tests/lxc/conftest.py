@@ -22,7 +22,7 @@ import pytest
 from lxc.lxc_host import Busybox, Traces, in_own_network_namespace, make_engine, make_spec, open_descriptors
 from osctld.core.life import ContainerSpec
 from osctld.shell.lxc import LxcEngine, is_installed
-from osctld.shell.rootfs import build_busybox
+from osctld.shell.rootfs_busybox import build_busybox
 
 TEST_SECONDS = 120.0
 

@@ -27,7 +27,7 @@ from osctld.core.errors import Refused, Unavailable
 from osctld.core.life import End, StopMethod
 from osctld.shell import pidfds
 from osctld.shell.lxc import LxcEngine
-from osctld.shell.rootfs import build_busybox
+from osctld.shell.rootfs_busybox import build_busybox
 
 
 async def test_the_first_process_of_the_guest_sees_the_network_that_was_prepared(
@@ -365,7 +365,34 @@ async def test_a_deleted_container_is_forgotten(engine: LxcEngine, busybox: Busy
 
     left = [path for top in ("run", "state") for path in (base / top).rglob("*") if "web" in path.name]
     assert not left
-    assert not Path(f"/run/lxc/lock{base}/run/lxc/.web").exists()
+    assert not Path(f"/run/lxc/lock{base}").exists()
+
+
+async def test_forgetting_a_container_leaves_the_locks_of_others(
+    engine: LxcEngine, busybox: Busybox, base: Path
+) -> None:
+    web, mail = await busybox("web"), await busybox("mail")
+    await end(engine, await start(engine, web))
+    running = await start(engine, mail)
+    locks = Path(f"/run/lxc/lock{base}/run/lxc")
+
+    await engine.forget("web")
+
+    assert [path.name for path in locks.iterdir()] == [".mail"]
+    await end(engine, running)
+    await engine.forget("mail")
+    assert not Path(f"/run/lxc/lock{base}").exists()
+    assert Path("/run/lxc/lock").is_dir()
+
+
+async def test_an_apparmor_profile_that_a_killed_monitor_left_is_collected(engine: LxcEngine, base: Path) -> None:
+    profile = base / "run/lxc/web/apparmor/lxc-web_<run-lxc>"
+    profile.parent.mkdir(parents=True)
+    profile.touch()
+
+    await engine.collect("web")
+
+    assert not (base / "run/lxc").exists()
 
 
 async def test_device_nodes_of_a_root_directory_are_dead(engine: LxcEngine, busybox: Busybox) -> None:

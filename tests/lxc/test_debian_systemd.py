@@ -16,7 +16,7 @@ import pytest
 from lxc.lxc_host import OFFSET, end, ip, make_engine, make_spec, output_of, run_and_ignore, start
 from osctld.core.life import End, StopMethod
 from osctld.shell.lxc import Life, LxcEngine
-from osctld.shell.rootfs import extract_archive
+from osctld.shell.rootfs_archive import extract_archive
 
 IMAGE = "debian-bookworm-systemd.tar.zst"
 BUILD_SECONDS = 600

@@ -17,7 +17,9 @@ import pytest
 
 from lxc.lxc_host import libc
 from osctld.core.errors import ApplyFailed, Refused, Unavailable
-from osctld.shell.rootfs import build_busybox, extract_archive, remove_directory
+from osctld.shell.rootfs_archive import extract_archive
+from osctld.shell.rootfs_busybox import build_busybox
+from osctld.shell.rootfs_directory import remove_directory
 
 
 def output_of(*command: str | Path, content: bytes = b"") -> bytes:

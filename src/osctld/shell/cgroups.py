@@ -68,24 +68,6 @@ def base_paths() -> tuple[str, ...]:
     return tuple(sorted(paths))
 
 
-def hasten_moves(trees: Iterable[Hierarchy]) -> None:
-    """Move this process to the cgroup that it is in, which makes moves of the next 20 ms or so quick.
-
-    The first move after a pause waits for a grace period of RCU, some 8 to 16 ms, and switches a lock shared by all
-    moves to a mode in which others need not wait (cgroup_threadgroup_rwsem in linux/kernel/cgroup/cgroup.c,
-    linux/kernel/rcu/sync.c). A start of LXC moves processes: when the wait begins ahead of it, in a thread of its own,
-    it passes while namespaces are made. It is a hint; where it cannot be given, nothing is lost but the time.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            _, controllers, path = line.split(":", 2)
-            for tree in trees:
-                if tree.controllers == tuple(filter(None, controllers.split(","))):
-                    procs = f"{tree.mount_point}{path.rstrip('/')}/cgroup.procs"
-                    Path(procs).write_text(str(os.getpid()), encoding="ascii")
-                    return
-
-
 def existing(names: Iterable[str], *, trees: Iterable[Hierarchy], bases: Iterable[str]) -> tuple[str, ...]:
     """Return the cgroup directories with one of these names, in all trees."""
     bases = tuple(bases)

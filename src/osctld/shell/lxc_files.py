@@ -13,6 +13,7 @@ import msgspec
 from osctld.core.errors import Refused
 from osctld.core.life import ContainerSpec
 from osctld.shell.guest_root import InitKind
+from osctld.shell.programs import is_installed
 
 _HALT_SIGNALS = {InitKind.SYSTEMD: "SIGRTMIN+3", InitKind.BUSYBOX: "SIGUSR1"}
 
@@ -20,6 +21,10 @@ _HALT_SIGNALS = {InitKind.SYSTEMD: "SIGRTMIN+3", InitKind.BUSYBOX: "SIGUSR1"}
 # takes the line away on the command line of its own start.
 GUARD_KEY = "lxc.hook.pre-start"
 _GUARD = "/bin/false start this container with osctl"
+
+# What Debian and Ubuntu give each container in /etc/lxc/default.conf, which does not count here.
+_CONFINED = ("lxc.apparmor.profile = generated", "lxc.apparmor.allow_nesting = 1")
+_APPARMOR_SWITCH = Path("/sys/module/apparmor/parameters/enabled")
 
 _LOG_LINE = re.compile(r"^lxc-\S+ \S+ \d{14}\.\d+ (?P<level>[A-Z]+) +\S+ - (?P<place>\S+:\d+) - (?P<text>.*)$")
 _NO_REASON = (
@@ -55,17 +60,19 @@ class CgroupNames(msgspec.Struct, frozen=True):
         )
 
 
-def config_text(spec: ContainerSpec, *, mount_point: Path, hook: Path, cgroup_tag: str, init: InitKind) -> str:
+def config_text(
+    spec: ContainerSpec, *, mount_point: Path, hook: Path, names: CgroupNames, init: InitKind, has_apparmor: bool
+) -> str:
     """Return the LXC configuration of a container.
 
     The id map is the one of the namespaces that LXC joins: with another one LXC reports success and runs nothing.
+    `generated` profiles allow for unprivileged containers because the id map stands here (lxc: src/lxc/lsm/apparmor.c).
     The root is a plain directory for LXC: its own id-mapped mounts get lost (docs/adr/0004-own-idmapped-mount.md).
     Raises Refused for a value that would break a line.
     """
     for value in (spec.container, spec.hostname, str(mount_point)):
         if not value.isprintable() or not value.strip():
             raise Refused(f"{value!r} cannot stand in a configuration", subject=spec.container)
-    names = CgroupNames.of(spec.container, tag=cgroup_tag)
     ids = f"0 {spec.id_map.offset} {spec.id_map.size}"
     lines = (
         f"lxc.uts.name = {spec.hostname}",
@@ -84,7 +91,14 @@ def config_text(spec: ContainerSpec, *, mount_point: Path, hook: Path, cgroup_ta
         f"lxc.hook.post-stop = {shlex.quote(str(hook))}",
         f"{GUARD_KEY} = {_GUARD}",
     )
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in (*lines, *(_CONFINED if has_apparmor else ())))
+
+
+def has_apparmor() -> bool:
+    """Tell whether this host can confine containers by AppArmor: LXC demands the kernel's and the parser's part."""
+    with contextlib.suppress(OSError):
+        return _APPARMOR_SWITCH.read_text(encoding="ascii").startswith("Y") and is_installed("apparmor_parser")
+    return False
 
 
 def hook_text(markers: Path) -> str:

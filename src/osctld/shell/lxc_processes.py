@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
-from asyncio.subprocess import Process
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from osctld.shell import guest_root, pidfds
@@ -51,6 +48,23 @@ def runs_the_same_program(one: int, other: int | None) -> bool:
         return False
 
 
+def _session_of(pid: int) -> int | None:
+    """Return the session of a process that has not ended (proc(5): field 6 of stat, after a name with any bytes)."""
+    try:
+        state, _, _, session = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:4]
+    except (OSError, ValueError):
+        return None
+    return None if state in (b"Z", b"X") else int(session)
+
+
+def of_sessions(sessions: Collection[int], *, spared: int) -> list[int]:
+    """Return pidfds, owned by the caller, of all processes of these sessions but one.
+
+    A look at all processes of the host.
+    """
+    return _held(lambda pid: pid != spared and _session_of(pid) in sessions)
+
+
 def monitors_of(*, lxc_path: str, container: str) -> list[int]:
     """Return pidfds, owned by the caller, of every lxc-start and monitor of a container.
 
@@ -69,47 +83,24 @@ def monitors_of(*, lxc_path: str, container: str) -> list[int]:
         words = content.split(b"\0")
         return words[0].endswith(b"lxc-start") and words[1:5] == [b"-P", path, b"-n", name]
 
+    return _held(is_meant)
+
+
+def _held(is_meant: Callable[[int], bool]) -> list[int]:
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal() and is_meant(int(entry)):
-            pidfd = pidfds.open_pidfd(int(entry))
-            if pidfd is None:
-                continue
-            if is_meant(int(entry)) and not pidfds.has_ended(pidfd):  # not a recycled id
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        if is_meant(pid) and (pidfd := pidfds.open_pidfd(pid)) is not None:
+            if is_meant(pid) and not pidfds.has_ended(pidfd):  # not a recycled id
                 found.append(pidfd)
             else:
                 os.close(pidfd)
     return found
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """Yield the children of a process; of a moment, each may be gone."""
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
                 for word in Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii").split():
                     yield int(word)
-
-
-async def end_attached(process: Process) -> None:
-    """End a command that an lxc-attach runs, and the lxc-attach: hang up first, kill half a second later.
-
-    lxc-attach alone would leave its command behind, and a terminal in raw mode.
-    """
-    held = []
-    for pid in _children(process.pid):
-        pidfd = pidfds.open_pidfd(pid)
-        if pidfd is None:
-            continue
-        if parent_of(pid) == process.pid:
-            pidfds.send_signal(pidfd, signal.SIGHUP)
-            held.append(pidfd)
-        else:
-            os.close(pidfd)
-    await pidfds.end_all(held, patience_seconds=0.5)
-    try:
-        async with asyncio.timeout(1):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

@@ -15,18 +15,17 @@ import os
 import socket
 import struct
 import threading
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Awaitable, Callable
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from osctld.core.errors import ApplyFailed, Unavailable
 from osctld.core.life import IdMap
 from osctld.shell import pidfds
+from osctld.shell.programs import CLEAN_ENVIRONMENT, kill, to_the_end
 
 Result = TypeVar("Result")
-
-CLEAN_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
@@ -128,22 +127,6 @@ async def in_network_namespace(pidfd: int, action: Callable[[], Result]) -> Resu
     return await future
 
 
-async def to_the_end(work: Awaitable[Result]) -> Result:
-    """Run a coroutine to its end even if this task is cancelled meanwhile; the cancellation then follows."""
-    task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancellation = error
-        except BaseException:  # noqa: BLE001 - raised again by the last line
-            break
-    if cancellation is not None and not task.cancelled() and task.exception() is None:
-        raise cancellation
-    return task.result()
-
-
 def _bring_loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as handle:
         # struct ifreq: 16 bytes of name, then a union that starts with the flags (netdevice(7)).
@@ -186,23 +169,4 @@ async def _end(process: Process) -> None:
         async with asyncio.timeout(1):
             await process.wait()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def run_quietly(*command: str, timeout_seconds: float) -> int | None:
-    """Run a program with no streams and a clean environment; its exit status, None when it was killed for slowness."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, cwd="/", env=CLEAN_ENVIRONMENT, start_new_session=True
-    )
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            return await process.wait()
-    except TimeoutError:
-        return None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await to_the_end(process.wait())
+        await kill(process)

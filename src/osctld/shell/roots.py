@@ -13,7 +13,9 @@ import os
 from pathlib import Path
 
 from osctld.core.errors import ApplyFailed
-from osctld.shell.rootfs import build_busybox, extract_archive, remove_directory
+from osctld.shell.rootfs_archive import extract_archive
+from osctld.shell.rootfs_busybox import build_busybox
+from osctld.shell.rootfs_directory import remove_directory
 
 
 class RootDirectories:

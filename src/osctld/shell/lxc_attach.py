@@ -1,0 +1,95 @@
+"""Commands inside a running container, by lxc-attach."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+
+from osctld.core.errors import Refused, Unavailable
+from osctld.shell import cgroups, lxc_processes, lxc_terminal, pidfds
+from osctld.shell.lxc_life import ANSWER_SECONDS, Life
+from osctld.shell.lxc_places import Places
+from osctld.shell.programs import CLEAN_ENVIRONMENT, kill, run_quietly, to_the_end
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+}
+_TERMINAL = {"TERM": "xterm"}  # what nearly all terminals understand
+
+
+async def execute(
+    places: Places,
+    life: Life,
+    command: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Run a command in the container on the given descriptors; return its exit status, 128+N for signal N.
+
+    The descriptors stay the caller's and keep their flags. With input and output on a terminal the command gets a
+    terminal, too. 127: no such command; 126: it cannot be executed.
+    A cancellation ends the command, too. Raises Refused or Unavailable.
+    """
+    container = life.container
+    if not command or any("\0" in word for word in command):
+        raise Refused(f"{list(command)!r} is no command", subject=container)
+    if life.is_over:
+        raise Unavailable(f'"{container}" is not running', subject=container)
+    if cgroups.is_frozen(life.cgroup, trees=places.trees):  # lxc-attach would hang
+        raise Unavailable(f'"{container}" is frozen', subject=container)
+    async with lxc_terminal.carried(stdin, stdout, stderr) as streams:
+        variables = _ENVIRONMENT | (_TERMINAL if streams.has_terminal else {}) | dict(environment or {})
+        process = await asyncio.create_subprocess_exec(
+            *streams.prefix, *_words(places, life, command, variables),
+            stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
+            start_new_session=not streams.prefix,
+        )  # fmt: skip
+        streams.hand_over()
+        waiting = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.wait((waiting, streams.hung_up), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await to_the_end(_end(process))
+            status = await waiting
+        except BaseException:
+            await to_the_end(_end(process))
+            raise
+    return 128 - status if status < 0 else status
+
+
+async def run(places: Places, life: Life, *command: str) -> int | None:
+    """Run a command without streams; its exit status, 126 and 127 as above, None when it took too long."""
+    return await run_quietly(*_words(places, life, command, _ENVIRONMENT), timeout_seconds=ANSWER_SECONDS)
+
+
+def _words(places: Places, life: Life, command: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
+    settings = (word for name, value in variables.items() for word in ("--set-var", f"{name}={value}"))
+    return ("lxc-attach", "-P", places.lxc_path, "-n", life.container, "--clear-env", *settings, "--", *command)
+
+
+async def _end(process: Process) -> None:
+    """End a command that an lxc-attach runs, what it has started in its session, and the lxc-attach.
+
+    lxc-attach alone would leave its command behind. Hang up first, as a terminal does; kill half a second later, and
+    again until a look finds nobody: who is killed may just have forked.
+    """
+    # A command with a terminal has a session of its own, one without is in that of lxc-attach.
+    sessions = {process.pid, *lxc_processes.children(process.pid)}
+    patience = 0.5
+    while held := await asyncio.to_thread(lxc_processes.of_sessions, sessions, spared=process.pid):
+        for pidfd in held:
+            pidfds.send_signal(pidfd, signal.SIGHUP)
+        if not await pidfds.end_all(held, patience_seconds=patience):
+            break
+        patience = 0.0
+    try:
+        async with asyncio.timeout(1):
+            await process.wait()
+    except TimeoutError:
+        await kill(process)
