@@ -89,7 +89,7 @@ class LxcEngine:
         A cancellation ends the command, too. Raises Refused or Unavailable.
         """
         return await lxc_attach.execute(
-            self._places, life, command, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment
+            self._places, life, command, descriptors=(stdin, stdout, stderr), environment=environment or {}
         )
 
     def usage(self, life: Life) -> Usage:

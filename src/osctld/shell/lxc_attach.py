@@ -25,10 +25,8 @@ async def execute(
     life: Life,
     command: Sequence[str],
     *,
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    environment: Mapping[str, str] | None = None,
+    descriptors: tuple[int, int, int],
+    environment: Mapping[str, str],
 ) -> int:
     """Run a command in the container on the given descriptors; return its exit status, 128+N for signal N.
 
@@ -43,8 +41,8 @@ async def execute(
         raise Unavailable(f'"{container}" is not running', subject=container)
     if cgroups.is_frozen(life.cgroup, trees=places.trees):  # lxc-attach would hang
         raise Unavailable(f'"{container}" is frozen', subject=container)
-    async with lxc_terminal.carried(stdin, stdout, stderr) as streams:
-        variables = _ENVIRONMENT | (_TERMINAL if streams.has_terminal else {}) | dict(environment or {})
+    async with lxc_terminal.carried(*descriptors) as streams:
+        variables = _ENVIRONMENT | (_TERMINAL if streams.has_terminal else {}) | dict(environment)
         process = await asyncio.create_subprocess_exec(
             *streams.prefix, *_words(places, life, command, variables),
             stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
