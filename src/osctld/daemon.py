@@ -344,7 +344,8 @@ class Daemon:
 
     async def check_host(self) -> None:
         """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
-        self._refresh_host_level()
+        # In a thread: a start goes on meanwhile.
+        await asyncio.shield(asyncio.to_thread(self._refresh_host_level))
 
     async def configure(self, name: str) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
