@@ -62,6 +62,7 @@ def base() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="osctl-test-"))
     path.chmod(0o711)
     yield path
+    shutil.rmtree(f"/run/lxc/lock{path}", ignore_errors=True)  # not every test forgets its containers
     if not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(path) in line]:
         shutil.rmtree(path)
 
