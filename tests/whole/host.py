@@ -490,7 +490,8 @@ class Topology:
         names: set[str] = set()
         for file in self.run_dir.rglob("config"):
             names |= set(re.findall(r"(?m)^lxc\.cgroup\.dir\S* = (\S+)$", file.read_text(errors="replace")))
-        return [place / name for place in cgroup_places() for name in names if (place / name).is_dir()]
+        # Also those that are not there yet: a monitor that is killed makes its pivot on the way out.
+        return [place / name for place in cgroup_places() for name in names]
 
     def _kill_leftovers(self, cgroups: Sequence[Path]) -> None:
         """End what the daemon did not: processes that name our directory, that are in our namespaces or cgroups."""
@@ -531,10 +532,14 @@ class Topology:
                 run("umount", "-l", place, check=False)
 
     def _remove_cgroups(self, cgroups: Sequence[Path]) -> None:
-        for cgroup in cgroups:
-            for parent, _, _ in os.walk(cgroup, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(parent)
+        def are_gone() -> bool:
+            for cgroup in cgroups:
+                for parent, _, _ in os.walk(cgroup, topdown=False):
+                    with contextlib.suppress(OSError):  # a zombie that nobody has reaped yet is still in it
+                        os.rmdir(parent)
+            return not any(cgroup.exists() for cgroup in cgroups)
+
+        wait_until(are_gone, f"cgroups of {self.directory} removed")
 
     def _remove_namespaces(self) -> None:
         for name in (self.H, self.R):
