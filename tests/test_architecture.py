@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "osctld.reconciler": ("osctld.core", "osctld.shell", "osctld.daemon", "osctld.lives"),
     "osctld.server": ("osctld.core", "osctld.commands", "osctld.cli", "osctld.daemon"),
-    "osctld.__main__": ("osctld",),  # joins them all
+    "osctld.service": ("osctld",),  # joins them all
+    "osctld.__main__": ("osctld.service",),
 }
 
 #: Values and functions of values: no I/O, no time, no chance. Those come in as arguments.

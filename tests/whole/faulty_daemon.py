@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from osctld import __main__ as osctld
+from osctld import service as osctld
 from osctld.core.plan import Change
 from osctld.shell.kernel import Kernel
 from osctld.shell.netlink import Answer

@@ -325,3 +325,11 @@ def test_the_daemon_keeps_no_namespace_of_a_container_alive(host: Topology) -> N
         host.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.5")
         host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
     wait_until(lambda: len(opened()) <= before, "descriptors are closed again")
+
+
+def test_the_daemon_has_no_library_loaded_that_it_does_not_use(host: Topology) -> None:
+    mapped = Path(f"/proc/{host.daemon_pid}/maps").read_text()
+
+    assert "libnftables" in mapped
+    assert "libcrypto" not in mapped
+    assert "libssl" not in mapped
