@@ -246,6 +246,7 @@ class Lives:
         current.is_configured = True
         current.state = "running"
         current.ended = asyncio.create_task(self._watch(name, current, life), name=f"watch {name}")
+        current.ended.add_done_callback(_log_failure)
 
     # --- end ------------------------------------------------------------------------------------------------------
 
@@ -332,5 +333,9 @@ class _Facts(Mapping[str, LifeFacts]):
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("%s: %s", task.get_name(), task.exception())
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None:
+        # In words for what may happen; with its traceback for what may not.
+        log.error("%s: %s", task.get_name(), error, exc_info=None if isinstance(error, OsctlError) else error)
