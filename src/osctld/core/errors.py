@@ -36,7 +36,10 @@ class OsctlError(Exception):
         """The same error, with what a person typed in front where the message has it in another spelling only."""
         if typed in self.message:
             return self
-        return type(self)(f"{typed}: {self.message}", code=self.code, subject=self.subject, holder=self.holder)
+        subject, colon, rest = self.message.partition(": ")
+        is_same_without_length = colon and typed.startswith(f"{subject}/")
+        text = f"{typed}: {rest if is_same_without_length else self.message}"
+        return type(self)(text, code=self.code, subject=self.subject, holder=self.holder)
 
 
 class UsageError(OsctlError):
