@@ -24,8 +24,9 @@ sys.path[:0] = [str(TOP / "src"), str(TOP / "tests")]
 from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of  # noqa: E402
 from kernel.network_namespaces import Host, own_network_namespace  # noqa: E402
 from osctld.core.addresses import Address, InterfaceAddress, Network  # noqa: E402
+from osctld.core.changes import Add  # noqa: E402
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, LinkScope, Outcome, Route, Veth  # noqa: E402
-from osctld.core.plan import Add, Plan, plan_changes  # noqa: E402
+from osctld.core.plan import Plan, plan_changes  # noqa: E402
 from osctld.core.settings import Settings  # noqa: E402
 from osctld.shell.kernel import Kernel  # noqa: E402
 from pure.generated import container_without_interfaces, interface  # noqa: E402

@@ -26,6 +26,7 @@ import msgspec
 
 from osctld import config
 from osctld.core import command as commands
+from osctld.core.changes import subject_of
 from osctld.core.claims import Claims
 from osctld.core.command import ActCommand, Command, EditCommand, Edited, GlobalOptions, Observed, Reply, ViewCommand
 from osctld.core.errors import ApplyFailed, Conflict, OsctlError, Refused, Unavailable, UsageError
@@ -45,7 +46,8 @@ from osctld.core.kernel_state import (
 )
 from osctld.core.life import StopMethod
 from osctld.core.ownership import is_abandoned_link, split
-from osctld.core.plan import Plan, describe, plan_changes, subject_of
+from osctld.core.plan import Plan, plan_changes
+from osctld.core.plan_text import describe
 from osctld.core.settings import Settings
 from osctld.lives import Lives
 from osctld.shell.pending import PendingChanges

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from kernel.network_namespaces import Host, own_network_namespace
+from osctld.core.changes import Add, Change
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -19,7 +20,7 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.plan import Add, Change, Plan, plan_changes
+from osctld.core.plan import Plan, plan_changes
 from osctld.shell.kernel import Kernel
 
 GUEST = guest("web01")

@@ -14,8 +14,9 @@ import pytest
 from kernel.container_objects import GUEST, HOST_LINK, LINKS, errors, make_links, observed, plan_of
 from kernel.network_namespaces import Host, until
 from osctld.core.addresses import InterfaceAddress
+from osctld.core.changes import Add, Remove
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, LinkScope
-from osctld.core.plan import Add, Remove, plan_changes
+from osctld.core.plan import plan_changes
 from osctld.shell import netns
 from osctld.shell.kernel import Kernel
 

@@ -14,6 +14,7 @@ from kernel.container_objects import GROUP, GUEST, HOST_LINK, errors, plan_of
 from kernel.network_namespaces import Host, until
 from osctld.core import packet_filter
 from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.changes import Add, Remove, Replace, Restore
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -28,7 +29,7 @@ from osctld.core.kernel_state import (
     Veth,
 )
 from osctld.core.packet_filter import packet_filter as table_for
-from osctld.core.plan import Add, Remove, Replace, Restore, plan_changes
+from osctld.core.plan import plan_changes
 from osctld.shell.kernel import Kernel
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")

@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from kernel.container_objects import GROUP, GUEST, observed, plan_of
 from kernel.network_namespaces import Host, own_network_namespace
+from osctld.core.changes import Add, subject_of
 from osctld.core.host import Container
+from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import HOST, KernelObject, KernelState, Outcome, Route, Veth
 from osctld.core.packet_filter import packet_filter
-from osctld.core.plan import Add, Plan, describe, plan_changes, pretend, subject_of
+from osctld.core.plan import Plan, plan_changes
+from osctld.core.plan_text import describe
 from osctld.core.settings import Settings
 from osctld.shell.kernel import Kernel
 from osctld.shell.netlink import Answer

@@ -22,6 +22,7 @@ from kernel.container_objects import (
 )
 from kernel.network_namespaces import Host
 from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.changes import Add, Remove, Replace, Restore
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -35,7 +36,7 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import Add, Remove, Replace, Restore, plan_changes
+from osctld.core.plan import plan_changes
 from osctld.shell.kernel import Kernel
 
 pytestmark = pytest.mark.requires_kernel("veth")

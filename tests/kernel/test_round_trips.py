@@ -26,6 +26,7 @@ from kernel.container_objects import (
 )
 from kernel.network_namespaces import Host
 from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.changes import Add, Change, Remove, Replace, Restore
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -37,7 +38,7 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import Add, Change, Remove, Replace, Restore, plan_changes
+from osctld.core.plan import plan_changes
 from osctld.shell.kernel import Kernel
 from pure.generated import near_addresses, networks, versions
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from osctld.core.addresses import Address
+from osctld.core.changes import Add, Change, Remove, Replace, Restore
 from osctld.core.kernel_state import (
     AssignedAddress,
     KernelObject,
@@ -24,7 +25,7 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import Add, Change, Plan, Remove, Replace, Restore
+from osctld.core.plan import Plan
 
 
 class KernelRefused(Exception):

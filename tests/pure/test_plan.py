@@ -11,8 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 
 from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.changes import Remove, Restore, subject_of
 from osctld.core.errors import Conflict, Refused
 from osctld.core.host import Container
+from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -27,7 +29,8 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.plan import Remove, Restore, describe, plan_changes, pretend, subject_of
+from osctld.core.plan import plan_changes
+from osctld.core.plan_text import describe
 from osctld.core.settings import Settings
 from osctld.netif.routed import RoutedInterface
 from pure.generated import (

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from osctld import service as osctld
-from osctld.core.plan import Change
+from osctld.core.changes import Change
 from osctld.shell.kernel import Kernel
 from osctld.shell.netlink import Answer
 

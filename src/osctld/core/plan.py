@@ -1,28 +1,25 @@
 """From what a kernel holds and what it shall hold to the ordered changes between the two.
 
-A plan is a value: it can be printed, compared, undone. The kernel makes some changes of its own accord (deleting
-an address deletes routes, a link takes everything on it along); `after` is our model of that, always assuming
-the worst, and a plan puts back what would be lost by accident, in the same plan.
+A plan is a value: it can be printed, compared, undone. What the kernel would take along by accident, by our model of
+it (`kernel_model`), a plan puts back, in the same plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias, assert_never
+from collections.abc import Iterable, Iterator, Sequence
+from typing import assert_never
 
 import msgspec
 
-from osctld.core import packet_filter
-from osctld.core.addresses import BITS, Address, Network
+from osctld.core.addresses import BITS, Address
+from osctld.core.changes import Add, Change, Remove, Replace, Restore, subject_of
 from osctld.core.errors import Conflict
+from osctld.core.kernel_model import depends_on_address, goes_along, peer_of, pretend
 from osctld.core.kernel_state import (
     HOST,
-    IPV6_DEFAULT_METRIC,
-    PROTOCOL_STATIC,
     AssignedAddress,
     KernelObject,
     KernelState,
-    Key,
     Link,
     Namespace,
     Neighbour,
@@ -34,34 +31,7 @@ from osctld.core.kernel_state import (
     Veth,
     container_of,
 )
-
-
-class Add(msgspec.Struct, frozen=True):
-    """Make the object; fails when one with its key exists."""
-
-    object: KernelObject
-
-
-class Replace(msgspec.Struct, frozen=True):
-    """Turn the object into another one with the same key."""
-
-    old: KernelObject
-    new: KernelObject
-
-
-class Remove(msgspec.Struct, frozen=True):
-    """Delete the object; that it is gone already is as good."""
-
-    object: KernelObject
-
-
-class Restore(msgspec.Struct, frozen=True):
-    """See to it that the object is there, whether or not an earlier change took it along."""
-
-    object: KernelObject
-
-
-Change: TypeAlias = Add | Replace | Remove | Restore
+from osctld.core.plan_text import describe, lines_of
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -97,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
         """Each change as the `ip`, `sysctl` or `nft` command lines that would do it, with their namespace."""
         for change in self.changes:
             namespace = subject_of(change).namespace
-            for line in _lines(change):
+            for line in lines_of(change):
                 yield namespace, line
 
     def text(self) -> str:
@@ -111,11 +81,6 @@ class Plan(msgspec.Struct, frozen=True):
                 current = namespace
             out.append(line)
         return "".join(f"{line}\n" for line in out)
-
-
-def subject_of(change: Change) -> KernelObject:
-    """The object that a change is about; of a replacement, the new one."""
-    return change.new if isinstance(change, Replace) else change.object
 
 
 def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | None = None) -> Plan:
@@ -134,7 +99,7 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     for key, wanted in want.items():
         if isinstance(wanted, Veth) and key not in cleared and foreign.get(key) != wanted:
             down = msgspec.structs.replace(wanted, is_up=False)
-            peer = _peer_of(wanted)
+            peer = peer_of(wanted)
             _refuse_foreign([down, peer], foreign)
             created_peers = created_peers.with_objects([peer])
             ordered.append((_ADD_LINK, Add(down)))
@@ -156,12 +121,12 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
         ordered.extend(
             (_stage_of_presence(wanted, Add), Restore(wanted))
             for wanted in want.values()
-            if isinstance(wanted, AssignedAddress) and any(_depends_on_address(wanted, old) for old in replaced)
+            if isinstance(wanted, AssignedAddress) and any(depends_on_address(wanted, old) for old in replaced)
         )
     first_removed = [each.object for each in first]
     vanishing = [*leaving, *(each for each in first_removed if isinstance(each, Veth))]
     for key, present in have.items():
-        if key in want or present in first_removed or any(_goes_along(present, link) for link in vanishing):
+        if key in want or present in first_removed or any(goes_along(present, link) for link in vanishing):
             continue
         if isinstance(present, Sysctl):
             continue  # a setting is changed or stays; it has no absence
@@ -178,133 +143,6 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     return Plan(have, want, tuple(changes), foreign)
 
 
-def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
-    """The state that the changes lead to by our model of the kernel, which assumes the worst of side effects."""
-    objects = dict(state)
-    for change in changes:
-        match change:
-            case Add(new) | Restore(new):
-                objects[new.key] = new
-                if isinstance(new, Veth):
-                    peer = _peer_of(new)
-                    objects.setdefault(peer.key, peer)
-            case Replace(old, new):
-                objects.pop(old.key, None)
-                _take_along(objects, old, new)
-                objects[new.key] = new
-            case Remove(old):
-                objects.pop(old.key, None)
-                _take_along(objects, old, None)
-            case _:
-                assert_never(change)
-    return KernelState(objects.values())
-
-
-# --- what the kernel takes along ---------------------------------------------------------------------------------
-
-
-def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: KernelObject | None) -> None:
-    match old:
-        case Veth() if new is None:
-            lost = [key for key, each in objects.items() if _goes_along(each, old)]
-        case Veth() | Link() if isinstance(new, Veth | Link) and old.is_up and not new.is_up:
-            # Link down drops routes, IPv6 addresses and neighbours; link up brings none of them back.
-            lost = [
-                key
-                for key, each in objects.items()
-                if isinstance(each, Route | Neighbour | AssignedAddress)
-                and (each.namespace, each.link) == (old.namespace, old.name)
-                and not (isinstance(each, AssignedAddress) and each.address.version == 4)
-            ]
-        case Veth() | Link() if isinstance(new, Veth | Link) and old.mac != new.mac:
-            # With its own address a link forgets those of its neighbours, permanent ones too
-            # (linux/net/core/neighbour.c, neigh_changeaddr).
-            lost = [
-                key
-                for key, each in objects.items()
-                if isinstance(each, Neighbour) and (each.namespace, each.link) == (old.namespace, old.name)
-            ]
-        case AssignedAddress():
-            lost = [key for key, each in objects.items() if _depends_on_address(each, old)]
-        case _:
-            lost = []
-    for key in lost:
-        gone = objects.pop(key, None)
-        if isinstance(gone, AssignedAddress):
-            # In turn: with the other addresses of its subnet go the routes whose preferred source they were.
-            _take_along(objects, gone, None)
-    if isinstance(old, AssignedAddress) and old.address.version == 4 and not _has_ipv4_address(objects, old):
-        # With its last IPv4 address a link loses all IPv4 routes and neighbours, permanent ones too
-        # (linux/net/ipv4/fib_frontend.c, fib_disable_ip).
-        for key in [key for key, each in objects.items() if _is_ipv4_on_link(each, old)]:
-            del objects[key]
-
-
-def _has_ipv4_address(objects: Mapping[Key, KernelObject], gone: AssignedAddress) -> bool:
-    place = (gone.namespace, gone.link)
-    return any(
-        isinstance(each, AssignedAddress) and each.address.version == 4 and (each.namespace, each.link) == place
-        for each in objects.values()
-    )
-
-
-def _is_ipv4_on_link(each: KernelObject, gone: AssignedAddress) -> bool:
-    match each:
-        case Route():
-            version = each.network.version
-        case Neighbour():
-            version = each.address.version
-        case _:
-            return False
-    return version == 4 and (each.namespace, each.link) == (gone.namespace, gone.link)
-
-
-def _goes_along(each: KernelObject, link: Veth) -> bool:
-    """Whether an object vanishes with a veth pair: everything on either end, and the other end itself."""
-    ends = ((link.namespace, link.name), (link.peer_namespace, link.peer_name))
-    match each:
-        case Veth() | Link():
-            return (each.namespace, each.name) in ends
-        case AssignedAddress() | Route() | Neighbour() | Sysctl():
-            return (each.namespace, each.link) in ends
-        case SiblingLinks():
-            # Elements of a set outlive the link; they are removed by name while the name still resolves.
-            return False
-        case PacketFilter():
-            return False
-        case _:
-            assert_never(each)
-
-
-def _depends_on_address(each: KernelObject, address: AssignedAddress) -> bool:
-    """Whether deleting an address may delete the object too.
-
-    IPv4 deletes the other addresses of the subnet when their primary goes (promote_secondaries=0), every route
-    whose preferred source it was, and with the connected route all routes whose gateway lay in it. IPv6 keeps such
-    routes but strips the preferred source.
-    """
-    network = address.address.network
-    match each:
-        case AssignedAddress():
-            return (
-                each.key != address.key
-                and address.address.version == 4
-                and (each.namespace, each.link) == (address.namespace, address.link)
-                and each.address.network == network
-            )
-        case Route() if each.namespace == address.namespace:
-            return each.source == address.address.address or (
-                each.gateway is not None and each.link == address.link and network.includes(each.gateway)
-            )
-        case _:
-            return False
-
-
-def _peer_of(veth: Veth) -> Link:
-    """The other end of a pair as it is right after the pair was made."""
-    return Link(veth.peer_namespace, veth.peer_name, veth.peer_mac, veth.mtu, is_up=False)
-
-
 def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
     """What has to go before anything can come.
 
@@ -319,7 +157,7 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
     wanted_addresses = [each for each in want.values() if isinstance(each, AssignedAddress)]
     addresses = gateways | {(each.namespace, each.address.address) for each in wanted_addresses}
     broadcasts = {(each.namespace, address) for each in wanted_addresses for address in _broadcast_by(each)}
-    peers = {_peer_of(each).key: each.key for each in want.values() if isinstance(each, Veth)}
+    peers = {peer_of(each).key: each.key for each in want.values() if isinstance(each, Veth)}
     first: list[Remove] = []
     for key, present in have.items():
         match present:
@@ -330,10 +168,10 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
                     or (present.namespace, present.address.address) in broadcasts
                 )
             case Veth():
-                peer = _peer_of(present).key
+                peer = peer_of(present).key
                 wanted = want.get(key)
                 is_in_the_way = peers.get(peer, key) != key or (
-                    isinstance(wanted, Veth) and _peer_of(wanted).key != peer
+                    isinstance(wanted, Veth) and peer_of(wanted).key != peer
                 )
             case _:
                 is_in_the_way = False
@@ -453,155 +291,3 @@ def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
             return _REMOVE_LINK
         case _:
             assert_never(each)
-
-
-# --- text --------------------------------------------------------------------------------------------------------
-
-
-def describe(each: KernelObject) -> str:
-    """The object in the notation of `ip` and `sysctl`, without a verb."""
-    match each:
-        case Veth() | Link():
-            return f"link {each.name}"
-        case AssignedAddress():
-            return f"addr {each.address} dev {each.link}"
-        case Route():
-            return f"route {_route(each)}"
-        case Neighbour():
-            return f"neigh {each.address} lladdr {each.mac} dev {each.link} nud permanent"
-        case Sysctl():
-            return f"{_dotted(each)} = {each.value}"
-        case SiblingLinks():
-            return f"siblings {each.link} . {each.sibling}"
-        case PacketFilter():
-            return f"table {each.table}"
-        case _:
-            assert_never(each)
-
-
-def _lines(change: Change) -> Iterator[str]:
-    match change:
-        case Add(new):
-            yield from _lines_of_presence(new, "add")
-        case Restore(new):
-            yield from _lines_of_presence(new, "replace")
-        case Replace(old, new):
-            yield from _lines_of_replacement(old, new)
-        case Remove(old):
-            yield from _lines_of_absence(old)
-        case _:
-            assert_never(change)
-
-
-def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
-    match each:
-        case Veth():
-            container = container_of(each.peer_namespace)
-            place = f" netns {container}" if container else ""
-            yield (
-                f"ip link add {each.name} address {each.mac} mtu {each.mtu} group {each.group} type veth"
-                f" peer name {each.peer_name} address {each.peer_mac} mtu {each.mtu}{place}"
-            )
-            # iproute2 sets a group only on links that exist already when the pair is made in one go.
-            yield f"ip link set dev {each.name} group {each.group} addrgenmode none"
-            if each.is_up:
-                yield f"ip link set dev {each.name} up"
-        case Link():
-            yield from _link_settings(each)
-        case AssignedAddress():
-            yield f"ip addr {verb} {_address(each)} dev {each.link}{_address_flags(each)}"
-        case Route():
-            yield f"ip{_family(each.network)} route {verb} {_route(each)}"
-        case Neighbour():
-            yield f"ip neigh {verb} {each.address} lladdr {each.mac} dev {each.link} nud permanent"
-        case Sysctl():
-            yield f"sysctl -w {_dotted(each)}={each.value}"
-        case SiblingLinks():
-            yield f"nft add element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
-        case PacketFilter():
-            yield f"nft -f - <<'EOF'\n{packet_filter.script(each)}EOF"
-        case _:
-            assert_never(each)
-
-
-def _lines_of_replacement(old: KernelObject, new: KernelObject) -> Iterator[str]:
-    match new:
-        case Veth() | Link():
-            assert isinstance(old, Veth | Link)
-            yield from _link_settings(new, old)
-        case AssignedAddress():
-            # `ip addr replace` of an IPv6 address with another prefix length returns 0 and changes nothing.
-            yield from _lines_of_absence(old)
-            yield from _lines_of_presence(new, "add")
-        case Sysctl():
-            yield from _lines_of_presence(new, "set")
-        case Route() | Neighbour() | SiblingLinks() | PacketFilter():
-            yield from _lines_of_presence(new, "replace")
-        case _:
-            assert_never(new)
-
-
-def _lines_of_absence(each: KernelObject) -> Iterator[str]:
-    match each:
-        case Veth() | Link():
-            yield f"ip link del dev {each.name}"
-        case AssignedAddress():
-            yield f"ip addr del {each.address} dev {each.link}"
-        case Route():
-            yield f"ip{_family(each.network)} route del {_route(each)}"
-        case Neighbour():
-            yield f"ip neigh del {each.address} dev {each.link}"
-        case Sysctl():
-            return
-        case SiblingLinks():
-            yield f"nft delete element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
-        case PacketFilter():
-            yield f"nft delete table {each.table}"
-        case _:
-            assert_never(each)
-
-
-def _link_settings(new: Veth | Link, old: Veth | Link | None = None) -> Iterator[str]:
-    words = []
-    if old is None or old.mac != new.mac:
-        words.append(f"address {new.mac}")
-    if old is None or old.mtu != new.mtu:
-        words.append(f"mtu {new.mtu}")
-    if isinstance(new, Veth) and (not isinstance(old, Veth) or old.group != new.group):
-        words.append(f"group {new.group}")
-    if old is None or old.is_up != new.is_up:
-        words.append("up" if new.is_up else "down")
-    if words:
-        yield f"ip link set dev {new.name} {' '.join(words)}"
-
-
-def _address(each: AssignedAddress) -> str:
-    return f"{each.address} brd {each.broadcast}" if each.broadcast is not None else str(each.address)
-
-
-def _address_flags(each: AssignedAddress) -> str:
-    nodad = " nodad" if each.address.version == 6 else ""
-    return nodad + ("" if each.has_prefix_route else " noprefixroute")
-
-
-def _route(each: Route) -> str:
-    words = ["default" if each.network.is_default else str(each.network)]
-    if each.gateway is not None:
-        words.append(f"via {each.gateway}")
-    words.append(f"dev {each.link} proto {'static' if each.protocol == PROTOCOL_STATIC else each.protocol}")
-    if each.gateway is None and each.network.version == 4:
-        words.append("scope link")
-    if each.source is not None:
-        words.append(f"src {each.source}")
-    if each.metric and not (each.network.version == 6 and each.metric == IPV6_DEFAULT_METRIC):
-        words.append(f"metric {each.metric}")
-    return " ".join(words)
-
-
-def _family(network: Network) -> str:
-    return " -6" if network.version == 6 else ""
-
-
-def _dotted(each: Sysctl) -> str:
-    # A link may have a dot in its name (eth0.100); sysctl(8) takes slashes where dots would be ambiguous.
-    return f"net/{each.path}" if "." in each.path else "net." + each.path.replace("/", ".")

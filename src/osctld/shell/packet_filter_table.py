@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from osctld.core import packet_filter
+from osctld.core.changes import Change, Remove, subject_of
 from osctld.core.kernel_state import HOST, PacketFilter, SiblingLinks
-from osctld.core.plan import Change, Remove, subject_of
 from osctld.shell.nftables import Nftables
 
 

@@ -7,7 +7,9 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from osctld.core.changes import Add, Change, Remove, Replace, Restore, subject_of
 from osctld.core.errors import Unavailable
+from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -23,7 +25,7 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import Add, Change, Plan, Remove, Replace, Restore, pretend, subject_of
+from osctld.core.plan import Plan
 from osctld.shell import packet_filter_table, rtnetlink, rtnetlink_dumps, sysctl
 from osctld.shell.netlink import YES, Answer, NetlinkSocket
 from osctld.shell.netns import inside, open_namespace, open_netlink

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from osctld.core.addresses import BITS
+from osctld.core.changes import Add, Change, Remove, Replace, Restore
 from osctld.core.kernel_state import (
     MAIN_TABLE,
     AssignedAddress,
@@ -23,7 +24,6 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import Add, Change, Remove, Replace, Restore
 from osctld.shell.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attribute, message
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18

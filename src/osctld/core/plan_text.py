@@ -1,0 +1,174 @@
+"""Kernel objects and changes in the notation of `ip`, `sysctl` and `nft`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from osctld.core import packet_filter
+from osctld.core.addresses import Network
+from osctld.core.changes import Add, Change, Remove, Replace, Restore
+from osctld.core.kernel_state import (
+    IPV6_DEFAULT_METRIC,
+    PROTOCOL_STATIC,
+    AssignedAddress,
+    KernelObject,
+    Link,
+    Neighbour,
+    PacketFilter,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+    container_of,
+)
+
+
+def describe(each: KernelObject) -> str:
+    """The object in the notation of `ip` and `sysctl`, without a verb."""
+    match each:
+        case Veth() | Link():
+            return f"link {each.name}"
+        case AssignedAddress():
+            return f"addr {each.address} dev {each.link}"
+        case Route():
+            return f"route {_route(each)}"
+        case Neighbour():
+            return f"neigh {each.address} lladdr {each.mac} dev {each.link} nud permanent"
+        case Sysctl():
+            return f"{_dotted(each)} = {each.value}"
+        case SiblingLinks():
+            return f"siblings {each.link} . {each.sibling}"
+        case PacketFilter():
+            return f"table {each.table}"
+        case _:
+            assert_never(each)
+
+
+def lines_of(change: Change) -> Iterator[str]:
+    """The change as the command lines that would do it, in the namespace of its subject."""
+    match change:
+        case Add(new):
+            yield from _lines_of_presence(new, "add")
+        case Restore(new):
+            yield from _lines_of_presence(new, "replace")
+        case Replace(old, new):
+            yield from _lines_of_replacement(old, new)
+        case Remove(old):
+            yield from _lines_of_absence(old)
+        case _:
+            assert_never(change)
+
+
+def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
+    match each:
+        case Veth():
+            container = container_of(each.peer_namespace)
+            place = f" netns {container}" if container else ""
+            yield (
+                f"ip link add {each.name} address {each.mac} mtu {each.mtu} group {each.group} type veth"
+                f" peer name {each.peer_name} address {each.peer_mac} mtu {each.mtu}{place}"
+            )
+            # iproute2 sets a group only on links that exist already when the pair is made in one go.
+            yield f"ip link set dev {each.name} group {each.group} addrgenmode none"
+            if each.is_up:
+                yield f"ip link set dev {each.name} up"
+        case Link():
+            yield from _link_settings(each)
+        case AssignedAddress():
+            yield f"ip addr {verb} {_address(each)} dev {each.link}{_address_flags(each)}"
+        case Route():
+            yield f"ip{_family(each.network)} route {verb} {_route(each)}"
+        case Neighbour():
+            yield f"ip neigh {verb} {each.address} lladdr {each.mac} dev {each.link} nud permanent"
+        case Sysctl():
+            yield f"sysctl -w {_dotted(each)}={each.value}"
+        case SiblingLinks():
+            yield f"nft add element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
+        case PacketFilter():
+            yield f"nft -f - <<'EOF'\n{packet_filter.script(each)}EOF"
+        case _:
+            assert_never(each)
+
+
+def _lines_of_replacement(old: KernelObject, new: KernelObject) -> Iterator[str]:
+    match new:
+        case Veth() | Link():
+            assert isinstance(old, Veth | Link)
+            yield from _link_settings(new, old)
+        case AssignedAddress():
+            # `ip addr replace` of an IPv6 address with another prefix length returns 0 and changes nothing.
+            yield from _lines_of_absence(old)
+            yield from _lines_of_presence(new, "add")
+        case Sysctl():
+            yield from _lines_of_presence(new, "set")
+        case Route() | Neighbour() | SiblingLinks() | PacketFilter():
+            yield from _lines_of_presence(new, "replace")
+        case _:
+            assert_never(new)
+
+
+def _lines_of_absence(each: KernelObject) -> Iterator[str]:
+    match each:
+        case Veth() | Link():
+            yield f"ip link del dev {each.name}"
+        case AssignedAddress():
+            yield f"ip addr del {each.address} dev {each.link}"
+        case Route():
+            yield f"ip{_family(each.network)} route del {_route(each)}"
+        case Neighbour():
+            yield f"ip neigh del {each.address} dev {each.link}"
+        case Sysctl():
+            return
+        case SiblingLinks():
+            yield f"nft delete element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
+        case PacketFilter():
+            yield f"nft delete table {each.table}"
+        case _:
+            assert_never(each)
+
+
+def _link_settings(new: Veth | Link, old: Veth | Link | None = None) -> Iterator[str]:
+    words = []
+    if old is None or old.mac != new.mac:
+        words.append(f"address {new.mac}")
+    if old is None or old.mtu != new.mtu:
+        words.append(f"mtu {new.mtu}")
+    if isinstance(new, Veth) and (not isinstance(old, Veth) or old.group != new.group):
+        words.append(f"group {new.group}")
+    if old is None or old.is_up != new.is_up:
+        words.append("up" if new.is_up else "down")
+    if words:
+        yield f"ip link set dev {new.name} {' '.join(words)}"
+
+
+def _address(each: AssignedAddress) -> str:
+    return f"{each.address} brd {each.broadcast}" if each.broadcast is not None else str(each.address)
+
+
+def _address_flags(each: AssignedAddress) -> str:
+    nodad = " nodad" if each.address.version == 6 else ""
+    return nodad + ("" if each.has_prefix_route else " noprefixroute")
+
+
+def _route(each: Route) -> str:
+    words = ["default" if each.network.is_default else str(each.network)]
+    if each.gateway is not None:
+        words.append(f"via {each.gateway}")
+    words.append(f"dev {each.link} proto {'static' if each.protocol == PROTOCOL_STATIC else each.protocol}")
+    if each.gateway is None and each.network.version == 4:
+        words.append("scope link")
+    if each.source is not None:
+        words.append(f"src {each.source}")
+    if each.metric and not (each.network.version == 6 and each.metric == IPV6_DEFAULT_METRIC):
+        words.append(f"metric {each.metric}")
+    return " ".join(words)
+
+
+def _family(network: Network) -> str:
+    return " -6" if network.version == 6 else ""
+
+
+def _dotted(each: Sysctl) -> str:
+    # A link may have a dot in its name (eth0.100); sysctl(8) takes slashes where dots would be ambiguous.
+    return f"net/{each.path}" if "." in each.path else "net." + each.path.replace("/", ".")
