@@ -12,7 +12,7 @@ import msgspec
 
 from osctld.core.addresses import Address, InterfaceAddress, Network
 from osctld.core.claims import Claim
-from osctld.core.host import Container, Interface
+from osctld.core.host import Container, GuestPolicy, Interface
 from osctld.core.life import IdMap
 from osctld.core.via import Via
 from osctld.netif.routed import RoutedInterface, RoutedNetwork
@@ -20,19 +20,19 @@ from osctld.netif.routed import RoutedInterface, RoutedNetwork
 SCHEMA = 1
 
 
-class ViaDocument(msgspec.Struct, frozen=True):
+class ViaDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     host: str
     container: str
     public: bool
 
 
-class RouteDocument(msgspec.Struct, frozen=True):
+class RouteDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     automatic: bool = False
 
 
-class RoutedDocument(msgspec.Struct, frozen=True, tag="routed", tag_field="type"):
+class RoutedDocument(msgspec.Struct, frozen=True, omit_defaults=True, tag="routed", tag_field="type"):
     uuid: str
     name: str
     link: str
@@ -42,9 +42,10 @@ class RoutedDocument(msgspec.Struct, frozen=True, tag="routed", tag_field="type"
     addresses: tuple[str, ...] = ()
     routes: tuple[RouteDocument, ...] = ()
     mtu: int | None = None
+    guest: str = GuestPolicy.REPORT
 
 
-class ContainerDocument(msgspec.Struct, frozen=True):
+class ContainerDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     uuid: str
     user: str | None
@@ -54,6 +55,7 @@ class ContainerDocument(msgspec.Struct, frozen=True):
     version: str
     interfaces: tuple[RoutedDocument, ...]
     serial: int
+    wanted: bool = False
 
 
 class HoldingRow(msgspec.Struct, frozen=True):
@@ -86,6 +88,7 @@ def encode_container(container: Container) -> bytes:
             version=container.version,
             interfaces=tuple(map(_interface_document, container.interfaces)),
             serial=container.serial,
+            wanted=container.is_wanted,
         )
     )
 
@@ -102,6 +105,7 @@ def decode_container(document: bytes) -> Container:
         version=read.version,
         interfaces=tuple(map(_interface, read.interfaces)),
         serial=read.serial,
+        is_wanted=read.wanted,
     )
 
 
@@ -137,6 +141,7 @@ def _interface_document(interface: Interface) -> RoutedDocument:
         addresses=tuple(map(str, interface.addresses)),
         routes=tuple(RouteDocument(str(each.network), each.is_automatic) for each in interface.routes),
         mtu=interface.mtu,
+        guest=interface.guest_policy.value,
     )
 
 
@@ -151,6 +156,7 @@ def _interface(document: RoutedDocument) -> Interface:
         addresses=tuple(map(InterfaceAddress.parse, document.addresses)),
         routes=tuple(RoutedNetwork(Network.parse(each.network), each.automatic) for each in document.routes),
         mtu=document.mtu,
+        guest_policy=GuestPolicy(document.guest),
     )
 
 

@@ -278,6 +278,8 @@ class Daemon:
                 return commands.ExitStatus(
                     await self.lives.engine.execute(life, words, stdin=stdin, stdout=stdout, stderr=stderr)
                 )
+            case commands.Watch() | commands.WaitForState():
+                raise NotImplementedError(action)
             case _:
                 assert_never(action)
         return commands.Text()

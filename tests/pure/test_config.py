@@ -32,8 +32,8 @@ def test_a_document_says_addresses_and_networks_as_people_write_them(container: 
     for written, each in zip(document["interfaces"], container.interfaces, strict=True):
         assert isinstance(each, RoutedInterface)
         assert written["type"] == "routed"
-        assert written["addresses"] == [str(address) for address in each.addresses]
-        assert [route["network"] for route in written["routes"]] == [str(route.network) for route in each.routes]
+        assert written.get("addresses", []) == [str(address) for address in each.addresses]
+        assert [route["network"] for route in written.get("routes", [])] == [str(route.network) for route in each.routes]
         assert {via["network"]: (via["host"], via["container"]) for via in written["vias"]} == {
             str(via.network): (str(via.host_end), str(via.container_end)) for via in each.vias.values()
         }
@@ -69,7 +69,6 @@ def test_the_document_of_the_page_s_example_is_plain_text() -> None:
                 ],
                 "addresses": ["1.2.3.4/32"],
                 "routes": [{"network": "1.2.3.4/32", "automatic": True}],
-                "mtu": None,
             }
         ],
         "serial": 1,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from osctld.core.events import EventFilter
+
 if TYPE_CHECKING:
     from osctld.core.addresses import Network
     from osctld.core.host import Host
@@ -89,9 +91,10 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True):
-    """Plain lines, each on the caller's standard output."""
+    """Plain lines, each on the caller's standard output. `changed` says whether anything is different now."""
 
     lines: tuple[str, ...] = ()
+    changed: bool = False
 
 
 class ExitStatus(msgspec.Struct, frozen=True):
@@ -116,6 +119,8 @@ class Edited(msgspec.Struct, frozen=True):
     container: str
     messages: tuple[str, ...] = ()
     suggestions: Mapping[Network, str] = {}
+    #: `--force`: a more specific network inside a wider one of another holder is allowed, an equal one never.
+    is_delegation_allowed: bool = False
 
 
 class LifeFacts(msgspec.Struct, frozen=True):
@@ -179,15 +184,43 @@ class Execute(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
 
 
+class Watch(msgspec.Struct, frozen=True):
+    """Tell the caller of each event that matches, as it happens, until the caller goes away."""
+
+    filter: EventFilter
+
+
+class WaitForState(msgspec.Struct, frozen=True):
+    """Return as soon as the container is in one of these states, at once when it is already."""
+
+    container: str
+    states: tuple[str, ...]
+
+
 Action: TypeAlias = (
-    CreateContainer | DeleteContainer | StartContainer | StopContainer | RestartContainer | Execute
+    CreateContainer
+    | DeleteContainer
+    | StartContainer
+    | StopContainer
+    | RestartContainer
+    | Execute
+    | Watch
+    | WaitForState
 )
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A command line as people type it, and what it does. The manual shows it, and a test runs it."""
+
+    command_line: str
+    help: str
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all commands. The class docstring is the help: first line the summary."""
 
     words: ClassVar[tuple[str, ...]]
+    examples: ClassVar[tuple[Example, ...]] = ()
 
 
 class EditCommand(Command, frozen=True, kw_only=True):

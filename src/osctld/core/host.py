@@ -10,6 +10,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -32,6 +33,17 @@ LONGEST_LINK_NAME = 15
 
 #: Names that mean something else to the kernel: the loopback link, and two directories below /proc/sys/net/ipv4/conf.
 _RESERVED_LINK_NAMES = ("lo", "all", "default")
+
+
+class GuestPolicy(StrEnum):
+    """What becomes of differences inside the guest that none of our commands made.
+
+    REPORT tells of them, ENFORCE mends them, ONCE does not look: the interface is written at start and by commands.
+    """
+
+    REPORT = "report"
+    ENFORCE = "enforce"
+    ONCE = "once"
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -61,6 +73,8 @@ class Interface(Protocol):
     @property
     def type_name(self) -> str: ...
     @property
+    def guest_policy(self) -> GuestPolicy: ...
+    @property
     def versions(self) -> Collection[int]:
         """IP versions for which it gives the container a default route."""
     def claims(self, container: str) -> Iterable[Claim]:
@@ -72,7 +86,8 @@ class Interface(Protocol):
 class Container(msgspec.Struct, frozen=True):
     """What the operator wants of one container. `serial` counts the interfaces that it ever had.
 
-    `user` is the named user whose id range it shares; None for a range of its own.
+    `user` is the named user whose id range it shares; None for a range of its own. One that `is_wanted` is started
+    when the host comes up.
     """
 
     name: str
@@ -83,6 +98,7 @@ class Container(msgspec.Struct, frozen=True):
     version: str
     interfaces: tuple[Interface, ...] = ()
     serial: int = 0
+    is_wanted: bool = False
 
     def interface(self, name: str) -> Interface:
         for each in self.interfaces:

@@ -16,7 +16,7 @@ from osctld.core.addresses import (
 )
 from osctld.core.claims import Claim, ClaimKind, Holder
 from osctld.core.errors import Refused
-from osctld.core.host import Container, Host, Surroundings, check_interface_name, derived_mac
+from osctld.core.host import Container, GuestPolicy, Host, Surroundings, check_interface_name, derived_mac
 from osctld.core.kernel_state import (
     HOST,
     IPV6_DEFAULT_METRIC,
@@ -65,6 +65,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     addresses: tuple[InterfaceAddress, ...] = ()
     routes: tuple[RoutedNetwork, ...] = ()
     mtu: int | None = None
+    guest_policy: GuestPolicy = GuestPolicy.REPORT
 
     # --- questions ------------------------------------------------------------------------------------------------
 
