@@ -42,7 +42,7 @@ class RoutedDocument(msgspec.Struct, frozen=True, omit_defaults=True, tag="route
     addresses: tuple[str, ...] = ()
     routes: tuple[RouteDocument, ...] = ()
     mtu: int | None = None
-    guest: str = GuestPolicy.REPORT
+    guest: str = GuestPolicy.REPORT.value
 
 
 class ContainerDocument(msgspec.Struct, frozen=True, omit_defaults=True):
