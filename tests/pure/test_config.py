@@ -33,7 +33,8 @@ def test_a_document_says_addresses_and_networks_as_people_write_them(container: 
         assert isinstance(each, RoutedInterface)
         assert written["type"] == "routed"
         assert written.get("addresses", []) == [str(address) for address in each.addresses]
-        assert [route["network"] for route in written.get("routes", [])] == [str(route.network) for route in each.routes]
+        routes = [route["network"] for route in written.get("routes", [])]
+        assert routes == [str(route.network) for route in each.routes]
         assert {via["network"]: (via["host"], via["container"]) for via in written["vias"]} == {
             str(via.network): (str(via.host_end), str(via.container_end)) for via in each.vias.values()
         }
