@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 from osctld.core.command import Command, GlobalOptions, Reply, Text
-from osctld.server import Caller, Server
+from osctld.server.listener import Server
+from osctld.server.ports import Caller
 
 #: `osctl ping` against `python3 -I -c pass`.
 GOAL = 1.25

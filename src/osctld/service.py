@@ -26,7 +26,7 @@ from osctld.core.settings import Settings, parse_settings
 from osctld.daemon import Daemon
 from osctld.lives import Lives
 from osctld.reconciler import Reconciler
-from osctld.server import Server
+from osctld.server.listener import Server
 from osctld.shell.kernel import Kernel
 from osctld.shell.lxc import LxcEngine
 from osctld.shell.pending import PendingChanges

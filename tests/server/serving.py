@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from osctld.core.command import Command, GlobalOptions, Reply, Text
-from osctld.server import Caller, Server
+from osctld.server.listener import Server
+from osctld.server.ports import Caller
 
 Performing = Callable[[Caller], Awaitable[Reply]]
 

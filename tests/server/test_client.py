@@ -20,7 +20,7 @@ from osctld.cli.version import VERSION
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.core.command import ExitStatus, Reply, Text
 from osctld.core.errors import Refused
-from osctld.server import Caller
+from osctld.server.ports import Caller
 from server.serving import PATIENCE, Running, wait_until
 
 CLIENT = (sys.executable, "-m", "osctl")

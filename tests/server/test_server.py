@@ -18,7 +18,8 @@ from osctld.cli.version import VERSION
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.core.command import ExitStatus, GlobalOptions, Reply, Text
 from osctld.core.errors import Conflict, Refused
-from osctld.server import LONGEST_LINE, Caller
+from osctld.server.lines import LONGEST_LINE
+from osctld.server.ports import Caller
 from server.serving import PATIENCE, PONG, Running, Talk, open_descriptors, wait_until
 
 NOT_JSON = {"status": False, "message": "syntax error, expected a valid JSON"}

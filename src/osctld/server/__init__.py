@@ -1,0 +1,10 @@
+"""The Unix socket: one JSON document a line in, one out.
+
+    listener      accepts connections, and ends them when the daemon ends
+    lines         one connection's bytes: lines in both directions, descriptors beside them
+    connection    one client: its requests in order, each answered by one of
+    command_line  the request `cli`: words become a command here, and its reply text
+
+`ports` says what performs commands, and what a command may ask of its client. The protocol is described in
+`osctld.core.wire`.
+"""

@@ -1,0 +1,115 @@
+"""The request `cli`: a command line as it was typed. Words become a command here, and its reply text."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from osctld.cli.interpret import error_line, interpret, refusal
+from osctld.cli.parse import Invocation, wants_standard_input, with_standard_input
+from osctld.cli.show import printable, show
+from osctld.core.command import ExitStatus
+from osctld.core.errors import OsctlError, Refused
+from osctld.core.wire import CliRequest, CliResponse
+from osctld.server.lines import Gone, TooLong
+from osctld.server.ports import Caller, Performer
+
+log = logging.getLogger("osctld")
+
+#: Characters of a command line that are logged when it failed in a way that nobody foresaw.
+_LONGEST_LOGGED = 500
+#: Characters of what went wrong then that the person is told.
+_LONGEST_SUMMARY = 100
+
+
+class Client(Protocol):
+    """The connection that the request came from."""
+
+    def tell(self, message: Mapping[str, Any]) -> None: ...
+    def succeed(self, response: Any) -> None: ...
+    def fail(self, message: str) -> None: ...
+    async def ask(self, need: Mapping[str, Any], *, descriptors: int = 0) -> tuple[Mapping[str, Any], list[int]]: ...
+    def close_descriptors(self) -> None: ...
+
+
+async def answer_command_line(opts: Mapping[str, Any], performer: Performer, client: Client) -> None:
+    """Perform what was typed and answer with what to print, whatever happens."""
+    try:
+        request = msgspec.convert(opts, CliRequest)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: a key that is not UTF-8
+        client.fail(f"cli: {error}")
+        return
+    response = await _response(request, performer, client)
+    client.succeed(msgspec.to_builtins(response))
+
+
+async def _response(request: CliRequest, performer: Performer, client: Client) -> CliResponse:
+    columns = request.columns
+    try:
+        interpreted = interpret(request.argv, columns=columns)
+        if isinstance(interpreted, CliResponse):
+            return interpreted
+        caller = _Person(client, request.argv, is_quiet=interpreted.options.quiet or interpreted.options.json)
+        return await _perform(interpreted, performer, caller)
+    except OsctlError as error:
+        return refusal(error, columns=columns)
+    except (Gone, TooLong, ConnectionError):
+        raise
+    except Exception as error:
+        log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
+        summary = printable(str(error))[:_LONGEST_SUMMARY]
+        text = f"internal error ({type(error).__name__}: {summary}), see the log of osctld"
+        return CliResponse(stderr=error_line(text), exit=1)
+    finally:
+        client.close_descriptors()
+
+
+async def _perform(invocation: Invocation, performer: Performer, caller: Caller) -> CliResponse:
+    command = invocation.command
+    if wants_standard_input(command):
+        command = with_standard_input(command, await caller.read_stdin())
+    reply = await performer.perform(command, invocation.options, caller)
+    status = reply.status if isinstance(reply, ExitStatus) else 0
+    return CliResponse(stdout=show(reply, command, invocation.options), exit=status)
+
+
+class _Person:
+    """The caller of a command line. Each thing is asked for once."""
+
+    def __init__(self, client: Client, argv: Sequence[str], *, is_quiet: bool) -> None:
+        self.command_line = shlex.join(["osctl", *argv])
+        self._client = client
+        self._is_quiet = is_quiet
+        self._stdin: str | None = None
+        self._standard: tuple[int, int, int] | None = None
+
+    def progress(self, text: str) -> None:
+        if not self._is_quiet:
+            self._client.tell({"progress": printable(text)})
+
+    async def read_stdin(self) -> str:
+        if self._stdin is None:
+            answer, _ = await self._client.ask({"need": "stdin"})
+            text = answer.get("stdin")
+            if not isinstance(text, str):
+                raise Refused("the client gave no standard input")
+            self._stdin = text
+        return self._stdin
+
+    async def open_file(self, path: str) -> int:
+        answer, received = await self._client.ask({"need": "file", "path": path}, descriptors=1)
+        if "error" in answer:
+            raise Refused(f"cannot open {path!r}: {answer['error']}", code="file", subject=path)
+        return received[0]
+
+    async def descriptors(self) -> tuple[int, int, int]:
+        if self._standard is None:
+            answer, received = await self._client.ask({"need": "descriptors"}, descriptors=3)
+            if "error" in answer:
+                raise Refused(f"the client gave no descriptors: {answer['error']}")
+            self._standard = (received[0], received[1], received[2])
+        return self._standard

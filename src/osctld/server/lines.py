@@ -1,0 +1,203 @@
+"""The bytes of one connection: lines that come and lines that go, and descriptors beside them.
+
+Descriptors arrive with the bytes (SCM_RIGHTS), which asyncio's streams would drop: hence raw sockets. They are handed
+on as they are and never waited for in the event loop, because that would make the terminal of the person who typed
+the command non-blocking.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import logging
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+
+log = logging.getLogger("osctld")
+
+#: Bytes of the longest request line.
+LONGEST_LINE = 1 << 24
+
+_CHUNK = 1 << 18
+_MOST_DESCRIPTORS = 3
+
+
+class Gone(Exception):
+    """The client ended its side: nothing more will come from it."""
+
+
+class TooLong(Exception):
+    """A line without an end."""
+
+
+class Lines:
+    """Both directions of one connected socket. Its reader never waits; what is not sent at once is kept."""
+
+    def __init__(self, connection: socket.socket, *, on_hang_up: Callable[[], None]) -> None:
+        """`on_hang_up` is called when the other side is closed altogether, rather than for sending only."""
+        connection.setblocking(False)
+        self._socket = connection
+        self._on_hang_up = on_hang_up
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        # Incoming.
+        self._partial = bytearray()
+        self._lines: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._is_reading = False
+        self._has_ended = False
+        self._arrival = asyncio.Event()
+        #: Descriptors are taken only while they are wanted; others are closed as they come.
+        self.wants_descriptors = False
+        self._descriptors: list[int] = []
+        # Outgoing.
+        self._unsent = bytearray()
+        self._sent = asyncio.Event()
+        self._read_on()
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self.close_descriptors()
+        self._is_closed = True
+        self._socket.close()
+
+    # --- incoming ---------------------------------------------------------------------------------------------------
+
+    async def next(self) -> bytes:
+        """The next line. Raises Gone when none will come, TooLong when it does not end."""
+        while not self._lines:
+            if len(self._partial) > LONGEST_LINE:
+                raise TooLong
+            if self._has_ended:
+                raise Gone
+            self._arrival.clear()
+            await self._arrival.wait()
+        line = self._lines.popleft()
+        self._waiting_bytes -= len(line) + 1
+        if len(line) > LONGEST_LINE:
+            raise TooLong
+        if self._waiting_bytes <= LONGEST_LINE:
+            self._read_on()
+        return line
+
+    def take_descriptors(self, *, behind: int = 0) -> list[int]:
+        """The descriptors that came, without the first `behind`. They stay ours to close."""
+        return self._descriptors[behind:]
+
+    @property
+    def descriptor_count(self) -> int:
+        return len(self._descriptors)
+
+    def close_descriptors(self) -> None:
+        """Close all descriptors that came so far."""
+        _close_all(self._descriptors)
+        self._descriptors.clear()
+
+    def _read_on(self) -> None:
+        if not self._is_reading and not self._has_ended:
+            self._is_reading = True
+            self._loop.add_reader(self._socket, self._on_readable)
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._socket)
+
+    def _on_readable(self) -> None:
+        try:
+            data, descriptors = _receive(self._socket)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if self.wants_descriptors:
+            self._descriptors.extend(descriptors)
+        else:
+            _close_all(descriptors)
+        if data:
+            self._take(data)
+        else:
+            self._end()
+
+    def _take(self, data: bytes) -> None:
+        self._partial += data
+        self._waiting_bytes += len(data)
+        if b"\n" in data:
+            *lines, rest = self._partial.split(b"\n")
+            self._lines.extend(bytes(line) for line in lines)
+            self._partial = rest
+        # Backpressure: a client that sends faster than it is answered waits in its own send.
+        if self._waiting_bytes > LONGEST_LINE:
+            self._stop_reading()
+        self._arrival.set()
+
+    def _end(self) -> None:
+        """Nothing more comes. A client that only shut its sending side still waits for an answer, any other is gone."""
+        self._has_ended = True
+        self._stop_reading()
+        self._arrival.set()
+        if _has_hung_up(self._socket):
+            self._on_hang_up()
+
+    # --- outgoing ---------------------------------------------------------------------------------------------------
+
+    def write(self, line: bytes) -> None:
+        """Send a line, at once as far as the client takes it, the rest when it reads on."""
+        if self._is_closed:
+            return  # work that goes on without its client may still have something to say
+        self._unsent += line + b"\n"
+        self._send_some()
+        if self._unsent:
+            self._loop.add_writer(self._socket, self._send_some)
+
+    async def flush(self) -> None:
+        """Wait until all is sent."""
+        while self._unsent:
+            self._sent.clear()
+            await self._sent.wait()
+
+    def _send_some(self) -> None:
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent)
+                del self._unsent[:sent]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._unsent.clear()  # gone; the reader says so
+        self._loop.remove_writer(self._socket)
+        self._sent.set()
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Bytes and the descriptors beside them, which are not inherited by children. No bytes: the end."""
+    size = array.array("i").itemsize
+    data, ancillary, _, _ = connection.recvmsg(
+        _CHUNK, socket.CMSG_SPACE(_MOST_DESCRIPTORS * size), socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % size])
+    return data, list(descriptors)
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for each in descriptors:
+        try:
+            os.close(each)
+        except OSError as error:
+            if error.errno == errno.EBADF:  # a programming error: closed by somebody else
+                log.error("descriptor %d of a client was closed by somebody else", each)
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Whether the other side is closed altogether, rather than for sending only (unix_poll in af_unix.c)."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(0))

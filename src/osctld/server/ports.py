@@ -1,0 +1,35 @@
+"""What stands on both sides of the socket's requests: who performs them, and who asked."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from osctld.core.command import Command, GlobalOptions, Reply
+
+
+class Caller(Protocol):
+    """The client of one request: what only it can give, asked for when needed. Descriptors live until the end of
+    the request and stay non-inheritable."""
+
+    @property
+    def command_line(self) -> str:
+        """What was typed, as a shell would take it."""
+
+    def progress(self, text: str) -> None:
+        """Tell the person one line now."""
+
+    async def read_stdin(self) -> str:
+        """All of the caller's standard input. Raises Refused when it cannot be had."""
+
+    async def open_file(self, path: str) -> int:
+        """A descriptor of a file, opened for reading with the caller's rights. Raises Refused, quoting the path."""
+
+    async def descriptors(self) -> tuple[int, int, int]:
+        """The caller's standard input, output and error. Raises Refused when they cannot be had."""
+
+
+class Performer(Protocol):
+    """Who performs commands. Cancelled when the client goes away: it shields what must not be torn."""
+
+    async def perform(self, command: Command, options: GlobalOptions, caller: Caller) -> Reply:
+        """Raises OsctlError."""
