@@ -43,7 +43,15 @@ def test_an_installation_runs_from_its_place_and_is_gone_after_uninstall(tmp_pat
         "/etc/systemd/system/osctld.service",
         "/etc/iproute2/rt_protos.d/osctl.conf",
     } <= files
-    outside = {each for each in files if not each.startswith(("/usr/local/bin/", "/usr/local/lib/osctl/", "/etc/"))}
+    # The places where shells look by themselves; those below /usr/local are known to some of them only.
+    completions = {
+        "/usr/share/bash-completion/completions/osctl",
+        "/usr/share/zsh/vendor-completions/_osctl",
+        "/usr/share/fish/vendor_completions.d/osctl.fish",
+    }
+    assert completions <= files
+    places = ("/usr/local/bin/", "/usr/local/lib/osctl/", "/etc/")
+    outside = {each for each in files - completions if not each.startswith(places)}
     assert outside == set()
     for script in ("osctl", "osctld"):
         first, *rest = (tmp_path / "usr/local/bin" / script).read_text().splitlines()

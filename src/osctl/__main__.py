@@ -24,6 +24,10 @@ EX_NOPERM = 77
 INTERRUPTED = 128 + 2  # as a shell reports a process that SIGINT ended
 BROKEN_PIPE = 128 + 13  # and SIGPIPE
 
+#: A shell's request for completion, before the words that it is about: answered at once or not at all.
+_COMPLETE = "--complete"
+_COMPLETION_SECONDS = 2.0
+
 _EPERM, _EAGAIN, _EACCES, _EPIPE = 1, 11, 13, 32
 _CHUNK = 1 << 18
 
@@ -53,12 +57,19 @@ def main() -> int:
         path, argv = _split_socket(sys.argv[1:])
         return _run(path, argv)
     except _Fault as fault:
-        _write(2, f"error: {fault.message}\n")
+        if not _is_completion(sys.argv[1:]):
+            _write(2, f"error: {fault.message}\n")
         return fault.status
+    except TimeoutError:  # only completion has no patience
+        return EX_UNAVAILABLE
     except _StdoutClosed:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _is_completion(argv: "list[str]") -> bool:
+    return argv[:1] == [_COMPLETE]
 
 
 def _fill_standard_descriptors() -> None:
@@ -94,6 +105,8 @@ def _environment(name: bytes) -> str:
 
 def _run(path: str, argv: "list[str]") -> int:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    if _is_completion(argv):
+        connection.settimeout(_COMPLETION_SECONDS)
     try:
         connection.connect(path)
     except OSError as error:
@@ -272,6 +285,8 @@ def _without_daemon(path: str, error: OSError, argv: "list[str]") -> int:
         status, message = EX_NOPERM, f"cannot connect to osctld at {path}: {reason}"
     else:
         status, message = EX_UNAVAILABLE, f"cannot connect to osctld at {path}: {reason}; is it running?"
+    if _is_completion(argv):
+        raise _Fault(message, status)
     packages = __file__.rpartition("/")[0].rpartition("/")[0] or "."
     command = [sys.executable, "-I", "-c", _PARSER, packages, "--unavailable", str(status), message, *argv]
     try:

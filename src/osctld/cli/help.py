@@ -28,7 +28,7 @@ _GROUPS = {
 }
 
 #: Read by the client before it knows of any command, hence not among GlobalOptions.
-_CLIENT_OPTIONS = (("--socket PATH", "The daemon's socket, before the command; else $OSCTL_SOCKET"),)
+CLIENT_OPTIONS = (("--socket PATH", "The daemon's socket, before the command; else $OSCTL_SOCKET"),)
 
 
 def render(words: Iterable[str] = (), *, columns: int = 0, tree: Group | None = None) -> str:
@@ -39,7 +39,7 @@ def render(words: Iterable[str] = (), *, columns: int = 0, tree: Group | None = 
     width = max(columns or USUAL_COLUMNS, _NARROWEST)
     place = resolve(words, tree or catalogue())
     blocks = _group_blocks(place, width) if isinstance(place, Group) else _command_blocks(place, width)
-    blocks.append(_section("global options", [*_CLIENT_OPTIONS, *_options(signature(GlobalOptions).options)], width))
+    blocks.append(_section("global options", [*CLIENT_OPTIONS, *_options(signature(GlobalOptions).options)], width))
     return "\n".join(block for block in blocks if block)
 
 

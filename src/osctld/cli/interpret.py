@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from osctld.cli.catalogue import Group
+from osctld.cli.completion import REQUEST, Complete
 from osctld.cli.help import render
 from osctld.cli.parse import HelpRequest, Invocation, MissingSubcommand, VersionRequest, parse
 from osctld.cli.show import printable
 from osctld.cli.version import VERSION
+from osctld.core.command import GlobalOptions
 from osctld.core.errors import OsctlError
 from osctld.core.wire import CliResponse
 
 
 def interpret(argv: Sequence[str], *, columns: int = 0, tree: Group | None = None) -> Invocation | CliResponse:
     """A command to perform, or an answer that needs no daemon. `columns` is the terminal's width, 0 when unknown."""
+    if argv[:1] == [REQUEST]:
+        return Invocation(Complete(typed=tuple(argv[1:])), GlobalOptions())
     try:
         parsed = parse(argv, tree)
         match parsed:

@@ -51,6 +51,30 @@ class MissingSubcommand(UsageError):
         self.words = words
 
 
+class MissingValue(UsageError):
+    """The words end behind an option that takes a value."""
+
+    def __init__(self, message: str, parameter: Parameter) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class Understood(msgspec.Struct, frozen=True):
+    """What the beginning of a command line says: where it has come to, and what it has given.
+
+    `awaiting` is the option whose value comes next. `given` are the fields of options given so far. `is_rest`: all that
+    follows belongs to the last argument. `is_help`: `osctl help`, with the words behind it.
+    """
+
+    place: Group | type[Command]
+    arguments: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
+    awaiting: Parameter | None = None
+    options_ended: bool = False
+    is_rest: bool = False
+    is_help: bool = False
+
+
 # --- what a command declares --------------------------------------------------------------------------------------
 
 
@@ -169,6 +193,32 @@ def resolve(words: Iterable[str], tree: Group | None = None) -> Group | type[Com
     return place
 
 
+def understand(words: Sequence[str], tree: Group | None = None) -> Understood:
+    """Read the beginning of a command line. Raises UsageError when nothing behind it could make sense of it."""
+    parsing = _Parsing(words, tree or catalogue())
+    awaiting = None
+    try:
+        help_request = parsing.take_words()
+    except MissingValue as missing:
+        awaiting = missing.parameter
+    else:
+        if help_request is not None:
+            return Understood(resolve(help_request.words, tree), is_help=True)
+    return Understood(
+        parsing.place,
+        arguments=tuple(parsing.arguments),
+        given=frozenset({*parsing.given, *parsing.given_globally}),
+        awaiting=awaiting,
+        options_ended=parsing.options_ended,
+        is_rest=not isinstance(parsing.place, Group) and _is_in_rest(parsing.place, parsing.arguments),
+    )
+
+
+def _is_in_rest(command: type[Command], arguments: Sequence[str]) -> bool:
+    declared = signature(command).arguments
+    return bool(declared) and _is_rest(declared[-1]) and len(arguments) >= len(declared)
+
+
 class _Parsing:
     """One run of the parser over the words; its fields are what is known so far."""
 
@@ -183,6 +233,10 @@ class _Parsing:
         self.options_ended = False
 
     def run(self) -> Parsed:
+        return self.take_words() or self._finished()
+
+    def take_words(self) -> HelpRequest | None:
+        """Read all words; stop where help is asked for by its own word."""
         while self.position < len(self.argv):
             word = self.argv[self.position]
             if self._rest_begins_at(word):
@@ -200,7 +254,7 @@ class _Parsing:
                 self._take_long(word)
             else:
                 self._take_short(word)
-        return self._finished()
+        return None
 
     def _is_help(self, word: str) -> bool:
         return self.place is self.tree and word == "help" and "help" not in self.tree.children
@@ -277,11 +331,12 @@ class _Parsing:
         return UsageError(f"unknown option: {typed}{hint}")
 
     def _next_as_value(self, name: str, spelling: _Spelling) -> str:
-        following = self.argv[self.position] if self.position < len(self.argv) else "--"
-        if following.startswith("--"):
-            raise UsageError(f"option {name} requires a value: {spelling.parameter.metavar}")
+        is_at_end = self.position == len(self.argv)
+        if is_at_end or self.argv[self.position].startswith("--"):
+            message = f"option {name} requires a value: {spelling.parameter.metavar}"
+            raise MissingValue(message, spelling.parameter) if is_at_end else UsageError(message)
         self.position += 1
-        return following
+        return self.argv[self.position - 1]
 
     def _switch(self, spelling: _Spelling) -> None:
         given = self.given_globally if spelling.is_global else self.given

@@ -40,12 +40,14 @@ class CtLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """List containers, all or those named."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "ls")
+    columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
     containers: Annotated[
         tuple[str, ...], Argument("Containers", metavar="ct", many=True, completes="container")
     ] = ()
     state: Annotated[
-        tuple[str, ...] | None, Option(("-S", "--state"), "STATES", "Only in these states", commas=True)
+        tuple[str, ...] | None,
+        Option(("-S", "--state"), "STATES", "Only in these states", commas=True, completes="state"),
     ] = None
     user: Annotated[
         tuple[str, ...] | None, Option(("-u", "--user"), "USERS", "Only of these users", commas=True)

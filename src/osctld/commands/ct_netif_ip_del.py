@@ -28,6 +28,7 @@ class CtNetifIpDel(EditCommand, frozen=True, kw_only=True):
             many=True,
             from_stdin=True,
             completes="address",
+            keywords=("all",),
         ),
     ]
     keep_route: Annotated[

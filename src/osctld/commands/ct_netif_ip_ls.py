@@ -35,6 +35,7 @@ class CtNetifIpLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "ls")
+    columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
     netif: Annotated[str | None, Argument("Interface", metavar="netif", completes="interface")] = None

@@ -36,6 +36,7 @@ class CtNetifLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """List interfaces, of all containers or of one."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ls")
+    columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
     type: Annotated[

@@ -29,6 +29,7 @@ class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
             many=True,
             from_stdin=True,
             completes="route",
+            keywords=("all",),
         ),
     ]
     version: Annotated[

@@ -32,6 +32,7 @@ class CtNetifRouteLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """List networks routed to containers, of all containers, one, or one interface."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "ls")
+    columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
     netif: Annotated[str | None, Argument("Interface", metavar="netif", completes="interface")] = None

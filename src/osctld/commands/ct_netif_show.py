@@ -25,6 +25,7 @@ class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     """Show all that is known of one interface."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "show")
+    columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]

@@ -22,7 +22,7 @@ class CtNew(ActCommand, frozen=True, kw_only=True):
 
     container: Annotated[str, Argument("Id of the new container", metavar="ct")]
     distribution: Annotated[
-        str | None, Option(("--distribution",), "NAME", "busybox, or what the archive holds")
+        str | None, Option(("--distribution",), "NAME", "busybox, or what the archive holds", keywords=("busybox",))
     ] = None
     version: Annotated[str, Option(("--version",), "VERSION", "Version of the distribution")] = "stable"
     from_archive: Annotated[

@@ -27,6 +27,7 @@ class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     """Show what the daemon looks after and how it does."""
 
     words: ClassVar[tuple[str, ...]] = ("self", "status")
+    columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     def view(self, host: Host, observed: Observed) -> Reply:
         interfaces = [each for container in host.containers.values() for each in container.interfaces]

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
 # --- declarations ------------------------------------------------------------------------------------------------
 
+#: What completion offers for a value: things of the configuration (interfaces, addresses and routes are those of the
+#: container and interface typed before), fields of the listing, states of containers, or files of the caller.
+Completes: TypeAlias = Literal["container", "interface", "address", "route", "field", "state", "file", ""]
+
 
 class Argument(msgspec.Struct, frozen=True):
     """A positional word. `many` takes one or more words (the field is a tuple); the last argument only.
 
     A field with a default is an optional argument. With `rest`, everything behind it, options included, belongs to
     it (the command line of `ct exec`). With `from_stdin`, a lone `-` among many words stands for the
-    words of the caller's standard input.
+    words of the caller's standard input. `keywords` are words with a meaning of their own, like "all".
     """
 
     help: str
@@ -39,7 +43,8 @@ class Argument(msgspec.Struct, frozen=True):
     many: bool = False
     rest: bool = False
     from_stdin: bool = False
-    completes: Literal["container", "interface", "address", "route", "file", ""] = ""
+    completes: Completes = ""
+    keywords: tuple[str, ...] = ()
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -47,7 +52,8 @@ class Option(msgspec.Struct, frozen=True):
 
     str as it is; int as a number; tuple[str, ...] when it may be given more than once, or with `commas` as one
     comma-separated list.
-    `is_file`: the value names a file that the client opens with its own rights.
+    `is_file`: the value names a file that the client opens with its own rights. `keywords` are values with a
+    meaning of their own, like "auto"; others are taken too, unlike with `choices`.
     """
 
     names: tuple[str, ...]
@@ -56,6 +62,8 @@ class Option(msgspec.Struct, frozen=True):
     commas: bool = False
     choices: tuple[str, ...] = ()
     is_file: bool = False
+    completes: Completes = ""
+    keywords: tuple[str, ...] = ()
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -221,6 +229,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]]
     examples: ClassVar[tuple[Example, ...]] = ()
+    #: All fields that a listing of this command may have, for the manual and for completion.
+    columns: ClassVar[tuple[Column, ...]] = ()
 
 
 class EditCommand(Command, frozen=True, kw_only=True):
@@ -245,7 +255,8 @@ class ShowOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of every command that shows one record. `cli` reads these fields when it shows a Listing."""
 
     output: Annotated[
-        tuple[str, ...] | None, Option(("-o", "--output"), "FIELDS", "Show these fields, in this order", commas=True)
+        tuple[str, ...] | None,
+        Option(("-o", "--output"), "FIELDS", "Show these fields, in this order", commas=True, completes="field"),
     ] = None
     hide_header: Annotated[bool, Flag(("-H", "--hide-header"), "Do not show the header")] = False
     list_fields: Annotated[bool, Flag(("-L", "--list"), "List the names of all fields and exit")] = False
@@ -255,7 +266,8 @@ class ListOptions(ShowOptions, frozen=True, kw_only=True):
     """Options of every command that shows a table."""
 
     sort: Annotated[
-        tuple[str, ...] | None, Option(("-s", "--sort"), "FIELDS", "Sort by these shown fields, ascending", commas=True)
+        tuple[str, ...] | None,
+        Option(("-s", "--sort"), "FIELDS", "Sort by these shown fields, ascending", commas=True, completes="field"),
     ] = None
 
 
@@ -266,7 +278,9 @@ class GlobalOptions(msgspec.Struct, frozen=True, kw_only=True):
     parsable: Annotated[bool, Flag(("-p", "--parsable"), "Print exact values instead of readable ones")] = False
     quiet: Annotated[bool, Flag(("-q", "--quiet"), "Do not print progress")] = False
     color: Annotated[bool, Flag(("--color",), "Colour what a terminal shows", negatable=True)] = True
-    pool: Annotated[str | None, Option(("--pool",), "NAME", "Only this pool; there is one, default")] = None
+    pool: Annotated[
+        str | None, Option(("--pool",), "NAME", "Only this pool; there is one, default", keywords=("default",))
+    ] = None
     dry_run: Annotated[bool, Flag(("--dry-run",), "Print what would change as ip, sysctl and nft lines")] = False
     help: Annotated[bool, Flag(("--help",), "Show help")] = False
     version: Annotated[bool, Flag(("--version",), "Show the version")] = False

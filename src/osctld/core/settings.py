@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from osctld.core.errors import Refused
 
@@ -14,13 +15,19 @@ from osctld.core.errors import Refused
 class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How our routes on the host are marked, so that they can be told from everyone else's."""
 
-    #: Protocol number of routes that a routing daemon may announce.
-    announce_protocol: int = 111
-    #: Protocol number of routes that are present and not announced.
-    present_protocol: int = 112
-    #: Metric of IPv6 routes to containers. The default of 1024 would lose against BIRD's 32 and FRR's 20 when the
-    #: fabric reflects a prefix back to us.
-    ipv6_metric: int = 8
+    announce_protocol: Annotated[
+        int, Meta(description="Protocol number of routes that a routing daemon may announce, 5 to 255.")
+    ] = 111
+    present_protocol: Annotated[
+        int, Meta(description="Protocol number of routes that are present and not announced, 5 to 255.")
+    ] = 112
+    ipv6_metric: Annotated[
+        int,
+        Meta(
+            description="Metric of IPv6 routes to containers. The kernel's default of 1024 would lose against BIRD's "
+            "32 and FRR's 20 when the fabric reflects a prefix back to us."
+        ),
+    ] = 8
 
 
 class IdSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,20 +37,38 @@ class IdSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     takes, below 2^31, and not used by either (systemd's list of user and group ids).
     """
 
-    first: int = 0x7000_0000
-    last: int = 0x7FFD_FFFF
+    first: Annotated[int, Meta(description="The first id of all, above 65535.")] = 0x7000_0000
+    last: Annotated[int, Meta(description="The last id of all.")] = 0x7FFD_FFFF
 
 
 class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    #: Switch forwarding on where containers need it: on our links, on the uplinks, and for IPv6 as a whole.
-    manage_forwarding: bool = True
-    #: Links that lead out. None: those that carry a default route or, where there is none, all that have an address.
-    uplinks: tuple[str, ...] | None = None
-    #: Group number of our links (`ip link ... group`), which the packet filter keys on.
-    link_group: int = 111
+    """What osctld does on the host beside the links of containers."""
+
+    manage_forwarding: Annotated[
+        bool,
+        Meta(
+            description="Switch forwarding on where containers need it: on our links, on the uplinks, and for IPv6 as "
+            "a whole. Off: osctl self check prints the commands, and a start warns."
+        ),
+    ] = True
+    uplinks: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Links that lead out. Unset: those that carry a default route or, where there is none, all "
+            "that have an address."
+        ),
+    ] = None
+    link_group: Annotated[
+        int, Meta(description="Group number of our links (ip link ... group), which the packet filter keys on.")
+    ] = 111
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings: a table of the file for each field, a key of the table for each of its own.
+
+    The manual is made from these declarations: each key has a description in words that end with a full stop.
+    """
+
     routes: RouteSettings = RouteSettings()
     ids: IdSettings = IdSettings()
     host: HostSettings = HostSettings()
