@@ -30,6 +30,7 @@ class ViaDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 class RouteDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     automatic: bool = False
+    via: str | None = None
 
 
 class RoutedDocument(msgspec.Struct, frozen=True, omit_defaults=True, tag="routed", tag_field="type"):
@@ -139,7 +140,7 @@ def _interface_document(interface: Interface) -> RoutedDocument:
             for via in interface.vias.values()
         ),
         addresses=tuple(map(str, interface.addresses)),
-        routes=tuple(RouteDocument(str(each.network), each.is_automatic) for each in interface.routes),
+        routes=tuple(_route_document(each) for each in interface.routes),
         mtu=interface.mtu,
         guest=interface.guest_policy.value,
     )
@@ -154,10 +155,20 @@ def _interface(document: RoutedDocument) -> Interface:
         host_mac=document.host_mac,
         vias=_vias(document.vias),
         addresses=tuple(map(InterfaceAddress.parse, document.addresses)),
-        routes=tuple(RoutedNetwork(Network.parse(each.network), each.automatic) for each in document.routes),
+        routes=tuple(map(_route, document.routes)),
         mtu=document.mtu,
         guest_policy=GuestPolicy(document.guest),
     )
+
+
+def _route_document(route: RoutedNetwork) -> RouteDocument:
+    via = str(route.next_hop) if route.next_hop is not None else None
+    return RouteDocument(str(route.network), route.is_automatic, via)
+
+
+def _route(document: RouteDocument) -> RoutedNetwork:
+    next_hop = Address.parse(document.via) if document.via is not None else None
+    return RoutedNetwork(Network.parse(document.network), document.automatic, next_hop)
 
 
 def _vias(documents: Iterable[ViaDocument]) -> Mapping[int, Via]:

@@ -32,6 +32,7 @@ from osctld.core.command import ActCommand, Command, EditCommand, Edited, Global
 from osctld.core.errors import ApplyFailed, Conflict, OsctlError, Refused, Unavailable, UsageError
 from osctld.core.host import Container, Host
 from osctld.core.host_level import default_mtu, desired_host_level, forwarding_warnings
+from osctld.core.host_networks import HostNetwork, networks_of_others
 from osctld.core.kernel_state import (
     HOST,
     HostFacts,
@@ -66,6 +67,9 @@ class Kernel(Protocol):
 
     def host_facts(self, *, link_group: int, uplinks: Sequence[str] | None) -> HostFacts:
         """Look at the host's uplinks and forwarding."""
+
+    def host_networks(self) -> Sequence[HostNetwork]:
+        """All addresses and networks that the host's links have, ours included."""
 
     def observe(
         self,
@@ -110,8 +114,8 @@ class Daemon:
         lives: Lives,
         about: Mapping[str, Any],
     ) -> None:
-        self.host = host
         self.claims = Claims(claim for each in host.containers.values() for claim in each.claims())
+        self.host = msgspec.structs.replace(host, holdings=self.claims)
         self.kernel = kernel
         self.store = store
         self.pending = pending
@@ -152,6 +156,8 @@ class Daemon:
                 raise TypeError(command)
 
     async def _edit(self, command: EditCommand, options: GlobalOptions, caller: Caller) -> Reply:
+        if command.looks_at_host:
+            self._look_at_host()
         edited = command.edit(self.host)
         before, after = self.host.container(edited.container), edited.host.container(edited.container)
         self._check_claims(before, after, edited)
@@ -167,11 +173,21 @@ class Daemon:
             self._settle(after.name)
         return commands.Text(edited.messages)
 
+    def _look_at_host(self) -> None:
+        """Ask the kernel what the host uses for itself."""
+        ours = (interface.link for one in self.host.containers.values() for interface in one.interfaces)
+        networks = tuple(networks_of_others(self.kernel.host_networks(), ours))
+        self.host = msgspec.structs.replace(self.host, networks=networks)
+
     def _check_claims(self, before: Container, after: Container, edited: Edited) -> None:
         old, new = before.claims(), after.claims()
         added = set(new) - set(old)
         try:
-            self.claims.check(removed=set(old) - set(new), added=[claim for claim in new if claim in added])
+            self.claims.check(
+                removed=set(old) - set(new),
+                added=[claim for claim in new if claim in added],
+                is_delegation_allowed=edited.is_delegation_allowed,
+            )
         except Conflict as conflict:
             for network, suggestion in edited.suggestions.items():
                 if str(network) == conflict.subject:

@@ -224,7 +224,6 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     (new("10.0.0.0/30", container="nope"), "container not found: 'nope'", Refused),
     (new("10.0.0.0/30", container="tank:web01"), "pool 'tank' not found", Refused),
     (new("2001:DB8::/128", netif="eth1"), "2001:DB8::/128: ", Refused),
-    (new(netif="eth1"), "eth1: missing option --via", UsageError),
     (CtNetifSet(container="web01", netif="eth0"), "eth0: nothing to set", UsageError),
     (CtNetifSet(container="web01", netif="eth9", via=("10.0.0.0/30",)), "'eth9': network interface not found", Refused),
     (CtNetifDel(container="web01", netif="eth9"), "'eth9': network interface not found in web01", Refused),

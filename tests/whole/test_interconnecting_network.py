@@ -830,7 +830,7 @@ def test_names_that_differ_late_still_get_host_links_of_their_own(host: Topology
         ((*SET, "--via", "10.7.0.0/30", "web", "eth9"), "eth9", 1),
         (("ct", "netif", "del", "web", "eth9"), "eth9", 1),
         (("ct", "netif", "show", "web", "eth9"), "eth9", 1),
-        ((*NEW, "idle", "eth0"), "--via", 64),
+        ((*NEW, "--host-addr", "10.7.0.1", "idle", "eth0"), "--via", 1),
         ((*SET, "web", "eth0"), "--via", 64),
         ((*NEW, "--via"), "--via", 64),
         ((*NEW, "--via", "10.7.0.0/30", "idle"), "<netif>", 64),
@@ -896,7 +896,7 @@ def test_aliases_of_the_original_work_with_options_before_or_after_arguments(hos
 
 def test_words_and_options_may_be_shortened_where_they_stay_clear(host: Topology) -> None:
     host.osctl("ct", "new", "--dist=busybox", "web")
-    host.osctl("ct", "neti", "new", "rou", f"--vi={VIA_4}", "web", "eth0")
+    host.osctl("ct", "neti", "new", "rou", f"--via={VIA_4}", "--mt=1400", "web", "eth0")
 
     assert host.osctl_json("ct", "netif", "show", "web", "eth0")["via"] == {"4": VIA_4}
     assert host.refusal("ct", "st", "web", status=64)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.addresses import InterfaceAddress, Network
-from osctld.core.command import Argument, EditCommand, Edited, Flag, Option
-from osctld.core.errors import Refused
+from osctld.core.claims import Holder
+from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
+from osctld.core.errors import Conflict, Refused
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
 
@@ -18,6 +19,11 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "add")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif ip add myct01 eth0 1.2.3.4/32", "assign one address"),
+        Example("osctl ct netif ip add myct01 eth0 10.5.5.1/24", "assign one address and route its network"),
+        Example("osctl ct netif ip add --no-route myct01 eth0 1.2.3.5", "assign an address that nothing leads to"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
@@ -30,23 +36,55 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         str | None, Option(("--route-as",), "NETWORK", "Route this network, which includes the addresses")
     ] = None
 
+    force: Annotated[bool, Flag(("-f", "--force"), "Also inside a network of another container")] = False
+
+    @property
+    def looks_at_host(self) -> bool:
+        # A single address takes nothing along; a network might be that of an uplink.
+        return any("/" in each and not each.endswith(("/32", "/128")) for each in self.addresses)
+
     def edit(self, host: Host) -> Edited:
-        container = host.container(self.container)
-        interface = before = routed_interface(container, self.netif)
+        before = host.container(self.container)
+        interface = routed_interface(before, self.netif)
         route_as = Network.parse(self.route_as) if self.route_as is not None else None
+        draft = interface.draft()
+        parsed = []
         suggestions = {}
         for text in self.addresses:
             address = InterfaceAddress.parse(text)
             try:
-                interface = interface.with_address(address, route=self.route, route_as=route_as)
+                draft.assign(address, route=self.route, route_as=route_as)
             except Refused as refused:
                 raise refused.quoting(text) from None
+            parsed.append(address)
             suggestions[address.network] = f"assign {address.address.as_network()} instead"
-        made = [each.network for each in interface.routes if each not in before.routes]
-        wide = [network for network in made if network.size > 1]
-        return Edited(
-            host.with_container(container.with_interface(interface)),
-            container.name,
-            messages=tuple(f"routed {network} ({network.size} addresses)" for network in wide),
-            suggestions={network: text for network, text in suggestions.items() if network in wide},
+        after = before.with_interface(interface.with_draft(draft))
+        present = set(interface.routes)
+        wide = [each.network for each in draft.routes if each.network.size > 1 and each not in present]
+        told = {network: suggestions[network] for network in wide if network in suggestions}
+        for network, suggestion in told.items():
+            _check_nobody_is_there(host, network, suggestion, is_forced=self.force)
+        made = {each.network for each in draft.routes if each not in present}
+        host.check_not_delegated(
+            Holder(before.name, interface.name),
+            (each for each in parsed if each.address.as_network() not in made and interface.is_routed(each)),
         )
+        if self.force:
+            host.check_delegation(before, after)
+        return Edited(
+            host.with_container(after),
+            after.name,
+            messages=tuple(f"routed {network} ({network.size} addresses)" for network in wide),
+            suggestions=told,
+            is_delegation_allowed=self.force,
+        )
+
+
+def _check_nobody_is_there(host: Host, network: Network, suggestion: str, *, is_forced: bool) -> None:
+    """A network that comes along with one of its addresses must be free: nobody asked for all of it."""
+    try:
+        host.check_free_on_host(network, is_forced=is_forced)
+    except Conflict as conflict:
+        raise Conflict(
+            f"{conflict.message}; {suggestion}", code=conflict.code, subject=conflict.subject, holder=conflict.holder
+        ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Flag, Option
+from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
@@ -13,10 +13,15 @@ from osctld.netif.routed import routed_interface
 class CtNetifIpDel(EditCommand, frozen=True, kw_only=True):
     """Take addresses from an interface, and the routes that came with them.
 
-    A route stays when another assigned address needs it, or when the operator added it.
+    A route stays when another assigned address needs it, or when the operator added it. Routes that have one of
+    the addresses as next hop go too, and are named.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "del")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif ip del myct01 eth0 1.2.3.4/32", "take one address"),
+        Example("osctl ct netif ip del -v 6 myct01 eth0 all", "take all IPv6 addresses"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
@@ -46,7 +51,11 @@ class CtNetifIpDel(EditCommand, frozen=True, kw_only=True):
         elif self.version is not None:
             raise UsageError(f"-v {self.version} goes with all, not with {self.addresses[0]}")
         else:
-            chosen = [interface.assigned(text) for text in self.addresses]
-        for address in chosen:
-            interface = interface.without_address(address, keep_route=self.keep_route)
-        return Edited(host.with_container(container.with_interface(interface)), container.name)
+            chosen = interface.all_assigned(self.addresses)
+        draft = interface.draft()
+        broken = draft.take(chosen, keep_route=self.keep_route)
+        return Edited(
+            host.with_container(container.with_interface(interface.with_draft(draft))),
+            container.name,
+            messages=tuple(f"removed route {each.network} via {each.next_hop}" for each in broken),
+        )

@@ -27,6 +27,9 @@ COLUMNS = (
     Column("veth", "host's end, while the container runs"),
     Column("via", "interconnecting networks by IP version"),
     Column("hwaddr", "MAC address inside"),
+    Column("mtu", "of both ends, if it was chosen"),
+    Column("guest", "what becomes of changes made inside: report, enforce or once"),
+    Column("public", "IP versions whose interconnecting network the world may reach"),
 )
 
 _SHOWN = ("pool", "ctid", "name", "type", "link", "veth")
@@ -67,4 +70,7 @@ def interface_row(container: Container, interface: Interface, *, index: int, obs
         "veth": interface.link if observed.life(container.name).state == "running" else None,
         "via": {str(version): str(via.network) for version, via in routed.vias.items()} if routed else None,
         "hwaddr": routed.mac if routed else None,
+        "mtu": routed.mtu if routed else None,
+        "guest": interface.guest_policy.value,
+        "public": [version for version, via in sorted(routed.vias.items()) if via.is_public] if routed else None,
     }

@@ -4,40 +4,41 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Option
-from osctld.core.errors import UsageError
+from osctld.core.command import Argument, EditCommand, Edited, Example
 from osctld.core.host import Host
-from osctld.core.via import parse_vias
 from osctld.netif.routed import new_interface
+from osctld.netif.routed_options import RoutedOptions
 
 
-class CtNetifNewRouted(EditCommand, frozen=True, kw_only=True):
+class CtNetifNewRouted(EditCommand, RoutedOptions, frozen=True, kw_only=True):
     """Create a routed interface: a veth pair on no bridge, with an interconnecting network.
 
-    By default the host gets the first address of the network and the container the second. In a running
-    container the interface appears at once.
+    By default the host gets the first address of the network and the container the second. Without --via, free
+    networks of both IP versions are taken from the pools in the settings. In a running container the interface
+    appears at once.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "new", "routed")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif new routed myct01 eth0", "with automatic interconnecting networks, IPv4 and IPv6"),
+        Example("osctl ct netif new routed --via 10.100.10.100/30 myct01 eth1", "with a network of choice"),
+        Example(
+            "osctl ct netif new routed --via 10.0.0.0/24 --host-addr 10.0.0.254 --ct-addr 10.0.0.1 myct01 eth2",
+            "with ends of choice",
+        ),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Name of the interface inside", metavar="netif")]
-    via: Annotated[
-        tuple[str, ...],
-        Option(("--via",), "NETWORK", "Interconnecting network, once for IPv4 and once for IPv6"),
-    ] = ()
-    host_addr: Annotated[
-        tuple[str, ...], Option(("--host-addr",), "ADDR", "The host's address of that network, once per version")
-    ] = ()
-    ct_addr: Annotated[
-        tuple[str, ...],
-        Option(("--ct-addr",), "ADDR", "The container's address of that network, once per version"),
-    ] = ()
+
+    @property
+    def looks_at_host(self) -> bool:
+        return True
 
     def edit(self, host: Host) -> Edited:
-        container = host.container(self.container)
-        vias = parse_vias(self.via, host_ends=self.host_addr, container_ends=self.ct_addr)
-        if not vias:
-            raise UsageError(f"{self.netif}: missing option --via NETWORK")
-        interface = new_interface(host, container, self.netif, vias=vias)
-        return Edited(host.with_container(container.with_new_interface(interface)), container.name)
+        before = host.container(self.container)
+        vias = self.chosen_vias(host, {}, is_new=True)
+        interface = self.with_properties(new_interface(host, before, self.netif, vias=vias))
+        after = before.with_new_interface(interface)
+        host.check_delegation(before, after)
+        return Edited(host.with_container(after), after.name, is_delegation_allowed=self.force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.addresses import Network
-from osctld.core.command import Argument, EditCommand, Edited
+from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
 
@@ -13,10 +13,15 @@ from osctld.netif.routed import routed_interface
 class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
     """Route networks to a container through an interface, without assigning an address of them.
 
-    Host bits are dropped. A route that came with an address becomes the operator's and then outlives it.
+    Host bits are dropped. A route that came with an address becomes the operator's and then outlives it. With
+    --via the route goes with the address that is its next hop.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "add")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif route add myct01 eth0 10.5.5.0/24", "route a network, assign nothing"),
+        Example("osctl ct netif route add --via 1.2.3.4 myct01 eth0 10.5.6.0/24", "the next hop is 1.2.3.4"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
@@ -25,9 +30,19 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
         Argument("Networks; - reads them from standard input", metavar="network", many=True, from_stdin=True),
     ]
 
+    via: Annotated[
+        str | None, Option(("--via",), "ADDR", "Next hop: an address assigned there, instead of the container end")
+    ] = None
+    force: Annotated[bool, Flag(("-f", "--force"), "Also inside a network of another container")] = False
+
     def edit(self, host: Host) -> Edited:
-        container = host.container(self.container)
-        interface = routed_interface(container, self.netif)
+        before = host.container(self.container)
+        interface = routed_interface(before, self.netif)
+        next_hop = interface.next_hop(self.via) if self.via is not None else None
+        draft = interface.draft()
         for text in self.networks:
-            interface = interface.with_operator_route(Network.parse(text), typed=text)
-        return Edited(host.with_container(container.with_interface(interface)), container.name)
+            draft.route(Network.parse(text), typed=text, next_hop=next_hop)
+        after = before.with_interface(interface.with_draft(draft))
+        if self.force:
+            host.check_delegation(before, after)
+        return Edited(host.with_container(after), after.name, is_delegation_allowed=self.force)

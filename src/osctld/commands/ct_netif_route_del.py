@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.addresses import Network
-from osctld.core.command import Argument, EditCommand, Edited, Flag, Option
+from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
@@ -18,6 +18,10 @@ class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "del")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif route del myct01 eth0 10.5.5.0/24", "one network"),
+        Example("osctl ct netif route del -v 4 myct01 eth0 all", "all IPv4 networks"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
@@ -47,8 +51,10 @@ class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
             raise UsageError(f"-v {self.version} goes with all, not with {self.networks[0]}")
         else:
             chosen = [(Network.parse(text), text) for text in self.networks]
+        draft = interface.draft()
         for network, typed in chosen:
-            interface = interface.without_route(network, typed=typed)
+            draft.unroute(network, typed=typed)
+        interface = interface.with_draft(draft)
         if not self.force:
             interface.check_still_routed(before, typed=" ".join(self.networks))
         return Edited(host.with_container(container.with_interface(interface)), container.name)

@@ -24,12 +24,16 @@ _COLUMNS = (
     Column("netif"),
     Column("version", "of IP"),
     Column("addr", "the network"),
+    Column("via", "next hop, where it is not the container end"),
     Column("origin", "automatic when it came with an address and goes with it, else operator"),
 )
 
 
 class CtNetifRouteLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
-    """List networks routed to containers, of all containers, one, or one interface."""
+    """List networks routed to containers, of all containers, one, or one interface.
+
+    The next hop is shown when one was chosen.
+    """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "ls")
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
@@ -48,6 +52,7 @@ class CtNetifRouteLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
                 "netif": interface.name,
                 "version": version,
                 "addr": str(route.network),
+                "via": str(route.next_hop) if route.next_hop is not None else None,
                 "origin": "automatic" if route.is_automatic else "operator",
             }
             for container, interface in chosen_routed_interfaces(host, self.container, self.netif)
@@ -59,4 +64,6 @@ class CtNetifRouteLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
         shown = ("pool", "ctid", "netif", "version", "addr")[
             0 if self.container is None else 2 if self.netif is None else 3 :
         ]
+        if any(row["via"] is not None for row in rows):
+            shown = (*shown, "via")
         return Listing(columns=_COLUMNS, shown=shown, rows=tuple(rows))

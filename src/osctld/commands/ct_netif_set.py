@@ -4,41 +4,65 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Option
+from osctld.core.command import Argument, EditCommand, Edited, Example, Flag
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
-from osctld.core.via import parse_vias
 from osctld.netif.routed import routed_interface
+from osctld.netif.routed_options import RoutedOptions
 
 
-class CtNetifSet(EditCommand, frozen=True, kw_only=True):
-    """Change an interface: its interconnecting networks, or their ends.
+class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
+    """Change an interface: its interconnecting networks or their ends, MAC address, MTU, rank.
 
-    Versions that are not named stay as they are. Without --via the ends of the present network are changed.
+    IP versions that are not named stay as they are. Without --via the ends of the present network are changed.
+    Addresses that are on no network of the interface any more are routed from then on. In a running container
+    everything changes at once.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "set")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif set --via 10.9.0.0/30 myct01 eth0", "another interconnecting network"),
+        Example("osctl ct netif set --no-via 6 myct01 eth0", "no IPv6 any more"),
+        Example("osctl ct netif set --mtu 1400 --hwaddr 02:xx:xx:xx:xx:01 myct01 eth0", "MTU and MAC address"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-    via: Annotated[
-        tuple[str, ...],
-        Option(("--via",), "NETWORK", "Interconnecting network, once for IPv4 and once for IPv6"),
-    ] = ()
-    host_addr: Annotated[
-        tuple[str, ...], Option(("--host-addr",), "ADDR", "The host's address of that network, once per version")
-    ] = ()
-    ct_addr: Annotated[
-        tuple[str, ...],
-        Option(("--ct-addr",), "ADDR", "The container's address of that network, once per version"),
-    ] = ()
+    default: Annotated[
+        bool, Flag(("--default",), "Make it the first interface: its default routes are the preferred ones")
+    ] = False
+
+    @property
+    def looks_at_host(self) -> bool:
+        return bool(self.via)
 
     def edit(self, host: Host) -> Edited:
-        container = host.container(self.container)
-        interface = routed_interface(container, self.netif)
-        if not (self.via or self.host_addr or self.ct_addr):
-            raise UsageError(f"{self.netif}: nothing to set, give --via, or --host-addr and --ct-addr")
-        vias = parse_vias(
-            self.via, host_ends=self.host_addr, container_ends=self.ct_addr, present=interface.vias
+        before = host.container(self.container)
+        interface = routed_interface(before, self.netif)
+        draft = interface.draft()
+        for version in sorted({int(each) for each in self.no_via}):
+            draft.remove_via(version)
+        draft.change_vias(self.chosen_vias(host, interface.vias, is_new=False))
+        changed = self.with_properties(interface.with_draft(draft))
+        if not self._asks_for_something:
+            raise UsageError(
+                f"{self.netif}: nothing to set, give --via, --host-addr and --ct-addr, --no-via, --via-public,"
+                " --hwaddr, --mtu, --guest or --default"
+            )
+        after = before.with_interface(changed)
+        if self.default:
+            after = after.with_interface_first(changed.name)
+        host.check_delegation(before, after)
+        return Edited(host.with_container(after), after.name, is_delegation_allowed=self.force)
+
+    @property
+    def _asks_for_something(self) -> bool:
+        values = (self.via_public, self.hwaddr, self.mtu, self.guest)
+        return bool(
+            self.via
+            or self.host_addr
+            or self.ct_addr
+            or self.no_via
+            or self.default
+            or any(each is not None for each in values)
         )
-        return Edited(host.with_container(container.with_interface(interface.with_vias(vias))), container.name)

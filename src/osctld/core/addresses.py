@@ -7,6 +7,7 @@ themselves stay plain integers so that ten thousand of them compare, sort and pa
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -170,6 +171,44 @@ class InterfaceAddress(msgspec.Struct, frozen=True, order=True):
     def short(self) -> str:
         """`A` for /32 and /128, else `A/P`: as a person would say it."""
         return str(self.address) if self.length == BITS[self.version] else str(self)
+
+
+class NetworkIndex:
+    """A set of networks that can be asked which of them include something.
+
+    A look-up costs one step for each prefix length that occurs, however many networks there are.
+    """
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self._numbers: dict[int, dict[int, set[int]]] = {version: {} for version in VERSIONS}
+        for network in networks:
+            self.add(network)
+
+    def add(self, network: Network) -> None:
+        self._numbers[network.version].setdefault(network.length, set()).add(network.number)
+
+    def remove(self, network: Network) -> None:
+        """Raises KeyError when it is not there."""
+        numbers = self._numbers[network.version][network.length]
+        numbers.remove(network.number)
+        if not numbers:
+            del self._numbers[network.version][network.length]
+
+    def including(self, what: Address | Network | InterfaceAddress) -> Iterator[Network]:
+        """The networks that include all of `what`, the widest first; see `Network.includes`."""
+        bits = BITS[what.version]
+        longest = what.length if isinstance(what, Network) else bits
+        by_length = self._numbers[what.version]
+        for length in sorted(by_length):
+            if length > longest:
+                return
+            number = what.number >> (bits - length) << (bits - length)
+            if number in by_length[length]:
+                yield Network(what.version, number, length)
+
+    def widest(self, what: Address | Network | InterfaceAddress) -> Network | None:
+        """The widest network that includes all of `what`; None when none does."""
+        return next(self.including(what), None)
 
 
 def reason_not_unicast(address: Address) -> str | None:

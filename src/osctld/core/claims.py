@@ -94,17 +94,21 @@ class Claims:
                 break
             yield from self._by_network[inside[index]]
 
-    def check(self, *, removed: Iterable[Claim], added: Iterable[Claim]) -> None:
+    def check(
+        self, *, removed: Iterable[Claim], added: Iterable[Claim], is_delegation_allowed: bool = False
+    ) -> None:
         """Raise Conflict, naming the holder, when an added claim overlaps one of another interface.
 
         Claims about to be removed in the same change do not count, and neither do the holder's own: whether those
-        make sense is the interface's business.
+        make sense is the interface's business. With `is_delegation_allowed` a claim may lie inside a wider one of
+        another; it may never be equal to one, nor contain one: then the other would get nothing any more.
         """
         leaving = set(removed)
         arriving = Claims()
         for claim in added:
             for there in (*self.overlapping(claim.network), *arriving.overlapping(claim.network)):
-                if there.holder != claim.holder and there not in leaving:
+                is_delegation = is_delegation_allowed and there.network.length < claim.network.length
+                if there.holder != claim.holder and there not in leaving and not is_delegation:
                     raise Conflict(
                         f"{_asked(claim)}: {there}",
                         code="address-held",

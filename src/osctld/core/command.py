@@ -234,6 +234,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EditCommand(Command, frozen=True, kw_only=True):
+    @property
+    def looks_at_host(self) -> bool:
+        """Whether `edit` has to know what the host uses now: `Host.networks` is looked up before."""
+        return False
+
     def edit(self, host: Host) -> Edited:
         """Raises Refused or Conflict; a pure function of the configuration."""
         raise NotImplementedError

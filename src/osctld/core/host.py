@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
-from osctld.core.claims import Claim
-from osctld.core.errors import Refused, Unavailable
+from osctld.core.addresses import InterfaceAddress, Network
+from osctld.core.claims import Claim, Claims, Holder
+from osctld.core.errors import Conflict, Refused, Unavailable
+from osctld.core.host_networks import HostNetwork
 from osctld.core.kernel_state import HOST, KernelObject, KernelState, SiblingLinks
 from osctld.core.life import IdMap
 from osctld.core.settings import IdSettings, Settings
@@ -79,6 +81,10 @@ class Interface(Protocol):
         """IP versions for which it gives the container a default route."""
     def claims(self, container: str) -> Iterable[Claim]:
         """The networks that it holds."""
+    def renamed(self, name: str) -> Interface:
+        """The same interface under another name inside."""
+    def reason_not_delegable(self, network: Network) -> str | None:
+        """What it needs itself of a part of its networks, so that the part cannot go to another; None: nothing."""
     def objects(self, surroundings: Surroundings) -> Iterable[KernelObject]:
         """What the kernel holds for it while the container runs, on the host and in the guest."""
 
@@ -124,6 +130,27 @@ class Container(msgspec.Struct, frozen=True):
         changed = tuple(interface if each.uuid == interface.uuid else each for each in self.interfaces)
         return msgspec.structs.replace(self, interfaces=changed)
 
+    def with_renamed_interface(self, name: str, new_name: str) -> Container:
+        """Raises Refused when there is none of that name, or when the new one is taken or no link could have it."""
+        interface = self.interface(name)
+        if new_name == name:
+            return self
+        check_interface_name(new_name)
+        if any(each.name == new_name for each in self.interfaces):
+            raise Refused(
+                f"interface '{new_name}' already exists in {self.name}",
+                code="interface-exists",
+                subject=new_name,
+                holder=self.name,
+            )
+        return self.with_interface(interface.renamed(new_name))
+
+    def with_interface_first(self, name: str) -> Container:
+        """The same interfaces, that one before the others: the default routes of its versions are the preferred."""
+        first = self.interface(name)
+        rest = (each for each in self.interfaces if each is not first)
+        return msgspec.structs.replace(self, interfaces=(first, *rest))
+
     def without_interface(self, name: str) -> Container:
         gone = self.interface(name)
         return msgspec.structs.replace(self, interfaces=tuple(each for each in self.interfaces if each is not gone))
@@ -157,12 +184,19 @@ class Container(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """The whole configuration. `serial` counts the containers that this host ever had."""
+    """The whole configuration. `serial` counts the containers that this host ever had.
+
+    Two fields are no configuration and are never saved. `networks` is what the host itself uses, as of the last look
+    (a command says by `looks_at_host` that it needs a fresh one). `holdings` answers who holds what; it follows the
+    configuration, and where there is none the containers are asked.
+    """
 
     uuid: str
     settings: Settings
     containers: Mapping[str, Container] = {}
     serial: int = 0
+    networks: tuple[HostNetwork, ...] = ()
+    holdings: Claims | None = None
 
     def container(self, name: str) -> Container:
         """Look a container up by `CT` or `POOL:CT`. Raises Refused when there is none."""
@@ -173,6 +207,54 @@ class Host(msgspec.Struct, frozen=True):
         if found is None:
             raise Refused(f"container not found: {name!r}", code="container-not-found", subject=name)
         return found
+
+    def overlapping(self, network: Network) -> Iterator[Claim]:
+        """Who holds all, a part, or more than the network."""
+        holdings = self.holdings
+        if holdings is None:
+            holdings = Claims(claim for each in self.containers.values() for claim in each.claims())
+        return holdings.overlapping(network)
+
+    def check_free_on_host(self, network: Network, *, is_forced: bool = False) -> None:
+        """Raise Conflict when the host itself uses a part of the network.
+
+        With `is_forced`, only when it holds an address of the host.
+        """
+        for each in self.networks:
+            if each.network.overlaps(network) and (each.is_address or not is_forced):
+                raise Conflict(f"{network}: {each}", code="host-uses", subject=str(network), holder=str(each))
+
+    def check_delegation(self, before: Container, after: Container) -> None:
+        """Raise Conflict when what `after` adds is a part of another's network that the other needs itself."""
+        present = set(before.claims())
+        for claim in after.claims():
+            if claim in present:
+                continue
+            for there in self.overlapping(claim.network):
+                if there.holder == claim.holder or there.network == claim.network:
+                    continue
+                holder = after if there.holder.container == after.name else self.container(there.holder.container)
+                reason = holder.interface(there.holder.interface).reason_not_delegable(claim.network)
+                if reason is not None:
+                    raise Conflict(
+                        f"{claim.network}: {reason} of {holder.name}",
+                        code="address-held",
+                        subject=str(claim.network),
+                        holder=str(there.holder),
+                    )
+
+    def check_not_delegated(self, holder: Holder, addresses: Iterable[InterfaceAddress]) -> None:
+        """Raise Conflict when an address, inside of what the holder routes itself, was given on to another."""
+        for address in addresses:
+            # The last that includes the address is the most specific: the host's kernel follows that.
+            holders = list(self.overlapping(address.address.as_network()))
+            if holders and holders[-1].holder != holder:
+                raise Conflict(
+                    f"{address.address}: {holders[-1]}",
+                    code="address-held",
+                    subject=str(address.address),
+                    holder=str(holders[-1].holder),
+                )
 
     @property
     def sorted_containers(self) -> list[Container]:

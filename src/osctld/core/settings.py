@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 from msgspec import Meta
 
+from osctld.core.addresses import Network
 from osctld.core.errors import Refused
+from osctld.core.via import LONGEST_PREFIX, Via
 
 
 class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +66,36 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 111
 
 
+class ViaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where interconnecting networks come from that nobody named."""
+
+    ipv4_pools: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks that IPv4 ones are cut from, in order. By default link-local: no router forwards it."
+        ),
+    ] = ("169.254.0.0/16",)
+    ipv6_pools: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks that IPv6 ones are cut from, in order. Empty: a unique-local /48 of the host's own, "
+            "which is random and kept (RFC 4193)."
+        ),
+    ] = ()
+    # RFC 3927 2.1 reserves the first and the last 256 link-local addresses; clouds answer on those of 169.254.169.0/24.
+    reserved: Annotated[
+        tuple[str, ...], Meta(description="Parts of the pools that are left alone, of either IP version.")
+    ] = ("169.254.0.0/24", "169.254.169.0/24", "169.254.255.0/24")
+    ipv4_length: Annotated[int, Meta(description="Prefix length of the IPv4 networks that are cut, up to 31.")] = 31
+    ipv6_length: Annotated[int, Meta(description="Prefix length of the IPv6 networks that are cut, up to 127.")] = 127
+
+    def pools(self, version: int) -> tuple[str, ...]:
+        return self.ipv4_pools if version == 4 else self.ipv6_pools
+
+    def length(self, version: int) -> int:
+        return self.ipv4_length if version == 4 else self.ipv6_length
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings: a table of the file for each field, a key of the table for each of its own.
 
@@ -72,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routes: RouteSettings = RouteSettings()
     ids: IdSettings = IdSettings()
     host: HostSettings = HostSettings()
+    via: ViaSettings = ViaSettings()
 
 
 #: `[table]` and `key = value` as far as our settings need them: no key has a dot or an equals sign in it.
@@ -101,7 +135,7 @@ def parse_settings(text: str, *, file: str) -> Settings:
 
 
 def _check(settings: Settings, *, text: str, file: str) -> None:
-    def refuse(key: str, why: str) -> None:
+    def refuse(key: str, why: str) -> NoReturn:
         raise Refused(f"{file}:{_line_of(key, text)}: {key}: {why}", code="bad-settings", subject=key)
 
     for name in ("announce_protocol", "present_protocol"):
@@ -119,6 +153,36 @@ def _check(settings: Settings, *, text: str, file: str) -> None:
         refuse("host.link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
     if settings.ids.first < 65536 or settings.ids.last >= 2**32 or settings.ids.last - settings.ids.first < 65535:
         refuse("ids.first", f"ids {settings.ids.first} to {settings.ids.last} hold no range of 65536 above 65535")
+    for version in (4, 6):
+        _check_pools(settings.via, version, refuse)
+    for each in settings.via.reserved:
+        _network("via.reserved", each, refuse)
+
+
+def _check_pools(via: ViaSettings, version: int, refuse: Callable[[str, str], NoReturn]) -> None:
+    length = via.length(version)
+    if not 0 < length <= LONGEST_PREFIX[version]:
+        refuse(f"via.ipv{version}_length", f"{length} is not a prefix length from 1 to {LONGEST_PREFIX[version]}")
+    key = f"via.ipv{version}_pools"
+    for text in via.pools(version):
+        pool = _network(key, text, refuse)
+        if pool.version != version:
+            refuse(key, f"{text} is no IPv{version} network")
+        if pool.length > length:
+            refuse(key, f"{text} holds no /{length}")
+        try:
+            Via.make(msgspec.structs.replace(pool, length=length))
+        except Refused as refused:
+            refuse(key, refused.message)
+    if version == 4 and not via.ipv4_pools:
+        refuse(key, "is empty, give a network")
+
+
+def _network(key: str, text: str, refuse: Callable[[str, str], NoReturn]) -> Network:
+    try:
+        return Network.parse(text)
+    except Refused as refused:
+        refuse(key, refused.message)
 
 
 def _refuse_unknown(

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from osctld.core.addresses import (
-    BITS,
-    Address,
-    InterfaceAddress,
-    Network,
-    reason_not_routable,
-    reason_not_unicast,
-)
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network, NetworkIndex
 from osctld.core.claims import Claim, ClaimKind, Holder
 from osctld.core.errors import Refused
 from osctld.core.host import Container, GuestPolicy, Host, Surroundings, check_interface_name, derived_mac
@@ -32,6 +26,9 @@ from osctld.core.kernel_state import (
     guest,
 )
 from osctld.core.via import Via
+from osctld.netif.routed_draft import Draft, RoutedNetwork
+
+__all__ = ["RoutedInterface", "RoutedNetwork", "chosen_routed_interfaces", "new_interface", "routed_interface"]
 
 #: The host end's own link-local address. With address generation off it exists at once, without duplicate address
 #: detection; a tentative one would delay the first IPv6 packet from beyond the host by up to 2 s. There must be
@@ -41,15 +38,13 @@ HOST_LINK_LOCAL = InterfaceAddress.parse("fe80::1/64")
 #: Distance between the metrics of default routes of several interfaces.
 METRIC_STEP = 100
 
-
-class RoutedNetwork(msgspec.Struct, frozen=True):
-    """A network routed to the container. Automatic ones came with an address and go with it."""
-
-    network: Network
-    is_automatic: bool
+#: RFC 791 and RFC 8200: what every link has to carry. Below it the kernel refuses, or switches IPv6 off.
+LEAST_MTU = {4: 68, 6: 1280}
+#: ETH_MAX_MTU (linux/include/uapi/linux/if_ether.h), which veth takes at most.
+LARGEST_MTU = 65535
 
 
-class RoutedInterface(msgspec.Struct, frozen=True):
+class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
     """What the operator asked of one routed interface.
 
     `addresses` are assigned in the operator's order, without the container end unless it was given a place; `routes`
@@ -87,16 +82,18 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             )
         return self.vias[version]
 
+    @functools.cached_property
+    def _index(self) -> NetworkIndex:
+        return NetworkIndex(each.network for each in self.routes)
+
     def routing(self, what: Address | Network | InterfaceAddress) -> Network | None:
         """The widest network of this interface, route or via, that includes all of `what`; None when none does."""
-        candidates = [each.network for each in self.routes if each.network.includes(what)]
-        via = self.vias.get(what.version)
-        if via is not None and via.network.includes(what):
-            candidates.append(via.network)
-        return min(candidates, key=lambda network: network.length, default=None)
+        return self.draft().routing(what)
 
     def is_routed(self, address: InterfaceAddress) -> bool:
-        return self.routing(address) is not None
+        """Whether a route of this interface, or its own via, leads to the address."""
+        via = self.vias.get(address.version)
+        return (via is not None and via.network.includes(address)) or self._index.widest(address) is not None
 
     def source(self, version: int) -> Address:
         """The address that the guest speaks from: the first assigned one that is routed or in a public via, else
@@ -105,9 +102,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         for each in self.addresses:
             if each.version != version:
                 continue
-            if any(route.network.includes(each) for route in self.routes):
-                return each.address
-            if via.is_public and via.network.includes(each):
+            if self._index.widest(each) is not None or (via.is_public and via.network.includes(each)):
                 return each.address
         return via.container_end
 
@@ -121,149 +116,110 @@ class RoutedInterface(msgspec.Struct, frozen=True):
 
     # --- edits ----------------------------------------------------------------------------------------------------
 
-    def with_vias(self, vias: Mapping[int, Via]) -> RoutedInterface:
-        """Change the vias of the versions that are named, keep the others.
+    def draft(self) -> Draft:
+        """A copy of vias, addresses and routes to be changed step by step; `with_draft` takes it over."""
+        return Draft(self.name, vias=self.vias, addresses=self.addresses, routes=self.routes)
 
-        An assigned address that was on-link in the old network and is nowhere routed then gets a route of its
-        own. The container end, if it was given a place in the order, keeps that place. Raises Refused when a via
-        makes no sense beside what is routed or assigned.
-        """
-        changed = msgspec.structs.replace(self, vias={**self.vias, **vias})
-        for version, via in vias.items():
-            changed = changed._with_container_end_in_place(self.vias.get(version), via)
-            # What an address inside the new network was routed by is superfluous now, and may contain an end.
-            changed = changed._with_routes(
-                each for each in changed.routes if not (each.is_automatic and via.network.includes(each.network))
-            )
-            for each in changed.routes:
-                for end in (via.host_end, via.container_end):
-                    if each.network.includes(end):
-                        raise Refused(
-                            f"{via.network}: route {each.network} of {self.name} contains its end {end}",
-                            code="bad-via",
-                            subject=str(via.network),
-                        )
-            for address in changed.addresses:
-                changed._check_against_via(address)
-        for address in changed.addresses:
-            if self.is_routed(address) and not changed.is_routed(address):
-                changed = changed._with_route(
-                    address.address.as_network(), is_automatic=True, typed=str(self.vias[address.version].network)
-                )
-        return changed
+    def with_draft(self, draft: Draft) -> RoutedInterface:
+        return msgspec.structs.replace(
+            self, vias=dict(draft.vias), addresses=draft.addresses, routes=draft.routes
+        )
+
+    def with_vias(self, vias: Mapping[int, Via]) -> RoutedInterface:
+        """Change the vias of the versions that are named; see `Draft.change_vias`."""
+        draft = self.draft()
+        draft.change_vias(vias)
+        return self.with_draft(draft)
 
     def with_address(
         self, address: InterfaceAddress, *, route: bool = True, route_as: Network | None = None
     ) -> RoutedInterface:
-        """Assign an address and, unless told otherwise or something here includes it already, route its network.
-
-        Raises Refused when the address is assigned already, cannot be, or does not match `route_as`.
-        """
-        reason = reason_not_unicast(address.address)
-        if reason is not None:
-            raise Refused(f"{address} cannot be assigned: it is {reason}", code="bad-address", subject=str(address))
-        if address.network.is_default:
-            # The guest's kernel would take the whole world for this link's own network.
-            raise Refused(
-                f"{address} cannot be assigned: a prefix length of 0 means everything",
-                code="bad-address",
-                subject=str(address),
-            )
-        for each in self.addresses:
-            if each.address == address.address:
-                raise Refused(
-                    f"{address.short}: this address is already assigned to {self.name}"
-                    + (f" as {each}" if each != address else ""),
-                    code="address-assigned",
-                    subject=str(address),
-                )
-        via = self.via(address.version, subject=address.short)
-        if route_as is not None:
-            if route_as.version != address.version:
-                raise Refused(
-                    f"{route_as}: IP version mismatch, {address.short} is IPv{address.version}",
-                    code="version-mismatch",
-                    subject=str(route_as),
-                )
-            if not route_as.includes(address):
-                raise Refused(
-                    f"{route_as} does not include {address.short}", code="not-included", subject=str(route_as)
-                )
-        self._check_against_via(address)
-        if address.address == via.container_end:
-            # Only a place in the order: the live address stays as the via made it, with the via's prefix length.
-            return msgspec.structs.replace(self, addresses=(*self.addresses, via.container_address))
-        changed = msgspec.structs.replace(self, addresses=(*self.addresses, address))
-        if route_as is not None:
-            if self.routing(route_as) is None:
-                changed = changed._with_route(route_as, is_automatic=True, typed=address.short)
-        elif route and not via.network.includes(address) and self.routing(address.network) is None:
-            changed = changed._with_route(address.network, is_automatic=True, typed=address.short)
-        return changed
+        """Assign one address; see `Draft.assign`."""
+        draft = self.draft()
+        draft.assign(address, route=route, route_as=route_as)
+        return self.with_draft(draft)
 
     def without_address(self, address: InterfaceAddress, *, keep_route: bool = False) -> RoutedInterface:
-        """Take an assigned address away, and the route that came with it unless another address needs that.
+        """Take one assigned address away; see `Draft.take`."""
+        draft = self.draft()
+        draft.take([address], keep_route=keep_route)
+        return self.with_draft(draft)
 
-        With `keep_route` that route becomes the operator's. `address` is one of `self.addresses`; see `assigned`.
-        """
-        rest = tuple(each for each in self.addresses if each != address)
-        changed = msgspec.structs.replace(self, addresses=rest)
-        for route in self.routes:
-            if not route.is_automatic or not route.network.includes(address):
-                continue
-            if keep_route:
-                changed = changed._with_routes(
-                    RoutedNetwork(each.network, is_automatic=False) if each is route else each
-                    for each in changed.routes
-                )
-            elif not changed._needs(route):
-                changed = changed._with_routes(each for each in changed.routes if each is not route)
-        return changed
+    def with_operator_route(
+        self, network: Network, *, typed: str, next_hop: InterfaceAddress | None = None
+    ) -> RoutedInterface:
+        """Route one network for the operator; see `Draft.route`."""
+        draft = self.draft()
+        draft.route(network, typed=typed, next_hop=next_hop)
+        return self.with_draft(draft)
+
+    def without_route(self, network: Network, *, typed: str) -> RoutedInterface:
+        """Raise Refused when there is no such route."""
+        draft = self.draft()
+        draft.unroute(network, typed=typed)
+        return self.with_draft(draft)
+
+    def with_mac(self, mac: str) -> RoutedInterface:
+        """Give the guest's end a MAC address. Raises Refused when it is the host end's."""
+        if mac == self.host_mac:
+            raise Refused(f"{mac!r} is the address of the host's end of {self.name}", code="bad-hwaddr", subject=mac)
+        return msgspec.structs.replace(self, mac=mac)
+
+    def check_mtu(self) -> None:
+        """Raise Refused for an MTU that the kernel would not take, or at which it would switch IPv6 off."""
+        if self.mtu is None:
+            return
+        if not LEAST_MTU[4] <= self.mtu <= LARGEST_MTU:
+            raise Refused(
+                f"MTU {self.mtu} is not from {LEAST_MTU[4]} to {LARGEST_MTU}", code="bad-mtu", subject=str(self.mtu)
+            )
+        if 6 in self.vias and self.mtu < LEAST_MTU[6]:
+            raise Refused(
+                f"MTU {self.mtu}: IPv6 needs {LEAST_MTU[6]} at least, and {self.name} has"
+                f" {self.vias[6].network} for it",
+                code="bad-mtu",
+                subject=str(self.mtu),
+            )
 
     def assigned(self, text: str) -> InterfaceAddress:
         """Find an assigned address by what a person typed, with or without its prefix length.
 
         Raises Refused when it is not assigned.
         """
-        wanted = InterfaceAddress.parse(text)
-        for each in self.addresses:
+        return self.all_assigned([text])[0]
+
+    def all_assigned(self, texts: Iterable[str]) -> list[InterfaceAddress]:
+        """Find many assigned addresses, each as `assigned` does."""
+        by_address = {each.address: each for each in self.addresses}
+        found = []
+        for text in texts:
+            wanted = InterfaceAddress.parse(text)
+            there = by_address.get(wanted.address)
             # A container end has the prefix length of its via, whatever it was added with.
-            via = self.vias.get(each.version)
-            has_any_length = "/" not in text or (via is not None and each.address == via.container_end)
-            if each.address == wanted.address and (has_any_length or each.length == wanted.length):
-                return each
-        raise Refused(f"{text}: address not found on {self.name}", code="address-not-found", subject=text)
+            via = self.vias.get(wanted.version)
+            has_any_length = "/" not in text or (via is not None and wanted.address == via.container_end)
+            if there is None or not (has_any_length or there.length == wanted.length):
+                raise Refused(f"{text}: address not found on {self.name}", code="address-not-found", subject=text)
+            found.append(there)
+        return found
 
-    def with_operator_route(self, network: Network, *, typed: str) -> RoutedInterface:
-        """Route a network for the operator. An equal automatic route becomes the operator's.
+    def next_hop(self, text: str) -> InterfaceAddress:
+        """Read the next hop of a route: an assigned address, or the container end of a via.
 
-        Raises Refused when it is routed here already, or can never be.
+        Raises Refused when it is neither.
         """
-        for each in self.routes:
-            if each.network == network and each.is_automatic:
-                return self._with_routes(
-                    RoutedNetwork(network, is_automatic=False) if other is each else other for other in self.routes
-                )
-        reason = reason_not_routable(network)
-        if reason is not None:
-            raise Refused(f"{typed} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
-        self.via(network.version, subject=typed)
-        around = self.routing(network)
-        if around is not None:
-            inside = "" if around == network else f", it is in {around}"
-            raise Refused(
-                f"{typed}: this address is already routed to {self.name}{inside}",
-                code="already-routed",
-                subject=typed,
-            )
-        return self._with_route(network, is_automatic=False, typed=typed)
-
-    def without_route(self, network: Network, *, typed: str) -> RoutedInterface:
-        """Raise Refused when there is no such route."""
-        rest = tuple(each for each in self.routes if each.network != network)
-        if len(rest) == len(self.routes):
-            raise Refused(f"{typed}: route not found on {self.name}", code="route-not-found", subject=typed)
-        return self._with_routes(rest)
+        wanted = InterfaceAddress.parse(text)
+        via = self.vias.get(wanted.version)
+        if via is not None and wanted.address == via.container_end:
+            return via.container_address
+        for each in self.addresses:
+            if each.address == wanted.address:
+                return each
+        raise Refused(
+            f"{text}: the next hop of a route must be assigned, address not found on {self.name}",
+            code="address-not-found",
+            subject=text,
+        )
 
     def check_still_routed(self, before: RoutedInterface, *, typed: str) -> None:
         """Raise Refused, naming them, when addresses that were routed before are not any more."""
@@ -277,52 +233,6 @@ class RoutedInterface(msgspec.Struct, frozen=True):
                 holder=", ".join(lost),
             )
 
-    def _with_container_end_in_place(self, old: Via | None, new: Via) -> RoutedInterface:
-        """Let the new container end take the place that the old one, or an equal address, was given."""
-        ends = {new.container_end} | ({old.container_end} if old is not None else set())
-        addresses: list[InterfaceAddress] = []
-        for each in self.addresses:
-            kept = new.container_address if each.address in ends else each
-            if kept not in addresses:
-                addresses.append(kept)
-        return msgspec.structs.replace(self, addresses=tuple(addresses))
-
-    def _with_route(self, network: Network, *, is_automatic: bool, typed: str) -> RoutedInterface:
-        """Raise Refused, quoting what was typed, when the network can never be routed here."""
-        what = str(network) if typed == str(network) else f"{typed}: {network}"
-        reason = reason_not_routable(network)
-        if reason is not None:
-            raise Refused(f"{what} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
-        via = self.vias[network.version]
-        for name, end in (("host", via.host_end), ("container", via.container_end)):
-            if network.includes(end):
-                raise Refused(
-                    f"{what} cannot be routed via {via.network}: it contains the {name} address {end}",
-                    code="contains-via",
-                    subject=typed,
-                )
-        return self._with_routes((*self.routes, RoutedNetwork(network, is_automatic)))
-
-    def _with_routes(self, routes: Iterable[RoutedNetwork]) -> RoutedInterface:
-        return msgspec.structs.replace(self, routes=tuple(routes))
-
-    def _needs(self, route: RoutedNetwork) -> bool:
-        """Whether an assigned address is routed by this route alone."""
-        others = self._with_routes(each for each in self.routes if each is not route)
-        return any(route.network.includes(each) and not others.is_routed(each) for each in self.addresses)
-
-    def _check_against_via(self, address: InterfaceAddress) -> None:
-        via = self.vias.get(address.version)
-        if via is None or not via.network.includes(address):
-            return
-        if address.address == via.host_end:
-            raise Refused(
-                f"{address.short} is the host's address of {via.network}", code="host-end", subject=str(address)
-            )
-        reason = via.reason_not_usable(address.address)
-        if reason is not None:
-            raise Refused(f"{address.short} is {reason}", code="bad-address", subject=str(address))
-
     # --- what it means --------------------------------------------------------------------------------------------
 
     def claims(self, container: str) -> Iterator[Claim]:
@@ -334,6 +244,19 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         for address in self.addresses:
             if not self.is_routed(address):
                 yield Claim(address.address.as_network(), ClaimKind.ADDRESS, holder)
+
+    def renamed(self, name: str) -> RoutedInterface:
+        return msgspec.structs.replace(self, name=name)
+
+    def reason_not_delegable(self, network: Network) -> str | None:
+        for via in self.vias.values():
+            for end in (via.host_end, via.container_end):
+                if network.includes(end):
+                    return f"{end} is an end of {via.network}, the interconnecting network of {self.name}"
+        for address in self.addresses:
+            if network.includes(address):
+                return f"{address.address} is assigned to {self.name}"
+        return None
 
     def objects(self, surroundings: Surroundings) -> Iterator[KernelObject]:
         mtu = self.mtu or surroundings.default_mtu

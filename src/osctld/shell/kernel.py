@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from osctld.core.errors import Unavailable
+from osctld.core.host_networks import HostNetwork
 from osctld.core.kernel_state import (
     HOST,
     HostFacts,
@@ -82,6 +84,20 @@ class Kernel:
                 has_ipv6_forwarding=sysctl.read("ipv6/conf/all/forwarding") == "1",
             has_ipv6=sysctl.read("ipv6/conf/all/forwarding") is not None,
             )
+
+    def host_networks(self) -> tuple[HostNetwork, ...]:
+        """All addresses and networks that the host's links have, ours included."""
+        with self._alone():
+            names: dict[int, str] = {0: ""}
+            found = []
+            for index, network, is_address in rtnetlink_dumps.networks_in_use(self._host):
+                if index not in names:
+                    # One that went meanwhile has no name, and takes its networks along.
+                    with contextlib.suppress(OSError):
+                        names[index] = socket.if_indextoname(index)
+                if index in names:
+                    found.append(HostNetwork(network, names[index], is_address))
+            return tuple(found)
 
     def observe(
         self,

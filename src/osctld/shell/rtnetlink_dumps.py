@@ -7,7 +7,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import msgspec
 
 from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
-from osctld.core.kernel_state import MAIN_TABLE, AssignedAddress, KernelObject, Namespace, Neighbour, Route
+from osctld.core.kernel_state import (
+    MAIN_TABLE,
+    PROTOCOL_STATIC,
+    AssignedAddress,
+    KernelObject,
+    Namespace,
+    Neighbour,
+    Route,
+)
 from osctld.shell.netlink import NetlinkSocket, attribute, attributes
 from osctld.shell.rtnetlink import (
     FAMILY,
@@ -64,6 +72,10 @@ from osctld.shell.rtnetlink import (
 
 _VERSION = {family: version for version, family in FAMILY.items()}
 _ANY_FAMILY = 0
+
+#: Routes that say what a network is used for: kernel, boot, static, router advertisement, DHCP
+#: (linux/include/uapi/linux/rtnetlink.h). The last two stand for an address that was given from outside.
+_PROTOCOLS_OF_HOSTS = (RTPROT_KERNEL, 3, PROTOCOL_STATIC, RTPROT_RA, 16)
 
 #: From so many links on, one dump of everything is cheaper than three questions for each link.
 _MANY_LINKS = 8
@@ -282,6 +294,31 @@ def links_with_global_address(through: NetlinkSocket) -> Collection[int]:
         if scope == RT_SCOPE_UNIVERSE and family in _VERSION:
             found.add(index)
     return found
+
+
+def networks_in_use(through: NetlinkSocket) -> Iterator[tuple[int, Network, bool]]:
+    """Number of the link, network, and whether it is an address of this namespace or a network that it has a route to.
+
+    Unicast routes of the main table that the kernel made for an address, or that somebody wrote down; those that
+    routing daemons learned come and go, and are left out.
+    """
+    for data in through.dump(RTM_GETADDR, IFADDR.pack(_ANY_FAMILY, 0, 0, 0, 0)):
+        family, _, _, _, index = IFADDR.unpack_from(data)
+        if family in _VERSION:
+            found = attributes(data, IFADDR.size)
+            yield index, Address.from_packed(found.get(IFA_LOCAL) or found[IFA_ADDRESS]).as_network(), True
+    for protocol in _PROTOCOLS_OF_HOSTS:
+        asked = RTMSG.pack(_ANY_FAMILY, 0, 0, 0, MAIN_TABLE, protocol, 0, 0, 0)
+        for data in through.dump(RTM_GETROUTE, asked):
+            family, length, _, _, table, its_protocol, _, kind, flags = RTMSG.unpack_from(data)
+            is_main_unicast = kind == RTN_UNICAST and table == MAIN_TABLE and family in _VERSION
+            if not is_main_unicast or its_protocol != protocol or flags & RTM_F_CLONED:
+                continue
+            found = attributes(data, RTMSG.size)
+            index = _u32(found, RTA_OIF)
+            if RTA_MULTIPATH in found:
+                index = next((each for each, _ in _next_hops(found[RTA_MULTIPATH])), 0)
+            yield index, Network(_VERSION[family], int.from_bytes(found.get(RTA_DST, b""), "big"), length), False
 
 
 def _u32(found: Mapping[int, bytes], kind: int) -> int:

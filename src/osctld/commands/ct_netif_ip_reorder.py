@@ -1,0 +1,47 @@
+"""Change the order of addresses."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
+from osctld.core.errors import Refused, UsageError
+from osctld.core.host import Host
+from osctld.netif.routed import routed_interface
+
+
+class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
+    """Move an assigned address to the front, or before another one of its IP version.
+
+    The container speaks from the first address of a version that the world can answer.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "reorder")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif ip reorder myct01 eth0 1.2.3.5 --first", "the container speaks from 1.2.3.5"),
+    )
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+    address: Annotated[str, Argument("Assigned address", metavar="addr", completes="address")]
+    first: Annotated[bool, Flag(("--first",), "Move it to the front")] = False
+    before: Annotated[str | None, Option(("--before",), "ADDR", "Move it before this assigned address")] = None
+
+    def edit(self, host: Host) -> Edited:
+        container = host.container(self.container)
+        interface = routed_interface(container, self.netif)
+        if self.first == (self.before is not None):
+            raise UsageError(f"{self.address}: give either --first or --before ADDR")
+        address = interface.assigned(self.address)
+        before = interface.assigned(self.before) if self.before is not None else None
+        if before is not None and before.version != address.version:
+            raise Refused(
+                f"{self.before}: IP version mismatch, {address.short} is IPv{address.version}",
+                code="version-mismatch",
+                subject=str(self.before),
+            )
+        if before == address:
+            raise Refused(f"{self.before}: an address cannot come before itself", code="same", subject=str(self.before))
+        draft = interface.draft()
+        draft.place(address, before=before)
+        return Edited(host.with_container(container.with_interface(interface.with_draft(draft))), container.name)

@@ -1,0 +1,324 @@
+"""A routed interface while it is edited: many steps of one command cost little more than one."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from osctld.core.addresses import Address, InterfaceAddress, Network, NetworkIndex, reason_not_routable
+from osctld.core.addresses import reason_not_unicast as reason_not_assignable
+from osctld.core.errors import Refused
+from osctld.core.via import Via
+
+
+class RoutedNetwork(msgspec.Struct, frozen=True):
+    """A network routed to the container. Automatic ones came with an address and go with it.
+
+    `next_hop` is an assigned address that the operator chose as gateway; None stands for the container end.
+    """
+
+    network: Network
+    is_automatic: bool
+    next_hop: Address | None = None
+
+
+class Draft:
+    """Vias, addresses and routes of one interface, to be changed step by step.
+
+    A step that makes no sense raises Refused, and then the draft is of no more use.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        vias: Mapping[int, Via],
+        addresses: Iterable[InterfaceAddress],
+        routes: Iterable[RoutedNetwork],
+    ) -> None:
+        self.name = name
+        self._vias = dict(vias)
+        # In order; an address is assigned once, and a network routed once.
+        self._addresses = {each.address: each for each in addresses}
+        self._routes = {each.network: each for each in routes}
+        self._index = NetworkIndex(self._routes)
+
+    @property
+    def vias(self) -> Mapping[int, Via]:
+        return self._vias
+
+    @property
+    def addresses(self) -> tuple[InterfaceAddress, ...]:
+        return tuple(self._addresses.values())
+
+    @property
+    def routes(self) -> tuple[RoutedNetwork, ...]:
+        return tuple(self._routes.values())
+
+    def routing(self, what: Address | Network | InterfaceAddress) -> Network | None:
+        """The widest network, route or via, that includes all of `what`; None when none does."""
+        found = self._index.widest(what)
+        via = self._vias.get(what.version)
+        if via is not None and via.network.includes(what) and (found is None or via.network.length < found.length):
+            return via.network
+        return found
+
+    # --- addresses ------------------------------------------------------------------------------------------------
+
+    def assign(self, address: InterfaceAddress, *, route: bool = True, route_as: Network | None = None) -> None:
+        """Assign an address and, unless told otherwise or something here includes it already, route its network.
+
+        Raises Refused when the address is assigned already, cannot be, or does not match `route_as`.
+        """
+        reason = reason_not_assignable(address.address)
+        if reason is not None:
+            raise Refused(f"{address} cannot be assigned: it is {reason}", code="bad-address", subject=str(address))
+        if address.network.is_default:
+            # The guest's kernel would take the whole world for this link's own network.
+            raise Refused(
+                f"{address} cannot be assigned: a prefix length of 0 means everything",
+                code="bad-address",
+                subject=str(address),
+            )
+        there = self._addresses.get(address.address)
+        if there is not None:
+            raise Refused(
+                f"{address.short}: this address is already assigned to {self.name}"
+                + (f" as {there}" if there != address else ""),
+                code="address-assigned",
+                subject=str(address),
+            )
+        via = self._via(address.version, subject=address.short)
+        if route_as is not None:
+            self._check_route_as(address, route_as)
+        self._check_against_via(address)
+        if address.address == via.container_end:
+            # Only a place in the order: the live address stays as the via made it, with the via's prefix length.
+            self._addresses[address.address] = via.container_address
+            return
+        self._addresses[address.address] = address
+        if route_as is not None:
+            if self.routing(route_as) is None:
+                self._add_route(route_as, is_automatic=True, typed=address.short)
+        elif route and not via.network.includes(address) and self.routing(address.network) is None:
+            self._add_route(address.network, is_automatic=True, typed=address.short)
+
+    def _check_route_as(self, address: InterfaceAddress, route_as: Network) -> None:
+        if route_as.version != address.version:
+            raise Refused(
+                f"{route_as}: IP version mismatch, {address.short} is IPv{address.version}",
+                code="version-mismatch",
+                subject=str(route_as),
+            )
+        if not route_as.includes(address):
+            raise Refused(f"{route_as} does not include {address.short}", code="not-included", subject=str(route_as))
+
+    def _check_against_via(self, address: InterfaceAddress) -> None:
+        via = self._vias.get(address.version)
+        if via is None or not via.network.includes(address):
+            return
+        if address.address == via.host_end:
+            raise Refused(
+                f"{address.short} is the host's address of {via.network}", code="host-end", subject=str(address)
+            )
+        reason = via.reason_not_usable(address.address)
+        if reason is not None:
+            raise Refused(f"{address.short} is {reason}", code="bad-address", subject=str(address))
+
+    def take(self, addresses: Iterable[InterfaceAddress], *, keep_route: bool = False) -> tuple[RoutedNetwork, ...]:
+        """Take assigned addresses away, and the routes that came with them unless other addresses need those.
+
+        With `keep_route` those become the operator's. Routes that had one of the addresses as next hop go in any
+        case, and are returned; an address that was routed by one of them alone gets a route of its own.
+        """
+        gone = {each.address: each for each in addresses}
+        for address in gone:
+            self._addresses.pop(address, None)
+        came_with = {network: None for each in gone.values() for network in self._index.including(each)}
+        candidates = [network for network in came_with if self._routes[network].is_automatic]
+        if keep_route:
+            for network in candidates:
+                self._routes[network] = RoutedNetwork(network, is_automatic=False)
+        else:
+            self._drop_unneeded(candidates)
+        broken = tuple(each for each in self._routes.values() if each.next_hop in gone)
+        if broken:
+            routed = [each for each in self._addresses.values() if self.routing(each) is not None]
+            for each in broken:
+                self._remove_route(each.network)
+            self._route_again(routed, typed=str(broken[0].network))
+        return broken
+
+    def _drop_unneeded(self, candidates: Iterable[Network]) -> None:
+        """Remove those of these routes by which alone no assigned address is routed."""
+        ordered = sorted(self._addresses)
+        for network in candidates:
+            inside = ordered[bisect_left(ordered, network.address) : bisect_right(ordered, network.last)]
+            self._index.remove(network)
+            if any(self.routing(each) is None for each in inside):
+                self._index.add(network)
+            else:
+                del self._routes[network]
+
+    def _route_again(self, addresses: Iterable[InterfaceAddress], *, typed: str) -> None:
+        """Give each of these addresses that is not routed any more a route of its own."""
+        for each in addresses:
+            if each.address in self._addresses and self.routing(each) is None:
+                self._add_route(each.address.as_network(), is_automatic=True, typed=typed)
+
+    def place(self, address: InterfaceAddress, *, before: InterfaceAddress | None) -> None:
+        """Move an assigned address before another one, or to the front."""
+        rest = [each for each in self._addresses.values() if each != address]
+        at = 0 if before is None else rest.index(before)
+        self._addresses = {each.address: each for each in (*rest[:at], address, *rest[at:])}
+
+    # --- routes ---------------------------------------------------------------------------------------------------
+
+    def route(self, network: Network, *, typed: str, next_hop: InterfaceAddress | None = None) -> None:
+        """Route a network for the operator. An equal automatic route becomes the operator's.
+
+        Raises Refused when it is routed here already, or can never be.
+        """
+        hop = None
+        if next_hop is not None:
+            if next_hop.version != network.version:
+                raise Refused(
+                    f"{typed}: IP version mismatch, the next hop {next_hop.address} is IPv{next_hop.version}",
+                    code="version-mismatch",
+                    subject=typed,
+                )
+            via = self._via(network.version, subject=typed)
+            hop = None if next_hop.address == via.container_end else next_hop.address
+        present = self._routes.get(network)
+        if present is not None and present.is_automatic:
+            self._routes[network] = RoutedNetwork(network, is_automatic=False, next_hop=hop)
+            return
+        reason = reason_not_routable(network)
+        if reason is not None:
+            raise Refused(f"{typed} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
+        self._via(network.version, subject=typed)
+        around = self.routing(network)
+        if around is not None:
+            inside = "" if around == network else f", it is in {around}"
+            raise Refused(
+                f"{typed}: this address is already routed to {self.name}{inside}",
+                code="already-routed",
+                subject=typed,
+            )
+        self._add_route(network, is_automatic=False, typed=typed, next_hop=hop)
+
+    def unroute(self, network: Network, *, typed: str) -> None:
+        """Raise Refused when there is no such route."""
+        if network not in self._routes:
+            raise Refused(f"{typed}: route not found on {self.name}", code="route-not-found", subject=typed)
+        self._remove_route(network)
+
+    def _add_route(
+        self, network: Network, *, is_automatic: bool, typed: str, next_hop: Address | None = None
+    ) -> None:
+        """Raise Refused, quoting what was typed, when the network can never be routed here."""
+        what = str(network) if typed == str(network) else f"{typed}: {network}"
+        reason = reason_not_routable(network)
+        if reason is not None:
+            raise Refused(f"{what} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
+        via = self._vias[network.version]
+        for name, end in (("host", via.host_end), ("container", via.container_end)):
+            if network.includes(end):
+                raise Refused(
+                    f"{what} cannot be routed via {via.network}: it contains the {name} address {end}",
+                    code="contains-via",
+                    subject=typed,
+                )
+        self._routes[network] = RoutedNetwork(network, is_automatic, next_hop)
+        self._index.add(network)
+
+    def _remove_route(self, network: Network) -> None:
+        del self._routes[network]
+        self._index.remove(network)
+
+    # --- vias -----------------------------------------------------------------------------------------------------
+
+    def change_vias(self, vias: Mapping[int, Via]) -> None:
+        """Change the vias of the versions that are named, keep the others.
+
+        An assigned address that was on-link in the old network and is nowhere routed then gets a route of its
+        own. The container end, if it was given a place in the order, keeps that place. Raises Refused when a via
+        makes no sense beside what is routed or assigned.
+        """
+        old = dict(self._vias)
+        routed = [each for each in self._addresses.values() if self.routing(each) is not None]
+        self._vias.update(vias)
+        for version, via in vias.items():
+            self._move_container_end(old.get(version), via)
+            for route in list(self._routes.values()):
+                self._fit_route(route, via)
+        for address in self._addresses.values():
+            self._check_against_via(address)
+        for address in routed:
+            # One that was the old container end bears the new one's address by now.
+            if address.version in vias and address.address in self._addresses:
+                self._route_again([address], typed=str(old[address.version].network))
+
+    def remove_via(self, version: int) -> None:
+        """Raise Refused, naming them, when addresses or routes of the version would be left without a way."""
+        if version not in self._vias:
+            raise Refused(
+                f"--no-via {version}: network interface not configured for IPv{version}",
+                code="no-via",
+                subject=str(version),
+            )
+        for what, present in (
+            ("routes", [str(each) for each in self._routes if each.version == version]),
+            ("addresses", [each.short for each in self._addresses.values() if each.version == version]),
+        ):
+            if present:
+                raise Refused(
+                    f"--no-via {version}: expected network for IPv{version}, there are {what} present:"
+                    f" {_few(present)}",
+                    code="via-needed",
+                    subject=str(version),
+                    holder=present[0],
+                )
+        del self._vias[version]
+
+    def _move_container_end(self, old: Via | None, new: Via) -> None:
+        """Let the new container end take the place that the old one, or an equal address, was given."""
+        ends = {new.container_end} | ({old.container_end} if old is not None else set())
+        if ends.isdisjoint(self._addresses):
+            return
+        moved: dict[Address, InterfaceAddress] = {}
+        for each in self._addresses.values():
+            kept = new.container_address if each.address in ends else each
+            moved.setdefault(kept.address, kept)
+        self._addresses = moved
+
+    def _fit_route(self, route: RoutedNetwork, via: Via) -> None:
+        if route.network.version != via.version:
+            return
+        if route.is_automatic and via.network.includes(route.network):
+            # What an address inside the new network was routed by is superfluous now, and may contain an end.
+            self._remove_route(route.network)
+            return
+        for end in (via.host_end, via.container_end):
+            if route.network.includes(end):
+                raise Refused(
+                    f"{via.network}: route {route.network} of {self.name} contains its end {end}",
+                    code="bad-via",
+                    subject=str(via.network),
+                )
+        if route.next_hop == via.container_end:
+            self._routes[route.network] = msgspec.structs.replace(route, next_hop=None)
+
+    def _via(self, version: int, *, subject: str) -> Via:
+        if version not in self._vias:
+            raise Refused(
+                f"{subject}: network interface not configured for IPv{version}", code="no-via", subject=subject
+            )
+        return self._vias[version]
+
+
+def _few(names: list[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
