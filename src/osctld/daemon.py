@@ -35,11 +35,13 @@ from osctld.core.host_level import default_mtu, desired_host_level, forwarding_w
 from osctld.core.host_networks import HostNetwork, networks_of_others
 from osctld.core.kernel_state import (
     HOST,
+    FilterElement,
     HostFacts,
     KernelState,
     LinkScope,
     Namespace,
     Outcome,
+    PrivateNetwork,
     SiblingLinks,
     Sysctl,
     Veth,
@@ -77,12 +79,12 @@ class Kernel(Protocol):
         namespaces: Mapping[Namespace, int],
         *,
         sysctls: Iterable[str] = (),
-        with_siblings: bool = False,
+        elements: Iterable[FilterElement] = (),
     ) -> KernelState:
         """All objects of these links."""
 
     def observe_links(self, *, link_group: int) -> KernelState:
-        """The host's links of the group, and all pairs of siblings, those of links that are gone included."""
+        """The host's links of the group, and all elements of the packet filter, those of gone links included."""
 
     def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
         """The packet filter and these settings."""
@@ -412,6 +414,7 @@ class Daemon:
             for each in have.objects
             if is_abandoned_link(each, settings=settings, recorded=alive)
             or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
+            or (isinstance(each, PrivateNetwork) and each.link not in alive)
         ]
         await self._press_on(plan_changes(KernelState(), KernelState(leftovers)), found)
 
@@ -470,7 +473,7 @@ class Daemon:
         namespaces = {key: fd for key, fd in self.lives.namespaces().items() if key == inside}
         links: dict[LinkScope, None] = {}
         sysctls: dict[str, None] = {}
-        with_siblings = False
+        elements: dict[FilterElement, None] = {}
         for state in wanted:
             for each in state.objects:
                 if isinstance(each, Veth):
@@ -478,9 +481,9 @@ class Daemon:
                     links[LinkScope(inside, each.peer_name)] = None
                 elif isinstance(each, Sysctl):
                     sysctls[each.path] = None
-                elif isinstance(each, SiblingLinks):
-                    with_siblings = True
-        return self.kernel.observe(list(links), namespaces, sysctls=list(sysctls), with_siblings=with_siblings)
+                elif isinstance(each, SiblingLinks | PrivateNetwork):
+                    elements[each] = None
+        return self.kernel.observe(list(links), namespaces, sysctls=list(sysctls), elements=list(elements))
 
     def _observed(self) -> Observed:
         about = {

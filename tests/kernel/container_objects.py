@@ -10,12 +10,15 @@ from osctld.core.changes import Add, Change
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
+    FilterElement,
     KernelObject,
     KernelState,
     Link,
     LinkScope,
     Namespace,
     Outcome,
+    PrivateNetwork,
+    SiblingLinks,
     Sysctl,
     Veth,
     guest,
@@ -48,10 +51,14 @@ def sysctls_of(*states: KernelState) -> list[str]:
     return list({each.path: None for state in states for each in state.objects if isinstance(each, Sysctl)})
 
 
+def elements_of(*states: KernelState) -> list[FilterElement]:
+    return [each for state in states for each in state.objects if isinstance(each, SiblingLinks | PrivateNetwork)]
+
+
 def observed(kernel: Kernel, namespaces: dict[Namespace, int], *states: KernelState) -> KernelState:
     """What the kernel holds on the links of these states, without what a guest's kernel makes by itself."""
     seen = kernel.observe(
-        scopes_of(*states), namespaces, sysctls=sysctls_of(*states), with_siblings=True
+        scopes_of(*states), namespaces, sysctls=sysctls_of(*states), elements=elements_of(*states)
     )
     return KernelState(each for each in seen.objects if not is_made_by_kernel(each))
 

@@ -18,15 +18,18 @@ from osctld.core.changes import Add, Remove, Replace, Restore
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
+    FilterElement,
     KernelState,
     Link,
     LinkScope,
     Namespace,
     Neighbour,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
     Veth,
+    guest,
 )
 from osctld.core.packet_filter import packet_filter as table_for
 from osctld.core.plan import plan_changes
@@ -145,18 +148,18 @@ def test_another_program_sees_the_table(host: Host, kernel: Kernel) -> None:
     assert ("inet", "osctl") in tables
 
 
-def test_a_table_of_another_version_is_replaced_in_one_transaction_and_keeps_the_siblings(
+def test_a_table_of_another_version_is_replaced_in_one_transaction_and_keeps_its_elements(
     host: Host, kernel: Kernel
 ) -> None:
-    pair = SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1")
-    configure(kernel, host, interface(0), interface(1), KernelState([pair]))
+    elements: list[FilterElement] = [SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1"), *PRIVATE.values()]
+    configure(kernel, host, interface(0), interface(1), KernelState(elements))
     kernel.apply(plan_of(Replace(TABLE, OTHER)), {})
     assert kernel.observe_host_level([]) == KernelState([OTHER])
 
     assert errors(kernel.apply(plan_of(Replace(OTHER, TABLE)), {})) == [None]
 
     assert kernel.observe_host_level([]) == KernelState([TABLE])
-    assert pair in set(kernel.observe_links(link_group=GROUP).objects)
+    assert set(elements) <= set(kernel.observe_links(link_group=GROUP).objects)
 
 
 def test_a_table_is_removed_and_its_removal_repeated(host: Host, kernel: Kernel) -> None:
@@ -186,8 +189,8 @@ def test_siblings_are_added_observed_and_removed(host: Host, kernel: Kernel) -> 
 
     assert errors(kernel.apply(plan_of(Add(one), Add(other), Add(one)), {})) == [None] * 3
     scope = [LinkScope(HOST, HOST_LINK)]
-    assert kernel.observe(scope, {}, with_siblings=True)[one.key] == one
-    assert other.key not in kernel.observe(scope, {}, with_siblings=True)
+    assert kernel.observe(scope, {}, elements=[one])[one.key] == one
+    assert other.key not in kernel.observe(scope, {}, elements=[one])
 
     assert errors(kernel.apply(plan_of(Remove(one), Remove(one)), {})) == [None, None]
     assert one not in set(kernel.observe_links(link_group=GROUP).objects)
@@ -213,10 +216,145 @@ def test_siblings_of_links_that_are_gone_are_reported_and_removable(host: Host, 
 
     (stale,) = (each for each in kernel.observe_links(link_group=GROUP).objects if isinstance(each, SiblingLinks))
     assert stale == SiblingLinks(HOST, str(index), "osweb01-eth1")
-    assert stale in set(kernel.observe([], {}, with_siblings=True).objects)
+    assert stale in set(kernel.observe([], {}, elements=[pair]).objects)
 
     assert errors(kernel.apply(plan_of(Remove(stale)), {})) == [None]
     assert stale not in set(kernel.observe_links(link_group=GROUP).objects)
+
+
+# --- private networks --------------------------------------------------------------------------------------------
+
+PRIVATE = {
+    4: PrivateNetwork(HOST, HOST_LINK, Network.parse("10.0.0.0/30")),
+    6: PrivateNetwork(HOST, HOST_LINK, Network.parse("2001:db8:0::/126")),
+}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_private_networks_are_added_observed_and_removed(host: Host, kernel: Kernel, version: int) -> None:
+    """They need no link of that name: they are there before it is, and can be named when it is gone."""
+    kernel.apply(plan_of(Add(TABLE)), {})
+    one = PRIVATE[version]
+    inside = msgspec.structs.replace(one, network=one.network.last.as_network())
+    beyond = Address(version, one.network.last.number + 1)
+    elsewhere = PrivateNetwork(HOST, "osmail-eth0", beyond.with_length(one.network.length).network)
+
+    assert errors(kernel.apply(plan_of(Add(one), Add(elsewhere), Add(one)), {})) == [None] * 3
+
+    assert kernel.observe([], {}, elements=[one, inside]) == KernelState([one])
+    assert kernel.observe_links(link_group=GROUP) == KernelState([one, elsewhere])
+    listed = host.run(f"nft list set inet osctl private{version}")
+    assert f'{one.network} comment "{one.network} dev {HOST_LINK}"' in listed
+
+    assert errors(kernel.apply(plan_of(Remove(one), Remove(one)), {})) == [None, None]
+    assert kernel.observe_links(link_group=GROUP) == KernelState([elsewhere])
+
+
+def test_of_several_private_networks_the_one_that_is_refused_is_told(kernel: Kernel) -> None:
+    kernel.apply(plan_of(Add(TABLE)), {})
+    around = msgspec.structs.replace(PRIVATE[4], network=Network.parse("10.0.0.0/24"))
+
+    outcomes = kernel.apply(plan_of(Add(PRIVATE[6]), Add(PRIVATE[4]), Add(around)), {})
+
+    assert [each.succeeded for each in outcomes] == [True, True, False]
+    assert outcomes[2].error == "File exists"
+
+
+def test_a_private_network_moves_to_another_link_and_makes_way_for_others_in_one_step(
+    host: Host, kernel: Kernel
+) -> None:
+    moved = msgspec.structs.replace(PRIVATE[4], link="osweb01-eth1")
+    around = msgspec.structs.replace(PRIVATE[6], network=Network.parse("2001:db8::/120"))
+    have = configure(kernel, host, KernelState(PRIVATE.values()))
+    want = KernelState([moved, around])
+
+    plan = plan_changes(want, have)
+    assert errors(kernel.apply(plan, {})) == [None] * 3
+    assert kernel.observe_links(link_group=GROUP) == want
+
+    assert errors(kernel.apply(plan.undo(), {})) == [None] * 3
+    assert kernel.observe_links(link_group=GROUP) == have
+
+
+def test_without_a_table_there_are_no_elements_and_adding_one_fails(kernel: Kernel) -> None:
+    outcomes = kernel.apply(plan_of(Remove(PRIVATE[4]), Add(PRIVATE[4])), {})
+
+    assert errors(outcomes) == [None, "No such file or directory"]
+    assert kernel.observe([], {}, elements=PRIVATE.values()) == KernelState()
+    assert kernel.observe_links(link_group=GROUP) == KernelState()
+
+
+WORLD = guest("world")
+HOST_OUTSIDE = {4: "192.0.2.1/24", 6: "2001:db8:ffff::1/64"}
+OUTSIDE = {4: "192.0.2.2", 6: "2001:db8:ffff::2"}
+PROHIBITED = {4: "Packet filtered", 6: "Administratively prohibited"}
+
+
+def private_guest_and_world(host: Host, kernel: Kernel) -> None:
+    """A guest whose links are private, and a world behind an uplink that has routes back to everything."""
+    configure(kernel, host, interface(0), interface(1), KernelState(PRIVATE.values()))
+    host.run("sysctl -w net.ipv4.conf.default.forwarding=1")
+    with host.process_in(WORLD) as pid:
+        host.run(f"ip link add up0 type veth peer name up0 netns {pid}")
+    # A link-local address of its own, not tentative: without one a link asks for no neighbour.
+    host.run("sysctl -w net.ipv6.conf.up0.addr_gen_mode=1")
+    host.run("ip addr add fe80::1/64 dev up0 nodad")
+    host.run("ip addr add fe80::2/64 dev up0 nodad", WORLD)
+    for version in (4, 6):
+        nodad = "nodad" if version == 6 else ""
+        length = HOST_OUTSIDE[version].partition("/")[2]
+        host.run(f"ip addr add {HOST_OUTSIDE[version]} dev up0 {nodad}")
+        host.run(f"ip addr add {OUTSIDE[version]}/{length} dev up0 {nodad}", WORLD)
+    for namespace in (HOST, WORLD):
+        host.run("ip link set up0 up", namespace)
+    for version in (4, 6):
+        host.run(f"ip -{version} route add default via {HOST_OUTSIDE[version].partition('/')[0]}", WORLD)
+    until(lambda: is_ready(host, WORLD, "up0"))
+    until(lambda: is_ready(host, HOST, "up0"))
+
+
+def ping(host: Host, namespace: Namespace, words: str) -> str:
+    """What ping says of one packet."""
+    return host.run(f"ping -n -c1 -W2 {words}", namespace, check=False)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_from_a_private_network_the_host_is_reached_and_what_lies_beyond_is_refused_and_counted(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    private_guest_and_world(host, kernel)
+
+    assert " 0% packet loss" in ping(host, GUEST, HOST_OUTSIDE[version].partition("/")[0])
+    assert " 0% packet loss" in ping(host, GUEST, HOST_END[version].format(0))
+    assert " 0% packet loss" in ping(host, GUEST, f"-I {ROUTED[version]} {OUTSIDE[version]}")
+    assert kernel.read_dropped() == {}
+
+    assert PROHIBITED[version] in ping(host, GUEST, OUTSIDE[version])
+
+    assert kernel.read_dropped() == {HOST_LINK: {"rejected": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_private_network_is_refused_to_what_lies_beyond(host: Host, kernel: Kernel, version: int) -> None:
+    private_guest_and_world(host, kernel)
+
+    assert " 0% packet loss" in ping(host, WORLD, ROUTED[version])
+
+    assert PROHIBITED[version] in ping(host, WORLD, GUEST_END[version].format(0))
+    assert kernel.read_dropped() == {HOST_LINK: {"rejected": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_private_network_is_refused_by_a_sibling_too(host: Host, kernel: Kernel, version: int) -> None:
+    """The private address of the first link, sent through the second, which may carry it."""
+    private_guest_and_world(host, kernel)
+    kernel.apply(plan_of(Add(SiblingLinks(HOST, "osweb01-eth1", "osweb01-eth0"))), {})
+    host.run("sysctl -w net.ipv4.conf.all.rp_filter=0")
+    host.run("sysctl -w net.ipv4.conf.osweb01-eth1.rp_filter=0")
+
+    send(host, GUEST_END[version].format(0), OUTSIDE[version], link="eth1")
+
+    assert kernel.read_dropped() == {"osweb01-eth1": {"rejected": 1}}
 
 
 # --- packets -----------------------------------------------------------------------------------------------------

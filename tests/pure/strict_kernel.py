@@ -20,6 +20,7 @@ from osctld.core.kernel_state import (
     Namespace,
     Neighbour,
     PacketFilter,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -94,6 +95,10 @@ class StrictKernel:
             case SiblingLinks():
                 self._link(new.namespace, new.link)
                 self._link(new.namespace, new.sibling)
+            case PrivateNetwork():
+                others = (each for key, each in self.objects.items() if key != new.key)
+                if any(isinstance(each, PrivateNetwork) and each.network.overlaps(new.network) for each in others):
+                    raise KernelRefused("File exists")
             case PacketFilter():
                 pass
         self.objects[new.key] = new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -23,6 +24,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     Outcome,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -579,6 +581,44 @@ def test_a_setting_of_a_link_with_a_dot_in_its_name_is_printed_with_slashes() ->
     (change,) = plan_changes(KernelState([setting]), KernelState()).lines()
 
     assert change == (HOST, "sysctl -w net/ipv4/conf/eth0.100/forwarding=1")
+
+
+def test_private_networks_that_overlap_make_way_for_each_other_before_anything_else() -> None:
+    have = KernelState([private("10.0.0.0/30", "osweb01-eth0"), private("fd00::/127", "osweb01-eth0")])
+    want = KernelState([private("10.0.0.0/24", "osweb01-eth0"), private("fd00::/127", "osweb01-eth1")])
+
+    assert [line for _, line in plan_changes(want, have).lines()] == [
+        "nft delete element inet osctl private4 '{ 10.0.0.0/30 }'",
+        "nft add element inet osctl private4 '{ 10.0.0.0/24 comment \"10.0.0.0/24 dev osweb01-eth0\" }'",
+        "nft delete element inet osctl private6 '{ fd00::/127 }'",
+        "nft add element inet osctl private6 '{ fd00::/127 comment \"fd00::/127 dev osweb01-eth1\" }'",
+    ]
+
+
+def private(network: str, link: str) -> PrivateNetwork:
+    return PrivateNetwork(HOST, link, Network.parse(network))
+
+
+@given(st.lists(st.tuples(networks(4), st.sampled_from(["os1", "os2"]))), st.lists(networks(4)))
+def test_any_private_networks_become_any_others(before: list[tuple[Network, str]], after: list[Network]) -> None:
+    have = KernelState(PrivateNetwork(HOST, link, each) for each, link in without_overlaps(before))
+    want = KernelState(PrivateNetwork(HOST, "os1", each) for each, _ in without_overlaps((each, "") for each in after))
+    kernel = StrictKernel(have, harsh=True)
+    plan = plan_changes(want, have)
+
+    kernel.apply(plan)
+    assert kernel.state == want
+
+    kernel.apply(plan.undo())
+    assert kernel.state == have
+
+
+def without_overlaps(chosen: Iterable[tuple[Network, str]]) -> list[tuple[Network, str]]:
+    kept: list[tuple[Network, str]] = []
+    for network, link in chosen:
+        if not any(network.overlaps(other) for other, _ in kept):
+            kept.append((network, link))
+    return kept
 
 
 @settings(max_examples=15)

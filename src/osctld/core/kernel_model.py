@@ -18,6 +18,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     PacketFilter,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -111,7 +112,7 @@ def goes_along(each: KernelObject, link: Veth) -> bool:
             return (each.namespace, each.name) in ends
         case AssignedAddress() | Route() | Neighbour() | Sysctl():
             return (each.namespace, each.link) in ends
-        case SiblingLinks():
+        case SiblingLinks() | PrivateNetwork():
             # Elements of a set outlive the link; they are removed by name while the name still resolves.
             return False
         case PacketFilter():

@@ -161,6 +161,25 @@ class SiblingLinks(msgspec.Struct, frozen=True):
         return ("siblings", self.namespace, self.link, self.sibling)
 
 
+class PrivateNetwork(msgspec.Struct, frozen=True):
+    """A network whose addresses talk to the host and to local containers only.
+
+    What comes from such an address by a link of ours and would leave by another is rejected with an ICMP error, and so
+    is what comes from beyond for such an address. One element of the set `private4` or `private6` in our packet filter
+    table, where no two overlap. `link` is the host link that the network is behind: it is in the element's comment,
+    so that leftovers are known. No link of that name has to be there.
+    """
+
+    namespace: Namespace
+    link: str
+    network: Network
+
+    @property
+    def key(self) -> Key:
+        network = self.network
+        return ("private", self.namespace, network.version, network.number, network.length)
+
+
 class PacketFilter(msgspec.Struct, frozen=True):
     """Our own nftables table, whole: which rules it holds, and for which link group. `packet_filter` has its text."""
 
@@ -175,8 +194,11 @@ class PacketFilter(msgspec.Struct, frozen=True):
 
 
 KernelObject: TypeAlias = (
-    Veth | Link | AssignedAddress | Route | Neighbour | Sysctl | SiblingLinks | PacketFilter
+    Veth | Link | AssignedAddress | Route | Neighbour | Sysctl | SiblingLinks | PrivateNetwork | PacketFilter
 )
+
+#: What is an element of a set in our packet filter table.
+FilterElement: TypeAlias = SiblingLinks | PrivateNetwork
 
 
 class KernelState(Mapping[Key, KernelObject]):

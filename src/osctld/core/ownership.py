@@ -16,6 +16,7 @@ from osctld.core.kernel_state import (
     KernelState,
     Link,
     Neighbour,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -58,7 +59,7 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
 def _link_of(each: KernelObject) -> str:
     """The link that an object is on; empty for links themselves, and for what is on none."""
     match each:
-        case AssignedAddress() | Route() | Neighbour() | Sysctl() | SiblingLinks():
+        case AssignedAddress() | Route() | Neighbour() | Sysctl() | SiblingLinks() | PrivateNetwork():
             return each.link
         case _:
             return ""

@@ -1,24 +1,34 @@
-"""The nftables tables of ours: which sources a container may use, what must not leave by the link it came from, and
-how often it may ask who the host is.
+"""The nftables tables of ours: which sources a container may use, what must not leave by the link it came from, how
+often it may ask who the host is, and which networks stay on this host.
 
 They know no container. They look at links of our group and at the routing table: what is routed to a link may be
-sent from it. Counters are kept per link in sets that the packet path itself fills. The second table holds the part for
-ARP, which has a family of its own; both come and go together.
+sent from it. What the routing table does not tell is in sets. Counters are kept per link in sets that the
+packet path itself fills. The second table holds the part for ARP, which has a family of its own; both come and go
+together.
 """
 
 from __future__ import annotations
 
-from osctld.core.kernel_state import HOST, PacketFilter
+from osctld.core.addresses import Network
+from osctld.core.errors import Refused
+from osctld.core.kernel_state import HOST, FilterElement, PacketFilter, PrivateNetwork, SiblingLinks
 
 FAMILY, NAME = "inet", "osctl"
 TABLE = f"{FAMILY} {NAME}"
 ARP_TABLE = f"arp {NAME}"
 
 #: Grows with every change of the rules, so that a newer daemon replaces an older one's table.
-VERSION = 3
+VERSION = 4
 
 #: How many rules TABLE has. One that was flushed keeps its chains and checks nothing.
-RULES = 18
+RULES = 28
+
+#: The sets that plans fill.
+SIBLINGS = "siblings"
+PRIVATE = {4: "private4", 6: "private6"}
+
+#: The sets in which the packet path counts, by link, what it dropped or rejected.
+COUNTERS = ("spoofed", "bounced", "rejected")
 
 #: An empty chain whose name says which rules the table holds; table comments need a newer kernel than we do.
 _MARK = "rules_"
@@ -40,6 +50,31 @@ def read_mark(chain: str) -> PacketFilter | None:
     if not chain.startswith(_MARK) or not version.isdigit() or not group.isdigit():
         return None
     return PacketFilter(HOST, TABLE, version=int(version), group=int(group))
+
+
+def element(each: FilterElement) -> tuple[str, str, str]:
+    """An element of a set as nft takes it: table and set, the element to be added, and its key alone."""
+    if isinstance(each, SiblingLinks):
+        # A link that is gone has but its number.
+        words = (name if name.isdigit() else f'"{name}"' for name in (each.link, each.sibling))
+        key = " . ".join(words)
+        return f"{TABLE} {SIBLINGS}", key, key
+    key = str(each.network)
+    return f"{TABLE} {PRIVATE[each.network.version]}", f'{key} comment "{private_comment(each)}"', key
+
+
+def private_comment(each: PrivateNetwork) -> str:
+    """Network and link in the comment of an element: a program that asks for one end of a range is told that."""
+    return f"{each.network} dev {each.link}"
+
+
+def read_private_comment(comment: str) -> PrivateNetwork | None:
+    """The network that a comment tells; None when it is no such comment."""
+    network, word, link = comment.partition(" dev ")
+    try:
+        return PrivateNetwork(HOST, link, Network.parse(network)) if word else None
+    except Refused:
+        return None
 
 
 def removal() -> str:
@@ -65,6 +100,10 @@ def script(wanted: PacketFilter) -> str:
     and asks only after losing them, so once a second is plenty. Entries younger than 5 s are never collected
     (neigh_forced_gc in linux/net/core/neighbour.c): it takes some seventy containers at once to fill the table.
 
+    Private networks: forwarding is the first place that knows where a packet comes from and where it goes. It is before
+    all other tables there, so that none of them takes up, counts or logs what is rejected. What the kernel itself
+    sends, and what stays among links of our group, passes.
+
     Counting and dropping are rules of their own: a set that is full ends the rule that adds to it, and what stands
     behind it in that rule does not happen.
     """
@@ -76,6 +115,14 @@ table {TABLE} {{
     set siblings {{
         type iface_index . iface_index
     }}
+    set private4 {{
+        type ipv4_addr
+        flags interval
+    }}
+    set private6 {{
+        type ipv6_addr
+        flags interval
+    }}
     set spoofed {{
         type ifname
         size 65535
@@ -83,6 +130,12 @@ table {TABLE} {{
         counter
     }}
     set bounced {{
+        type ifname
+        size 65535
+        flags dynamic
+        counter
+    }}
+    set rejected {{
         type ifname
         size 65535
         flags dynamic
@@ -126,6 +179,27 @@ table {TABLE} {{
         ip6 daddr != {{ fe80::/10, ff00::/8 }} fib daddr type != local goto forge
         update @asking {{ iifname {rarely} }} drop
         accept
+    }}
+    chain private_networks {{
+        type filter hook forward priority -310; policy accept;
+        meta {links} meta oifgroup != {wanted.group} jump leaving
+        meta oifgroup {wanted.group} meta iifgroup != {wanted.group} jump entering
+    }}
+    chain leaving {{
+        ip saddr @private4 goto reject_leaving
+        ip6 saddr @private6 goto reject_leaving
+    }}
+    chain entering {{
+        ip daddr @private4 goto reject_entering
+        ip6 daddr @private6 goto reject_entering
+    }}
+    chain reject_leaving {{
+        update @rejected {{ iifname }}
+        reject with icmpx admin-prohibited
+    }}
+    chain reject_entering {{
+        update @rejected {{ oifname }}
+        reject with icmpx admin-prohibited
     }}
 }}
 table {ARP_TABLE} {{

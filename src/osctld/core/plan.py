@@ -25,6 +25,7 @@ from osctld.core.kernel_state import (
     Neighbour,
     Outcome,
     PacketFilter,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -132,6 +133,7 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
             continue  # a setting is changed or stays; it has no absence
         ordered.append((_stage_of_absence(present), Remove(present)))
     ordered.extend((_REMOVE_LINK, Remove(link)) for link in leaving)
+    ordered = _without_overlaps(ordered)
 
     ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
     changes = [*first, *(change for _, change in ordered)]
@@ -178,6 +180,32 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
         if is_in_the_way:
             first.append(Remove(present))
     return first
+
+
+def _without_overlaps(ordered: Sequence[tuple[tuple[int, int], Change]]) -> list[tuple[tuple[int, int], Change]]:
+    """Private networks that overlap cannot be there together: the old goes right before the new comes.
+
+    Side by side they are one transaction, so that no packet sees the moment between.
+    """
+    coming = [
+        each.object.network
+        for _, each in ordered
+        if isinstance(each, Add | Restore) and isinstance(each.object, PrivateNetwork)
+    ]
+    if not coming:
+        return list(ordered)
+    first, rest = [], []
+    for stage, each in ordered:
+        is_in_the_way = (
+            isinstance(each, Remove)
+            and isinstance(each.object, PrivateNetwork)
+            and any(each.object.network.overlaps(network) for network in coming)
+        )
+        if is_in_the_way:
+            first.append((_ADD_PRIVATE, each))
+        else:
+            rest.append((stage, each))
+    return [*first, *rest]
 
 
 def _broadcast_by(address: AssignedAddress) -> Iterator[Address]:
@@ -238,6 +266,8 @@ def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> No
 
 _ADD_LINK = (10, 0)
 _PACKET_FILTER = (11, 0)
+# Before the link carries anything, and until nothing comes by it any more.
+_ADD_PRIVATE = (12, 0)
 _SET_SYSCTL = (20, 0)
 _SET_HOST_LINK = (30, 0)
 _PRESENT_IN_GUEST = 40
@@ -246,6 +276,7 @@ _ADD_SIBLINGS = (60, 0)
 _REMOVE_SIBLINGS = (70, 0)
 _ABSENT_ON_HOST = 80
 _ABSENT_IN_GUEST = 90
+_REMOVE_PRIVATE = (98, 0)
 _REMOVE_LINK = (99, 0)
 
 
@@ -266,6 +297,8 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
             return _SET_SYSCTL
         case SiblingLinks():
             return _ADD_SIBLINGS
+        case PrivateNetwork():
+            return _ADD_PRIVATE
         case PacketFilter():
             return _PACKET_FILTER
         case _:
@@ -285,6 +318,8 @@ def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
             return (stage, 4)
         case SiblingLinks():
             return _REMOVE_SIBLINGS
+        case PrivateNetwork():
+            return _REMOVE_PRIVATE
         case PacketFilter():
             return (stage, 5)
         case Veth():

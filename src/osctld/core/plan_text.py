@@ -16,6 +16,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     PacketFilter,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -39,6 +40,8 @@ def describe(each: KernelObject) -> str:
             return f"{_dotted(each)} = {each.value}"
         case SiblingLinks():
             return f"siblings {each.link} . {each.sibling}"
+        case PrivateNetwork():
+            return f"private {each.network} dev {each.link}"
         case PacketFilter():
             return f"table {each.table}"
         case _:
@@ -83,8 +86,9 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
             yield f"ip neigh {verb} {each.address} lladdr {each.mac} dev {each.link} nud permanent"
         case Sysctl():
             yield f"sysctl -w {_dotted(each)}={each.value}"
-        case SiblingLinks():
-            yield f"nft add element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
+        case SiblingLinks() | PrivateNetwork():
+            place, element, _ = packet_filter.element(each)
+            yield f"nft add element {place} '{{ {element} }}'"
         case PacketFilter():
             yield f"nft -f - <<'EOF'\n{packet_filter.script(each)}EOF"
         case _:
@@ -102,6 +106,10 @@ def _lines_of_replacement(old: KernelObject, new: KernelObject) -> Iterator[str]
             yield from _lines_of_presence(new, "add")
         case Sysctl():
             yield from _lines_of_presence(new, "set")
+        case PrivateNetwork():
+            # A comment is not changed in place.
+            yield from _lines_of_absence(old)
+            yield from _lines_of_presence(new, "add")
         case Route() | Neighbour() | SiblingLinks() | PacketFilter():
             yield from _lines_of_presence(new, "replace")
         case _:
@@ -120,8 +128,9 @@ def _lines_of_absence(each: KernelObject) -> Iterator[str]:
             yield f"ip neigh del {each.address} dev {each.link}"
         case Sysctl():
             return
-        case SiblingLinks():
-            yield f"nft delete element inet osctl siblings '{{ \"{each.link}\" . \"{each.sibling}\" }}'"
+        case SiblingLinks() | PrivateNetwork():
+            place, _, key = packet_filter.element(each)
+            yield f"nft delete element {place} '{{ {key} }}'"
         case PacketFilter():
             yield f"nft delete table {each.table}"
         case _:

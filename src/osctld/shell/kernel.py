@@ -12,6 +12,7 @@ from osctld.core.errors import Unavailable
 from osctld.core.host_networks import HostNetwork
 from osctld.core.kernel_state import (
     HOST,
+    FilterElement,
     HostFacts,
     KernelObject,
     KernelState,
@@ -28,6 +29,7 @@ from osctld.shell import packet_filter_table, rtnetlink, rtnetlink_dumps, sysctl
 from osctld.shell.netlink import NetlinkSocket
 from osctld.shell.netns import open_namespace, open_netlink
 from osctld.shell.nftables import Nftables
+from osctld.shell.packet_filter_elements import PacketFilterElements
 from osctld.shell.plan_application import FaultHook, PlanApplication
 from osctld.shell.rtnetlink_dumps import LinkFacts
 
@@ -46,12 +48,14 @@ class Kernel:
     def __init__(self, *, fault: FaultHook | None = None) -> None:
         self._host = NetlinkSocket()
         self._nftables = Nftables()
+        self._elements = PacketFilterElements(self._index)
         self._fault = fault
         self._lock = threading.Lock()
 
     def close(self) -> None:
         self._host.close()
         self._nftables.close()
+        self._elements.close()
 
     # --- observe --------------------------------------------------------------------------------------------------
 
@@ -105,10 +109,11 @@ class Kernel:
         namespaces: Mapping[Namespace, int],
         *,
         sysctls: Iterable[str] = (),
-        with_siblings: bool = False,
+        elements: Iterable[FilterElement] = (),
     ) -> KernelState:
         """All objects of these links: the links, and on them addresses, routes of the main table other than the
-        kernel's own, permanent neighbours; the settings asked for; pairs of siblings, those of gone links included.
+        kernel's own, permanent neighbours; the settings asked for; those of the packet filter's elements asked for that
+        are there, and when links of theirs are gone, those that gone links left behind.
 
         A link that is not there is simply absent, and so is everything in a namespace that is gone.
         A host link that is no veth is a plain Link; of a veth whose peer is not among the scopes, the peer's
@@ -134,25 +139,17 @@ class Kernel:
             objects.extend(self._host_links(found, inside_links, namespaces))
             objects.extend(_objects_on(self._host, found, HOST))
             objects.extend(_read_sysctls(sysctls))
-            if with_siblings:
-                ours = frozenset(host_names)
-                # Pairs of links that are gone, which show as bare numbers, are nobody's and there to be cleared away.
-                objects.extend(
-                    each
-                    for each in packet_filter_table.siblings(self._nftables)
-                    if each.link in ours or each.link.isdigit()
-                )
+            objects.extend(self._elements.present(elements))
             return KernelState(objects)
 
     def observe_links(self, *, link_group: int) -> KernelState:
-        """The host's links of our group, and all pairs of siblings, those of links that are gone included.
+        """The host's links of our group, and all elements of our packet filter, those of gone links included.
 
         Whose peers they have is not looked at: names and MACs of peers are empty.
         """
         with self._alone():
             links = [link for link in rtnetlink_dumps.dump_links(self._host) if link.group == link_group]
-            siblings = packet_filter_table.siblings(self._nftables)
-            return KernelState([*self._host_links(links, {}, {}), *siblings])
+            return KernelState([*self._host_links(links, {}, {}), *self._elements.dump()])
 
     def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
         """The packet filter and these settings."""
@@ -164,7 +161,7 @@ class Kernel:
             return KernelState(objects)
 
     def read_dropped(self) -> dict[str, dict[str, int]]:
-        """Packets dropped per host link: by `spoofed` and `bounced`, as the sets of our table count them."""
+        """Packets dropped or rejected per host link, by the name of the set of our table that counts them."""
         with self._alone():
             return packet_filter_table.dropped(self._nftables)
 
@@ -178,7 +175,9 @@ class Kernel:
         changed nothing.
         """
         with self._lock, contextlib.ExitStack() as stack:
-            return PlanApplication(plan, self._host, self._nftables, namespaces, stack, self._fault).perform()
+            return PlanApplication(
+                plan, self._host, self._nftables, self._elements, namespaces, stack, self._fault
+            ).perform()
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +239,10 @@ class Kernel:
                 peer_name=peer.name if peer is not None else "",
                 peer_mac=peer.mac if peer is not None else "",
             )
+
+    def _index(self, name: str) -> int | None:
+        found = rtnetlink_dumps.find_link(self._host, name)
+        return found.index if found is not None else None
 
     def _number_of(self, namespace: Namespace, namespaces: Mapping[Namespace, int]) -> int | None:
         """The number by which the host's links name a namespace."""

@@ -173,6 +173,18 @@ class NetlinkSocket:
             was_last |= sequence == highest
         return was_last
 
+    def transact(self, messages: Sequence[bytes], *, first: int, count: int) -> dict[int, Answer]:
+        """Send messages that are one transaction, and read what is said of those that asked for an answer.
+
+        The kernel answers inside the send. Returns answers by position; what is not there was lost.
+        """
+        try:
+            self._socket.send(b"".join(messages))
+        except OSError as error:
+            refusal = Answer(error.errno or errno.EIO, "the message could not be sent")
+            return dict.fromkeys(range(count), refusal)
+        return {position: answer for position, answer in self._drained({}, first, count).items() if answer is not None}
+
     # --- questions ------------------------------------------------------------------------------------------------
 
     def dump(self, kind: int, body: bytes) -> Sequence[bytes]:

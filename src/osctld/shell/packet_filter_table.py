@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from osctld.core import packet_filter
 from osctld.core.changes import Change, Remove, subject_of
-from osctld.core.kernel_state import HOST, PacketFilter, SiblingLinks
+from osctld.core.kernel_state import FilterElement, PacketFilter
 from osctld.shell.nftables import Nftables
 
 
-def command(nftables: Nftables, change: Change) -> str:
-    """What nft takes for a change of the table or of an element of it.
+def command(change: Change, kept: Iterable[FilterElement]) -> str:
+    """What nft takes for a change of the whole table.
 
-    A table that replaces another one takes its pairs of siblings over, in the same transaction: containers run.
+    One that replaces another takes these elements over, in the same transaction: containers run.
     """
     subject = subject_of(change)
-    is_removal = isinstance(change, Remove)
-    match subject:
-        case SiblingLinks():
-            return _element("delete" if is_removal else "add", subject)
-        case PacketFilter() if is_removal:
-            return packet_filter.removal()
-        case PacketFilter():
-            kept = [_element("add", each) for each in siblings(nftables)]
-            return packet_filter.script(subject) + "\n".join(kept)
-        case _:
-            raise TypeError(subject)
+    assert isinstance(subject, PacketFilter)
+    if isinstance(change, Remove):
+        return packet_filter.removal()
+    elements = (packet_filter.element(each) for each in kept)
+    return packet_filter.script(subject) + "".join(f"add element {place} {{ {key} }}\n" for place, key, _ in elements)
 
 
 def present(nftables: Nftables) -> PacketFilter | None:
@@ -42,26 +36,14 @@ def present(nftables: Nftables) -> PacketFilter | None:
     return None
 
 
-def siblings(nftables: Nftables) -> Iterator[SiblingLinks]:
-    """Pairs of siblings. A link that is gone shows as its bare number."""
-    for element in _elements(nftables, "siblings"):
-        link, sibling = element["concat"]
-        yield SiblingLinks(HOST, str(link), str(sibling))
-
-
 def dropped(nftables: Nftables) -> dict[str, dict[str, int]]:
-    """Packets dropped per host link: by `spoofed` and `bounced`, as the sets of our table count them."""
+    """Packets dropped or rejected per host link, by the name of the set of our table that counts them."""
     found: dict[str, dict[str, int]] = {}
-    for name in ("spoofed", "bounced"):
+    for name in packet_filter.COUNTERS:
         for element in _elements(nftables, name):
             link, packets = element["elem"]["val"], element["elem"]["counter"]["packets"]
             found.setdefault(link, {})[name] = packets
     return found
-
-
-def _element(verb: str, pair: SiblingLinks) -> str:
-    words = " . ".join(each if each.isdigit() else f'"{each}"' for each in (pair.link, pair.sibling))
-    return f"{verb} element {packet_filter.TABLE} siblings {{ {words} }}"
 
 
 def _elements(nftables: Nftables, name: str) -> Sequence[dict[str, Any]]:

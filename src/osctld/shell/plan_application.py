@@ -20,6 +20,7 @@ from osctld.core.kernel_state import (
     Neighbour,
     Outcome,
     PacketFilter,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -30,6 +31,7 @@ from osctld.shell import packet_filter_table, rtnetlink, rtnetlink_dumps, sysctl
 from osctld.shell.netlink import YES, Answer, NetlinkSocket
 from osctld.shell.netns import inside, open_namespace, open_netlink
 from osctld.shell.nftables import Nftables
+from osctld.shell.packet_filter_elements import PacketFilterElements
 
 #: A removal that finds nothing has reached its aim.
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
@@ -53,6 +55,7 @@ class PlanApplication:
         plan: Plan,
         host: NetlinkSocket,
         nftables: Nftables,
+        elements: PacketFilterElements,
         namespaces: Mapping[Namespace, int],
         stack: contextlib.ExitStack,
         fault: FaultHook | None,
@@ -61,6 +64,7 @@ class PlanApplication:
         self._plan = plan
         self._sockets: dict[Namespace, NetlinkSocket] = {HOST: host}
         self._nftables = nftables
+        self._elements = elements
         self._namespaces = namespaces
         self._stack = stack
         self._fault = fault
@@ -97,7 +101,9 @@ class PlanApplication:
             match subject:
                 case Sysctl():
                     return self._set(segment)
-                case SiblingLinks() | PacketFilter():
+                case SiblingLinks() | PrivateNetwork():
+                    return self._change_elements(segment)
+                case PacketFilter():
                     return self._filter(segment)
                 case Veth() if isinstance(change, Add | Restore):
                     return [self._make_pair(change, subject)]
@@ -315,21 +321,34 @@ class PlanApplication:
         return inside(self._namespaces[namespace], lambda: list(_write_all(segment)))
 
     def _filter(self, segment: Sequence[Change]) -> list[Outcome]:
+        """The table itself, each change a transaction."""
+        _check_is_host(segment)
+        outcomes = []
+        for change in segment:
+            refusal = self._nftables.run(packet_filter_table.command(change, self._elements.dump()))
+            if refusal is not None:
+                outcomes.append(Outcome(error=refusal, errno=errno.EINVAL))
+                break
+            outcomes.append(_DONE)
+        return outcomes
+
+    def _change_elements(self, segment: Sequence[Change]) -> list[Outcome]:
         """One transaction, all or nothing. Of one that is refused, each change alone, to know which it was."""
-        if subject_of(segment[0]).namespace != HOST:
-            raise NoNamespace(subject_of(segment[0]).namespace)
-        commands = [packet_filter_table.command(self._nftables, each) for each in segment]
-        if len(segment) > 1 and self._nftables.run("\n".join(commands)) is None:
+        _check_is_host(segment)
+        if all(answer.errno == 0 for answer in self._elements.perform(segment)):
             return [_DONE] * len(segment)
         outcomes = []
-        for change, command in zip(segment, commands, strict=True):
-            refusal = self._nftables.run(command)
-            if refusal is None or (isinstance(change, Remove) and "No such file" in refusal):
-                outcomes.append(_DONE)
-                continue
-            outcomes.append(Outcome(error=refusal, errno=errno.EINVAL))
-            break
+        for change in segment:
+            outcomes.append(_outcome(change, self._elements.perform([change])[0]))
+            if outcomes[-1].error is not None:
+                break
         return outcomes
+
+
+def _check_is_host(segment: Sequence[Change]) -> None:
+    """Raise NoNamespace for a guest's packet filter: there is none of ours."""
+    if subject_of(segment[0]).namespace != HOST:
+        raise NoNamespace(subject_of(segment[0]).namespace)
 
 
 def _write_all(segment: Sequence[Change]) -> Iterator[Outcome]:
@@ -345,7 +364,7 @@ def _write_all(segment: Sequence[Change]) -> Iterator[Outcome]:
 
 # --- segments ----------------------------------------------------------------------------------------------------
 
-_RTNETLINK, _SYSCTL, _NFTABLES = range(3)
+_RTNETLINK, _SYSCTL, _NFTABLES, _ELEMENTS = range(4)
 _EXECUTORS: Mapping[type[KernelObject], int] = {
     Veth: _RTNETLINK,
     Link: _RTNETLINK,
@@ -353,7 +372,8 @@ _EXECUTORS: Mapping[type[KernelObject], int] = {
     Route: _RTNETLINK,
     Neighbour: _RTNETLINK,
     Sysctl: _SYSCTL,
-    SiblingLinks: _NFTABLES,
+    SiblingLinks: _ELEMENTS,
+    PrivateNetwork: _ELEMENTS,
     PacketFilter: _NFTABLES,
 }
 

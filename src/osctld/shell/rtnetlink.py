@@ -19,6 +19,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     PacketFilter,
+    PrivateNetwork,
     Route,
     SiblingLinks,
     Sysctl,
@@ -174,7 +175,7 @@ class Encoder:
                 return message(RTM_NEWNEIGH, flags, _neighbour(each, self._index(each.link)), sequence)
             case Link():
                 return set_link(each, None, sequence)
-            case Route() | Veth() | Sysctl() | SiblingLinks() | PacketFilter():
+            case Route() | Veth() | Sysctl() | SiblingLinks() | PrivateNetwork() | PacketFilter():
                 raise TypeError(each)
             case _:
                 assert_never(each)
@@ -187,7 +188,7 @@ class Encoder:
                 return message(RTM_DELNEIGH, 0, _neighbour(each, self._index(each.link)), sequence)
             case Link() | Veth():
                 return delete_link(each.name, sequence)
-            case Route() | Sysctl() | SiblingLinks() | PacketFilter():
+            case Route() | Sysctl() | SiblingLinks() | PrivateNetwork() | PacketFilter():
                 raise TypeError(each)
             case _:
                 assert_never(each)

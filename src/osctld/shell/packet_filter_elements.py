@@ -1,0 +1,204 @@
+"""Elements of the sets in our nftables table, by netlink: added, removed, and asked for one by one.
+
+libnftables reads whole sets before it changes one, so that an element would cost more the more containers there are.
+Formats and numbers are those of linux/include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from osctld.core.addresses import BITS, Network
+from osctld.core.changes import Change, Remove, Replace, subject_of
+from osctld.core.kernel_state import HOST, FilterElement, KernelObject, PrivateNetwork, SiblingLinks
+from osctld.core.packet_filter import FAMILY, NAME, PRIVATE, SIBLINGS, private_comment, read_private_comment
+from osctld.shell.netlink import NLM_F_ACK, NLM_F_CREATE, YES, Answer, NetlinkSocket, attribute, attributes, message
+
+NETLINK_NETFILTER = 12
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
+NFNL_SUBSYS_NFTABLES = 10
+NFPROTO = {"inet": 1}
+NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = (NFNL_SUBSYS_NFTABLES << 8 | each for each in (12, 13, 14))
+NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
+NFTA_LIST_ELEM = 1
+NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA = 1, 3, 6
+NFT_SET_ELEM_INTERVAL_END = 1
+NFTA_DATA_VALUE = 1
+NLA_F_NESTED = 0x8000
+
+#: Type of a comment in what nft keeps of its own with an element (libnftnl/include/libnftnl/udata.h).
+UDATA_COMMENT = 0
+
+_NFGENMSG = struct.Struct("=BBH")  # family, version, resource
+_INDEXES = struct.Struct("=II")
+_HEADER = struct.Struct("=HH")
+_FLAGS = struct.Struct(">I")
+
+#: A link's number by its name, None when there is no such link.
+IndexOf = Callable[[str], int | None]
+
+
+class PacketFilterElements:
+    """A socket to the packet filter of the network namespace in which this object is made."""
+
+    def __init__(self, index: IndexOf) -> None:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        self._socket = NetlinkSocket(opened)
+        self._index = index
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def perform(self, changes: Sequence[Change]) -> list[Answer]:
+        """Add and remove elements as one transaction: one answer for each; after a refusal nothing was done."""
+        steps: list[tuple[int, bool, FilterElement]] = []  # position of the change, is a removal, what
+        for position, change in enumerate(changes):
+            if isinstance(change, Replace):
+                steps.append((position, True, _element_of(change.old)))
+            steps.append((position, isinstance(change, Remove), _element_of(subject_of(change))))
+        count = len(steps) + 2
+        first = self._socket.reserve(count)
+        marker = _NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
+        messages = [message(NFNL_MSG_BATCH_BEGIN, 0, marker, first)]
+        for number, (position, is_removal, element) in enumerate(steps, start=first + 1):
+            body = self._body(element)
+            if body is None:
+                answers = [Answer(errno.ECANCELED)] * len(changes)
+                answers[position] = Answer(errno.ENODEV, "Interface does not exist")
+                return answers
+            kind, flags = (NFT_MSG_DELSETELEM, 0) if is_removal else (NFT_MSG_NEWSETELEM, NLM_F_CREATE)
+            messages.append(message(kind, flags | NLM_F_ACK, body, number))
+        messages.append(message(NFNL_MSG_BATCH_END, 0, marker, first + count - 1))
+        told = self._socket.transact(messages, first=first, count=count)
+        whole = told.get(0)
+        if whole is not None and whole.errno:
+            return [whole] * len(changes)
+        lost = Answer(errno.ENOBUFS, "the kernel's answer was lost")
+        answers = [YES] * len(changes)
+        for number, (position, _, _) in enumerate(steps, start=1):
+            answer = told.get(number, lost)
+            if answer.errno:
+                answers[position] = answer
+        return answers
+
+    def present(self, elements: Iterable[FilterElement]) -> Iterator[FilterElement]:
+        """Those of the elements that are there, and when links of theirs are gone, all that are left of gone links.
+
+        Nobody can name the latter any more.
+        """
+        has_gone_links = False
+        for each in elements:
+            body = self._body(each, is_question=True)
+            has_gone_links |= body is None
+            found = self._socket.get(NFT_MSG_GETSETELEM, body) if body is not None else None
+            if found is None:
+                continue
+            if isinstance(each, SiblingLinks):
+                yield each
+                continue
+            # Asked for an address, the kernel answers with the nearest beginning below it.
+            yield from (there for there in _networks([found]) if there.network == each.network)
+        if has_gone_links:
+            for each in self._dump_set(SIBLINGS):
+                if isinstance(each, SiblingLinks) and (each.link.isdigit() or each.sibling.isdigit()):
+                    yield each
+
+    def dump(self) -> Iterator[FilterElement]:
+        """All elements. A link that is gone shows as its bare number where the set knows links by number."""
+        for name in (SIBLINGS, *PRIVATE.values()):
+            yield from self._dump_set(name)
+
+    def _dump_set(self, name: str) -> Iterator[FilterElement]:
+        found = self._socket.dump(NFT_MSG_GETSETELEM, _list(name))
+        if name == SIBLINGS:
+            for key, _ in _elements(found):
+                one, other = _INDEXES.unpack(key)
+                yield SiblingLinks(HOST, _name(one), _name(other))
+        else:
+            yield from _networks(found)
+
+    def _body(self, each: FilterElement, *, is_question: bool = False) -> bytes | None:
+        """None for siblings of which one is gone."""
+        if isinstance(each, SiblingLinks):
+            one, other = self._number(each.link), self._number(each.sibling)
+            if one is None or other is None:
+                return None
+            return _list(SIBLINGS, _key(_INDEXES.pack(one, other)))
+        name, start = PRIVATE[each.network.version], _key(each.network.packed)
+        if is_question:
+            return _list(name, start)
+        comment = private_comment(each).encode() + b"\0"
+        comment = attribute(NFTA_SET_ELEM_USERDATA, bytes([UDATA_COMMENT, len(comment)]) + comment)
+        return _list(name, start + comment, _end(each.network))
+
+    def _number(self, name: str) -> int | None:
+        return int(name) if name.isdigit() else self._index(name)
+
+
+def _element_of(each: KernelObject) -> FilterElement:
+    assert isinstance(each, SiblingLinks | PrivateNetwork)
+    return each
+
+
+def _list(name: str, *elements: bytes) -> bytes:
+    """The body of a message about a set, or elements of it."""
+    body = (
+        _NFGENMSG.pack(NFPROTO[FAMILY], 0, 0)
+        + attribute(NFTA_SET_ELEM_LIST_TABLE, NAME.encode() + b"\0")
+        + attribute(NFTA_SET_ELEM_LIST_SET, name.encode() + b"\0")
+    )
+    if elements:
+        inner = b"".join(attribute(NLA_F_NESTED | NFTA_LIST_ELEM, each) for each in elements)
+        body += attribute(NLA_F_NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, inner)
+    return body
+
+
+def _key(value: bytes) -> bytes:
+    return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, value))
+
+
+def _end(network: Network) -> bytes:
+    """The element behind the last address. No unicast network reaches to the end of all addresses."""
+    beyond = network.number + network.size
+    key = beyond.to_bytes(BITS[network.version] // 8, "big")
+    return _key(key) + attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END))
+
+
+def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Key and comment of each element in messages of the kernel's."""
+    for data in messages:
+        elements = attributes(data, _NFGENMSG.size).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
+        offset = 0
+        while offset + _HEADER.size <= len(elements):
+            length, _ = _HEADER.unpack_from(elements, offset)
+            found = attributes(elements[offset + _HEADER.size : offset + length])
+            offset += (max(length, _HEADER.size) + 3) & ~3
+            key = attributes(found.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
+            yield key, _comment(found.get(NFTA_SET_ELEM_USERDATA, b""))
+
+
+def _comment(data: bytes) -> str:
+    while len(data) >= 2:
+        kind, length = data[0], data[1]
+        if kind == UDATA_COMMENT:
+            return data[2 : 2 + length].rstrip(b"\0").decode(errors="surrogateescape")
+        data = data[2 + length :]
+    return ""
+
+
+def _networks(messages: Iterable[bytes]) -> Iterator[PrivateNetwork]:
+    """The networks that the comments tell: an element is only one end of a range, and ends have none."""
+    for key, comment in _elements(messages):
+        found = read_private_comment(comment)
+        if found is not None and found.network.packed == key:
+            yield found
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
