@@ -255,8 +255,8 @@ class Topology:
         assert self._daemon is not None, "no daemon"
         return self._daemon.pid
 
-    def start_daemon(self, *, environment: Mapping[str, str] | None = None) -> None:
-        """Start osctld in H, and wait until it answers."""
+    def start_daemon(self, *, environment: Mapping[str, str] | None = None, seconds: float = 20.0) -> None:
+        """Start osctld in H, and wait until it answers, so many seconds at most."""
         assert self._daemon is None, "the daemon runs already"
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(
@@ -275,7 +275,7 @@ class Topology:
             return self.socket.exists() and self.osctl("ping", check=False).status == 0
 
         try:
-            wait_until(answers, "osctld answers", seconds=20)
+            wait_until(answers, "osctld answers", seconds=seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log_text()}") from None
 
