@@ -36,7 +36,7 @@ import msgspec  # noqa: E402 - the path above is what makes the following import
 from osctld import config  # noqa: E402
 from osctld.core.addresses import Address, Network  # noqa: E402
 from osctld.core.host import Container, Host  # noqa: E402
-from osctld.core.kernel_state import HOST, LinkScope, Namespace, guest  # noqa: E402
+from osctld.core.kernel_state import HOST, LinkScope, guest  # noqa: E402
 from osctld.core.life import ContainerSpec  # noqa: E402
 from osctld.core.settings import Settings  # noqa: E402
 from osctld.core.via import Via  # noqa: E402
@@ -199,12 +199,15 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
         names = [each.link for one in containers for each in one.interfaces]
 
         async def look() -> None:
-            """The host's side at once, then one namespace after the other."""
-            kernel.observe([LinkScope(HOST, name) for name in names], {})
-            namespaces = lives.namespaces()
+            """As the daemon looks: the host's side at once, then one namespace after the other."""
+            host_side = kernel.observe_host_side(names)
             for one in containers:
-                inner: Namespace = guest(one.name)
-                kernel.observe([LinkScope(inner, each.name) for each in one.interfaces], {inner: namespaces[inner]})
+                scopes = [
+                    each
+                    for interface in one.interfaces
+                    for each in (LinkScope(HOST, interface.link), LinkScope(guest(one.name), interface.name))
+                ]
+                kernel.observe(scopes, lives.namespaces([one.name]), host_side=host_side)
 
         gc.collect()
         gc.freeze()

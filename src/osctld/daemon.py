@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
@@ -62,6 +62,8 @@ T = TypeVar("T")
 
 #: Plans with more changes than this are sent from a thread, so that others are answered meanwhile.
 LARGE_PLAN = 64
+#: So many containers are looked at in one turn of a reconcile; each takes less than a millisecond.
+RECONCILED_AT_ONCE = 16
 
 
 class Kernel(Protocol):
@@ -80,8 +82,12 @@ class Kernel(Protocol):
         *,
         sysctls: Iterable[str] = (),
         elements: Iterable[FilterElement] = (),
+        host_side: Any = None,
     ) -> KernelState:
-        """All objects of these links."""
+        """All objects of these links; with what `observe_host_side` found, its host's side is not looked at again."""
+
+    def observe_host_side(self, names: Collection[str]) -> Any:
+        """These links on the host at once, and what is on them: for `observe` alone."""
 
     def observe_links(self, *, link_group: int) -> KernelState:
         """The host's links of the group, and all elements of the packet filter, those of gone links included."""
@@ -219,7 +225,7 @@ class Daemon:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
         if not plan:
             return
-        outcomes = await self._send(plan)
+        outcomes = await self._send(plan, name=name)
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             if outcome.error is not None:
                 await self._undo(plan, outcomes, name=name)
@@ -228,7 +234,7 @@ class Daemon:
 
     async def _undo(self, plan: Plan, outcomes: Sequence[Outcome] | None = None, *, name: str) -> None:
         back, is_complete = plan.undo(outcomes), True
-        for change, outcome in zip(back.changes, await self._send(back), strict=True):
+        for change, outcome in zip(back.changes, await self._send(back, name=name), strict=True):
             if outcome.error is not None:
                 # Nothing more can be done at once; the reconciler goes on with it.
                 log.error("undo: %s: %s", describe(subject_of(change)), outcome.error)
@@ -236,8 +242,8 @@ class Daemon:
         if is_complete:
             self._settle(name)
 
-    async def _send(self, plan: Plan) -> tuple[Outcome, ...]:
-        namespaces = self.lives.namespaces()
+    async def _send(self, plan: Plan, *, name: str | None) -> tuple[Outcome, ...]:
+        namespaces = self.lives.namespaces([name] if name is not None else [])
         if len(plan.changes) > LARGE_PLAN:
             return await asyncio.shield(asyncio.to_thread(self.kernel.apply, plan, namespaces))
         return self.kernel.apply(plan, namespaces)
@@ -391,14 +397,19 @@ class Daemon:
             on_host = KernelState(each for each in have.objects if each.namespace == HOST)
             if not on_host:
                 break
-            await self._press_on(plan_changes(KernelState(), on_host))
+            await self._press_on(plan_changes(KernelState(), on_host), name=name)
 
     async def reconcile(self) -> None:
         """Bring the kernel to what is wanted: host level, each configured container, what nobody wants any more."""
         found: list[str] = []
         await self.in_turn(lambda: self._reconcile_host(found))
-        for name in list(self.host.containers):
-            await self.in_turn(lambda name=name: self._reconcile_container(name, found))  # type: ignore[misc]
+        # What is as it is wanted, and that is most, is found so by one look at the whole host; the rest is looked at
+        # again, each container by itself. Some at a time, so that nobody waits for all.
+        host_side = await self.in_turn(self._observe_host_side)
+        names = list(self.host.containers)
+        for start in range(0, len(names), RECONCILED_AT_ONCE):
+            some = names[start : start + RECONCILED_AT_ONCE]
+            await self.in_turn(lambda some=some: self._reconcile_containers(some, host_side, found))  # type: ignore[misc]
         for line in found:
             log.warning("reconcile: %s", line)
         self.last_reconcile = "; ".join(found) if found else "nothing to mend"
@@ -416,18 +427,35 @@ class Daemon:
             or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
             or (isinstance(each, PrivateNetwork) and each.link not in alive)
         ]
-        await self._press_on(plan_changes(KernelState(), KernelState(leftovers)), found)
+        await self._press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
 
-    async def _reconcile_container(self, name: str, found: list[str]) -> None:
+    async def _observe_host_side(self) -> Any:
+        names = {each.link for one in self.host.containers.values() for each in one.interfaces}
+        return await asyncio.shield(asyncio.to_thread(self.kernel.observe_host_side, names))
+
+    async def _reconcile_containers(self, names: Iterable[str], host_side: Any, found: list[str]) -> None:
+        for name in names:
+            await self._reconcile_container(name, host_side, found)
+
+    async def _reconcile_container(self, name: str, host_side: Any, found: list[str]) -> None:
         container = self.host.containers.get(name)
         if container is None or not self.lives.is_configured(name):
             self._settle(name)
             return
         try:
-            if await self._press_on(await self._plan(container, container), found):
+            if name not in self._unsettled and await self._is_as_wanted(container, host_side):
+                return
+            if await self._press_on(await self._plan(container, container), found, name=name):
                 self._settle(name)
         except OsctlError as error:
             found.append(f"{name}: {error.message}")
+
+    async def _is_as_wanted(self, container: Container, host_side: Any) -> bool:
+        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things."""
+        desired = self._desired(container)
+        observed = await self._observe(container.name, [desired], host_side)
+        have, _ = split(observed, saved=desired, settings=self.settings)
+        return have == desired
 
     def _refresh_host_level(self, found: list[str] | None = None) -> None:
         host = self.settings.host
@@ -440,14 +468,14 @@ class Daemon:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
             (found if found is not None else []).append(f"set {describe(subject_of(change))}")
 
-    async def _press_on(self, plan: Plan, found: list[str] | None = None) -> bool:
+    async def _press_on(self, plan: Plan, found: list[str] | None = None, *, name: str | None) -> bool:
         """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
 
         The rest is logged, and tried again at the next reconcile.
         """
         is_all = True
         while plan:
-            outcomes = await self._send(plan)
+            outcomes = await self._send(plan, name=name)
             rest = []
             for change, outcome in zip(plan.changes, outcomes, strict=True):
                 if outcome.error is not None:
@@ -467,10 +495,10 @@ class Daemon:
             self.settings, default_mtu=default_mtu(self.facts), has_ipv6=self.facts.has_ipv6
         )
 
-    async def _observe(self, name: str, wanted: Sequence[KernelState]) -> KernelState:
+    async def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
         """Look at all links of one container, on both sides."""
         inside = guest(name)
-        namespaces = {key: fd for key, fd in self.lives.namespaces().items() if key == inside}
+        namespaces = self.lives.namespaces([name])
         links: dict[LinkScope, None] = {}
         sysctls: dict[str, None] = {}
         elements: dict[FilterElement, None] = {}
@@ -483,7 +511,9 @@ class Daemon:
                     sysctls[each.path] = None
                 elif isinstance(each, SiblingLinks | PrivateNetwork):
                     elements[each] = None
-        return self.kernel.observe(list(links), namespaces, sysctls=list(sysctls), elements=list(elements))
+        return self.kernel.observe(
+            list(links), namespaces, sysctls=list(sysctls), elements=list(elements), host_side=host_side
+        )
 
     def _observed(self) -> Observed:
         about = {

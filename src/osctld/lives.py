@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
@@ -149,12 +149,15 @@ class Lives:
         current = self._current.get(name)
         return current is not None and current.is_configured
 
-    def namespaces(self) -> dict[Namespace, int]:
-        """Descriptors through which to enter the network namespaces of containers; good until the next await."""
+    def namespaces(self, names: Iterable[str]) -> dict[Namespace, int]:
+        """Descriptors through which to enter the network namespaces of these containers, of those that live.
+
+        Good until the end of the turn.
+        """
         return {
             guest(name): current.namespace
-            for name, current in self._current.items()
-            if current.namespace is not None
+            for name in names
+            if (current := self._current.get(name)) is not None and current.namespace is not None
         }
 
     def running(self, name: str) -> Life:

@@ -249,3 +249,22 @@ def test_a_default_route_from_an_advertisement_is_told(
     assert [each.has_default_route_from_advertisement for each in facts.uplinks] == [would_be_lost]
     assert facts.uplinks[0].accept_ra == accept_ra
     assert not facts.has_ipv6_forwarding
+
+
+@pytest.mark.parametrize("ipv6", ["0", "1"])
+def test_settings_that_come_with_a_link_are_those_in_its_files(host: Host, kernel: Kernel, ipv6: str) -> None:
+    make_links(kernel, host.namespaces)
+    names = {
+        "ipv4": ["forwarding", "accept_redirects", "send_redirects", "rp_filter", "promote_secondaries"],
+        "ipv6": ["forwarding", "accept_ra", "accept_redirects", "disable_ipv6"],
+    }
+    paths = [f"{version}/conf/{HOST_LINK}/{name}" for version, each in names.items() for name in each]
+
+    for path in paths:
+        for value in ("1", "0", "1") if "disable_ipv6" not in path else (ipv6,):
+            host.run(f"sysctl -w net/{path}={value}")
+            seen = kernel.observe([LinkScope(HOST, HOST_LINK)], {}, sysctls=paths)
+
+            settings = {each.path: each.value for each in seen.objects if isinstance(each, Sysctl)}
+            in_files = host.run(f"sysctl -n {' '.join(f'net/{each}' for each in paths)}").splitlines()
+            assert settings == dict(zip(paths, in_files, strict=True))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from osctld.core.errors import Unavailable
 from osctld.core.host_networks import HostNetwork
@@ -26,6 +27,7 @@ from osctld.core.kernel_state import (
 )
 from osctld.core.plan import Plan
 from osctld.shell import packet_filter_table, rtnetlink, rtnetlink_dumps, sysctl
+from osctld.shell.host_side import HostSide
 from osctld.shell.netlink import NetlinkSocket
 from osctld.shell.netns import open_namespace, open_netlink
 from osctld.shell.nftables import Nftables
@@ -110,6 +112,7 @@ class Kernel:
         *,
         sysctls: Iterable[str] = (),
         elements: Iterable[FilterElement] = (),
+        host_side: HostSide | None = None,
     ) -> KernelState:
         """All objects of these links: the links, and on them addresses, routes of the main table other than the
         kernel's own, permanent neighbours; the settings asked for; those of the packet filter's elements asked for that
@@ -117,7 +120,8 @@ class Kernel:
 
         A link that is not there is simply absent, and so is everything in a namespace that is gone.
         A host link that is no veth is a plain Link; of a veth whose peer is not among the scopes, the peer's
-        name and MAC are empty.
+        name and MAC are empty. With `host_side` the host's side is taken from there, except for settings that did not
+        come with a link.
         """
         with self._alone():
             objects: list[KernelObject] = []
@@ -135,12 +139,19 @@ class Kernel:
                     objects.extend(Link(namespace, each.name, each.mac, each.mtu, each.is_up) for each in found)
                     objects.extend(_objects_on(inside, found, namespace))
             host_names = names.get(HOST, [])
-            found = _find_links(self._host, host_names)
+            found = _find_links(self._host, host_names) if host_side is None else host_side.links(host_names)
             objects.extend(self._host_links(found, inside_links, namespaces))
-            objects.extend(_objects_on(self._host, found, HOST))
-            objects.extend(_read_sysctls(sysctls))
-            objects.extend(self._elements.present(elements))
+            objects.extend(
+                _objects_on(self._host, found, HOST) if host_side is None else host_side.objects_on(found)
+            )
+            objects.extend(_read_sysctls(sysctls, found))
+            objects.extend((self._elements if host_side is None else host_side).present(elements))
             return KernelState(objects)
+
+    def observe_host_side(self, names: Collection[str]) -> HostSide:
+        """Look at these links on the host at once, and at all elements of our packet filter."""
+        with self._alone():
+            return HostSide(self._host, names, self._elements.dump())
 
     def observe_links(self, *, link_group: int) -> KernelState:
         """The host's links of our group, and all elements of our packet filter, those of gone links included.
@@ -279,9 +290,10 @@ def _uplink(link: LinkFacts, *, is_from_advertisement: bool) -> Uplink:
     )
 
 
-def _read_sysctls(paths: Iterable[str]) -> Iterator[Sysctl]:
+def _read_sysctls(paths: Iterable[str], links: Iterable[LinkFacts] = ()) -> Iterator[Sysctl]:
+    known = dict(itertools.chain.from_iterable(map(rtnetlink_dumps.settings_of, links)))
     for path in paths:
-        value = sysctl.read(path)
+        value = known.get(path) or sysctl.read(path)
         if value is not None:
             yield Sysctl(HOST, path, value, link=_link_of(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
@@ -31,9 +32,12 @@ from osctld.shell.rtnetlink import (
     IFF_UP,
     IFINFO,
     IFLA_ADDRESS,
+    IFLA_AF_SPEC,
     IFLA_EXT_MASK,
     IFLA_GROUP,
     IFLA_IFNAME,
+    IFLA_INET6_CONF,
+    IFLA_INET_CONF,
     IFLA_INFO_KIND,
     IFLA_LINK,
     IFLA_LINK_NETNSID,
@@ -101,6 +105,8 @@ class LinkFacts(msgspec.Struct, frozen=True):
     is_loopback: bool
     peer_index: int
     peer_namespace_id: int | None
+    #: The link's settings of both versions, undecoded: see `settings_of`.
+    settings: bytes
 
 
 _SKIP_STATISTICS = attribute(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
@@ -148,7 +154,41 @@ def _link(data: bytes) -> LinkFacts:
         is_loopback=bool(flags & IFF_LOOPBACK),
         peer_index=I32.unpack(found[IFLA_LINK])[0] if IFLA_LINK in found else 0,
         peer_namespace_id=I32.unpack(namespace)[0] if namespace is not None else None,
+        settings=found.get(IFLA_AF_SPEC, b""),
     )
+
+
+#: Where settings are among all those of a link and version. IPv4 counts from 1 but puts the first at the beginning
+#: (linux/include/uapi/linux/{ip,ipv6}.h; inet_fill_link_af in linux/net/ipv4/devinet.c).
+_SETTINGS = (
+    (
+        (int(socket.AF_INET), IFLA_INET_CONF, "ipv4/conf/"),
+        {
+            "forwarding": 1 - 1,
+            "accept_redirects": 4 - 1,
+            "send_redirects": 6 - 1,
+            "rp_filter": 8 - 1,
+            "promote_secondaries": 20 - 1,
+        },
+    ),
+    (
+        (int(socket.AF_INET6), IFLA_INET6_CONF, "ipv6/conf/"),
+        {"forwarding": 0, "accept_ra": 3, "accept_redirects": 4, "disable_ipv6": 26},
+    ),
+)
+
+
+def settings_of(link: LinkFacts) -> Iterator[tuple[str, str]]:
+    """Settings that came with the link, as paths below /proc/sys/net with values: so many files less to read.
+
+    Not all that there are: those that somebody asks for.
+    """
+    by_family = attributes(link.settings)
+    for (family, kind, directory), positions in _SETTINGS:
+        array = attributes(by_family.get(family, b"")).get(kind, b"")
+        for name, position in positions.items():
+            if 4 * position < len(array):
+                yield f"{directory}{link.name}/{name}", str(I32.unpack_from(array, 4 * position)[0])
 
 
 # --- objects on links --------------------------------------------------------------------------------------------
