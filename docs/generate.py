@@ -1,4 +1,4 @@
-"""Write docs/commands.md from what the commands declare. With --check: only say whether it is up to date."""
+"""Write docs/commands.md and docs/man from what is declared. With --check: only say whether they are up to date."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from osctld.cli import help as cli_help
+from osctld.cli import manual, roff
 from osctld.cli.catalogue import Group, catalogue
+from osctld.cli.version import VERSION
 
-FILE = Path(__file__).parent / "commands.md"
+DOCS = Path(__file__).parent
+#: Pages of the manual that are written by hand.
+BY_HAND = ("osctl-routed.md", "osctld.md")
 COLUMNS = 100
 GLOBAL_OPTIONS = "global options"
 
@@ -23,7 +27,7 @@ def all_words(group: Group) -> Iterator[tuple[str, ...]]:
             yield (*group.words, word)
 
 
-def render() -> str:
+def render_commands() -> str:
     lines = ["# Commands", "", "Made by `./dev docs` from the commands themselves; `osctl help COMMAND` says the same."]
     tail = ""
     for words in all_words(catalogue()):
@@ -33,14 +37,30 @@ def render() -> str:
     return "\n".join(line.rstrip() for line in "\n".join(lines).splitlines()) + "\n"
 
 
+def documents() -> dict[Path, str]:
+    """All files that are made, and what they hold."""
+    made = {DOCS / "commands.md": render_commands()}
+    pages = manual.pages()
+    for name in BY_HAND:
+        file, text = roff.from_markdown((DOCS / name).read_text(), version=VERSION)
+        pages[file] = text
+    return made | {DOCS / "man" / name: text for name, text in pages.items()}
+
+
 def main() -> int:
-    text = render()
+    made = documents()
+    there = {DOCS / "commands.md", *(DOCS / "man").glob("*")}
+    stale = [file for file, text in made.items() if file not in there or file.read_text() != text]
+    surplus = sorted(there - made.keys())
     if "--check" in sys.argv[1:]:
-        if FILE.exists() and FILE.read_text() == text:
-            return 0
-        print("docs/commands.md is not what the commands say: run ./dev docs", file=sys.stderr)
-        return 1
-    FILE.write_text(text)
+        for file in (*stale, *surplus):
+            print(f"docs/{file.relative_to(DOCS)} is not what is declared: run ./dev docs", file=sys.stderr)
+        return 1 if stale or surplus else 0
+    (DOCS / "man").mkdir(exist_ok=True)
+    for file in surplus:
+        file.unlink()
+    for file in stale:
+        file.write_text(made[file])
     return 0
 
 

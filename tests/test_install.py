@@ -50,7 +50,8 @@ def test_an_installation_runs_from_its_place_and_is_gone_after_uninstall(tmp_pat
         "/usr/share/fish/vendor_completions.d/osctl.fish",
     }
     assert completions <= files
-    places = ("/usr/local/bin/", "/usr/local/lib/osctl/", "/etc/")
+    assert {"/usr/local/share/man/man8/osctl.8", "/usr/local/share/man/man7/osctl-routed.7"} <= files
+    places = ("/usr/local/bin/", "/usr/local/lib/osctl/", "/usr/local/share/man/man", "/etc/")
     outside = {each for each in files - completions if not each.startswith(places)}
     assert outside == set()
     for script in ("osctl", "osctld"):

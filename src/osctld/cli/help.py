@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from osctld.cli.catalogue import Group, catalogue
 from osctld.cli.parse import ALIASES, Parameter, resolve, signature
-from osctld.core.command import Argument, Command, Flag, GlobalOptions, Option
+from osctld.core.command import Argument, Command, Example, Flag, GlobalOptions, Option
 
 #: Columns of a terminal that does not say how many it has.
 USUAL_COLUMNS = 80
@@ -39,7 +39,7 @@ def render(words: Iterable[str] = (), *, columns: int = 0, tree: Group | None = 
     width = max(columns or USUAL_COLUMNS, _NARROWEST)
     place = resolve(words, tree or catalogue())
     blocks = _group_blocks(place, width) if isinstance(place, Group) else _command_blocks(place, width)
-    blocks.append(_section("global options", [*CLIENT_OPTIONS, *_options(signature(GlobalOptions).options)], width))
+    blocks.append(_section("global options", [*CLIENT_OPTIONS, *option_rows(signature(GlobalOptions).options)], width))
     return "\n".join(block for block in blocks if block)
 
 
@@ -47,7 +47,7 @@ def summary(of: Group | type[Command]) -> str:
     """One line about a command or a group."""
     if isinstance(of, Group):
         return _GROUPS.get(of.words, "")
-    return _documentation(of).partition("\n")[0]
+    return documentation(of).partition("\n")[0]
 
 
 def _group_blocks(group: Group, width: int) -> list[str]:
@@ -65,21 +65,49 @@ def _group_blocks(group: Group, width: int) -> list[str]:
     ]
 
 
+def usage(command: type[Command]) -> str:
+    """How a command is called, in one line."""
+    declared = signature(command)
+    words = ["osctl", *command.words]
+    words += [_usage_of_option(each) for each in declared.options if each.is_required]
+    if any(not each.is_required for each in declared.options):
+        words.append("[options]")
+    words += [_usage_of_argument(each) for each in declared.arguments]
+    return " ".join(words)
+
+
 def _command_blocks(command: type[Command], width: int) -> list[str]:
     declared = signature(command)
-    usage = ["usage: osctl", *command.words]
-    usage += [_usage_of_option(each) for each in declared.options if each.is_required]
-    if any(not each.is_required for each in declared.options):
-        usage.append("[options]")
-    usage += [_usage_of_argument(each) for each in declared.arguments]
-    paragraphs = _documentation(command).split("\n\n")
-    arguments = [(f"<{each.metavar}>", each.declaration.help) for each in declared.arguments]
     return [
-        _wrap(" ".join(usage), width, following="    "),
-        *(_wrap(paragraph, width) for paragraph in paragraphs),
-        _section("arguments", arguments, width),
-        _section("options", _options(declared.options), width),
+        _wrap(f"usage: {usage(command)}", width, following="    "),
+        *(_wrap(paragraph, width) for paragraph in documentation(command).split("\n\n")),
+        _section("arguments", argument_rows(declared.arguments), width),
+        _section("options", option_rows(declared.options), width),
+        _section("fields", field_rows(command), width),
+        _examples(command.examples, width),
     ]
+
+
+def _examples(examples: Iterable[Example], width: int) -> str:
+    """Command lines below what they do; one that is too long for a line can be copied all the same."""
+    blocks = []
+    for each in examples:
+        lines = textwrap.wrap(f"{each.help}:", width - 2)
+        # Four for the indentation, two for the prompt, two for the backslash.
+        words = textwrap.wrap(each.command_line, width - 8, break_long_words=False, break_on_hyphens=False)
+        lines.append("  # " + " \\\n      ".join(words))
+        blocks.append(textwrap.indent("\n".join(lines), "  "))
+    return "examples:\n" + "\n\n".join(blocks) + "\n" if blocks else ""
+
+
+def argument_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
+    """How arguments are spelled, and what they mean."""
+    return [(f"<{each.metavar}>", each.declaration.help) for each in parameters]
+
+
+def field_rows(command: type[Command]) -> list[tuple[str, str]]:
+    """The fields of a command's listing, and what they mean where the name does not say it."""
+    return [(each.name, each.help) for each in command.columns]
 
 
 def _usage_of_argument(parameter: Parameter) -> str:
@@ -94,7 +122,8 @@ def _usage_of_option(parameter: Parameter) -> str:
     return f"{parameter.declaration.names[-1]} {parameter.metavar}"
 
 
-def _options(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
+def option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
+    """How options are spelled, and what they mean."""
     rows = []
     for each in parameters:
         match each.declaration:
@@ -114,7 +143,7 @@ def _option_help(parameter: Parameter) -> str:
     return declaration.help
 
 
-def _documentation(command: type[Command]) -> str:
+def documentation(command: type[Command]) -> str:
     """The docstring of the class itself, each paragraph without its indentation."""
     first, _, rest = (vars(command).get("__doc__") or "").strip().partition("\n")
     return f"{first}\n{textwrap.dedent(rest)}".strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, DeleteContainer, Flag
+from osctld.core.command import ActCommand, Action, Argument, DeleteContainer, Example, Flag
 from osctld.core.host import Host
 
 
@@ -12,6 +12,10 @@ class CtDel(ActCommand, frozen=True, kw_only=True):
     """Delete a container with everything in it; what it held is free again."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "del")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct del myct02", "Delete a stopped container"),
+        Example("osctl ct del --force myct01", "Stop a container and delete it"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     force: Annotated[bool, Flag(("-f", "--force"), "Also when it runs: stop it first")] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Execute
+from osctld.core.command import ActCommand, Action, Argument, Example, Execute
 from osctld.core.host import Host
 
 
@@ -15,6 +15,10 @@ class CtExec(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct exec myct01 ip addr", "See the addresses as the container does"),
+        Example("osctl ct exec myct01 sh -c 'ip route; ip -6 route'", "What a shell inside understands is one word"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     command: Annotated[tuple[str, ...], Argument("Command and its arguments", metavar="cmd", rest=True)]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from osctld.core.command import (
     Argument,
     Column,
+    Example,
     Listing,
     ListOptions,
     Observed,
@@ -40,6 +41,14 @@ class CtLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """List containers, all or those named."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "ls")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct ls", "List all containers"),
+        Example(
+            "osctl ct ls -S running -o id,memory,cpu_time -s memory",
+            "Of those that run, what they use, smallest first",
+        ),
+        Example("osctl -j ct ls", "All that is known, for a program"),
+    )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
     containers: Annotated[

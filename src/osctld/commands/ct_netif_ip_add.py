@@ -20,9 +20,20 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "add")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif ip add myct01 eth0 1.2.3.4/32", "assign one address"),
-        Example("osctl ct netif ip add myct01 eth0 10.5.5.1/24", "assign one address and route its network"),
-        Example("osctl ct netif ip add --no-route myct01 eth0 1.2.3.5", "assign an address that nothing leads to"),
+        Example("osctl ct netif ip add myct01 eth0 1.2.3.6/32", "Assign an address, and route it to the container"),
+        Example("osctl ct netif ip add myct01 eth0 198.51.100.1/24", "Assign an address, and route its network"),
+        Example(
+            "osctl ct netif ip add --dry-run myct01 eth0 1.2.3.7 2001:db8:2::7",
+            "See what two more would change, without changing it",
+        ),
+        Example(
+            "osctl ct netif ip add --no-route myct01 eth0 192.168.7.1/24",
+            "Assign an address that nothing outside leads to",
+        ),
+        Example(
+            "osctl ct netif ip add --route-as 203.0.113.0/28 myct01 eth0 203.0.113.1",
+            "Route a network, and assign one address of it",
+        ),
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

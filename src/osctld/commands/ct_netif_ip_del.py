@@ -19,8 +19,8 @@ class CtNetifIpDel(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "del")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif ip del myct01 eth0 1.2.3.4/32", "take one address"),
-        Example("osctl ct netif ip del -v 6 myct01 eth0 all", "take all IPv6 addresses"),
+        Example("osctl ct netif ip del myct01 eth0 1.2.3.4", "Take an address away, and the route that came with it"),
+        Example("osctl ct netif ip del -v 6 myct01 eth0 all", "Take away all IPv6 addresses"),
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

@@ -8,6 +8,7 @@ from osctld.core.addresses import VERSIONS
 from osctld.core.command import (
     Argument,
     Column,
+    Example,
     Listing,
     ListOptions,
     Observed,
@@ -35,6 +36,13 @@ class CtNetifIpLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "ls")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif ip ls", "All addresses of all containers"),
+        Example(
+            "osctl ct netif ip ls -H -o addr -v 4 myct01 eth0",
+            "The IPv4 addresses of one interface, for a script",
+        ),
+    )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None

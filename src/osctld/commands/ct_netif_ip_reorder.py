@@ -18,14 +18,19 @@ class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "reorder")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif ip reorder myct01 eth0 1.2.3.5 --first", "the container speaks from 1.2.3.5"),
+        Example(
+            "osctl ct netif ip reorder myct01 eth0 1.2.3.5 --first",
+            "Let the container speak from another of its addresses",
+        ),
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
     address: Annotated[str, Argument("Assigned address", metavar="addr", completes="address")]
     first: Annotated[bool, Flag(("--first",), "Move it to the front")] = False
-    before: Annotated[str | None, Option(("--before",), "ADDR", "Move it before this assigned address")] = None
+    before: Annotated[
+        str | None, Option(("--before",), "ADDR", "Move it before this assigned address", completes="address")
+    ] = None
 
     def edit(self, host: Host) -> Edited:
         container = host.container(self.container)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from osctld.core.command import (
     Argument,
     Column,
+    Example,
     Listing,
     ListOptions,
     Observed,
@@ -39,6 +40,13 @@ class CtNetifLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """List interfaces, of all containers or of one."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ls")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif ls myct01", "The interfaces of one container"),
+        Example(
+            "osctl ct netif ls -o +via,hwaddr",
+            "All interfaces, with their interconnecting networks and MAC addresses",
+        ),
+    )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None

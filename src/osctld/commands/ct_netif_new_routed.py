@@ -20,11 +20,14 @@ class CtNetifNewRouted(EditCommand, RoutedOptions, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "new", "routed")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif new routed myct01 eth0", "with automatic interconnecting networks, IPv4 and IPv6"),
-        Example("osctl ct netif new routed --via 10.100.10.100/30 myct01 eth1", "with a network of choice"),
         Example(
-            "osctl ct netif new routed --via 10.0.0.0/24 --host-addr 10.0.0.254 --ct-addr 10.0.0.1 myct01 eth2",
-            "with ends of choice",
+            "osctl ct netif new routed myct02 eth0",
+            "Take free interconnecting networks, IPv4 and IPv6, from the pools",
+        ),
+        Example("osctl ct netif new routed --via 10.100.10.104/30 myct02 eth1", "Choose the network"),
+        Example(
+            "osctl ct netif new routed --via 10.0.0.0/24 --host-addr 10.0.0.254 --ct-addr 10.0.0.1 myct01 eth1",
+            "Choose the ends too, while the container runs",
         ),
     )
 

@@ -15,7 +15,12 @@ class CtNetifRename(EditCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "rename")
-    examples: ClassVar[tuple[Example, ...]] = (Example("osctl ct netif rename myct01 eth0 wan0", "eth0 becomes wan0"),)
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example(
+            "osctl ct netif rename myct01 eth0 wan0",
+            "Give an interface another name, also while the container runs",
+        ),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     netif: Annotated[str, Argument("Interface", metavar="old-name", completes="interface")]

@@ -19,8 +19,14 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "add")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif route add myct01 eth0 10.5.5.0/24", "route a network, assign nothing"),
-        Example("osctl ct netif route add --via 1.2.3.4 myct01 eth0 10.5.6.0/24", "the next hop is 1.2.3.4"),
+        Example(
+            "osctl ct netif route add myct01 eth0 198.51.100.0/24 2001:db8:2:100::/64",
+            "Route two networks to the container, which uses them as it likes",
+        ),
+        Example(
+            "osctl ct netif route add --via 1.2.3.4 myct01 eth0 10.5.6.0/24",
+            "Name the next hop, one of the container's addresses",
+        ),
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

@@ -19,8 +19,11 @@ class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "del")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif route del myct01 eth0 10.5.5.0/24", "one network"),
-        Example("osctl ct netif route del -v 4 myct01 eth0 all", "all IPv4 networks"),
+        Example("osctl ct netif route del myct01 eth0 10.5.5.0/24", "Stop routing one network"),
+        Example(
+            "osctl ct netif route del --force myct01 eth0 all",
+            "Stop routing all, even if addresses are left that nothing leads to",
+        ),
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

@@ -8,6 +8,7 @@ from osctld.core.addresses import VERSIONS
 from osctld.core.command import (
     Argument,
     Column,
+    Example,
     Listing,
     ListOptions,
     Observed,
@@ -36,6 +37,10 @@ class CtNetifRouteLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "ls")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif route ls myct01", "What is routed to one container"),
+        Example("osctl ct netif route ls -o +origin", "All, and whether it came with an address"),
+    )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None

@@ -21,9 +21,15 @@ class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "set")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif set --via 10.9.0.0/30 myct01 eth0", "another interconnecting network"),
-        Example("osctl ct netif set --no-via 6 myct01 eth0", "no IPv6 any more"),
-        Example("osctl ct netif set --mtu 1400 --hwaddr 02:xx:xx:xx:xx:01 myct01 eth0", "MTU and MAC address"),
+        Example(
+            "osctl ct netif set --via 10.100.20.0/31 myct01 eth0",
+            "Another interconnecting network; connections of the container stay",
+        ),
+        Example("osctl ct netif set --host-addr 10.100.20.1 --ct-addr 10.100.20.0 myct01 eth0", "Swap its ends"),
+        Example(
+            "osctl ct netif set --mtu 1400 --hwaddr 02:xx:xx:xx:xx:01 myct01 eth0",
+            "Another MTU, and a MAC address of which one byte is given",
+        ),
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from osctld.commands.ct_netif_ls import COLUMNS, interface_row
 from osctld.core.addresses import VERSIONS
-from osctld.core.command import Argument, Column, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.command import Argument, Column, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
 
@@ -25,6 +25,10 @@ class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     """Show all that is known of one interface."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "show")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif show myct01 eth0", "All that is known of an interface"),
+        Example("osctl ct netif show -H -o source myct01 eth0", "The addresses that the container speaks from"),
+    )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

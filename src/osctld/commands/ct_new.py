@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, CreateContainer, Edited, Option
+from osctld.core.command import ActCommand, Action, Argument, CreateContainer, Edited, Example, Option
 from osctld.core.errors import Refused
 from osctld.core.host import POOL, Host
 
@@ -19,6 +19,13 @@ class CtNew(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "new")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct new --distribution busybox web", "A small container that needs nothing from elsewhere"),
+        Example(
+            "osctl ct new --from-archive rootfs.tar --distribution debian --version 12 db",
+            "One whose root directory comes from an archive",
+        ),
+    )
 
     container: Annotated[str, Argument("Id of the new container", metavar="ct")]
     distribution: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.commands.ct_stop import stop_method
-from osctld.core.command import ActCommand, Action, Argument, Flag, Option, RestartContainer
+from osctld.core.command import ActCommand, Action, Argument, Example, Flag, Option, RestartContainer
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 
@@ -14,6 +14,9 @@ class CtRestart(ActCommand, frozen=True, kw_only=True):
     """Stop a container if it runs, and start it."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "restart")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct restart --kill myct01", "Stop a container at once, and start it again"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     wait: Annotated[int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long for it to run again")] = 60

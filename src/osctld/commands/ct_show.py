@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.commands.ct_ls import COLUMNS, container_row
-from osctld.core.command import Argument, Column, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.command import Argument, Column, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
 from osctld.core.host import Host
 
 
@@ -13,6 +13,10 @@ class CtShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     """Show all that is known of one container."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "show")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct show myct01", "All that is known of a container"),
+        Example("osctl ct show -H -o init_pid myct01", "The process id of its first process, for a script"),
+    )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]

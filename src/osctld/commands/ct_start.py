@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Option, StartContainer
+from osctld.core.command import ActCommand, Action, Argument, Example, Option, StartContainer
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 
@@ -16,6 +16,9 @@ class CtStart(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "start")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct start myct02", "Start a container, and wait until it runs"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     wait: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Flag, Option, StopContainer
+from osctld.core.command import ActCommand, Action, Argument, Example, Flag, Option, StopContainer
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 from osctld.core.life import StopMethod
@@ -17,6 +17,9 @@ class CtStop(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "stop")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct stop -t 10 myct01", "Give a container ten seconds to power off, then kill it"),
+    )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long it may take to power off")] = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from osctld.core.command import Column, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.command import Column, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
 from osctld.core.host import Host
 from osctld.netif.routed import RoutedInterface
 
@@ -27,6 +27,10 @@ class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     """Show what the daemon looks after and how it does."""
 
     words: ClassVar[tuple[str, ...]] = ("self", "status")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl self status", "What the daemon looks after"),
+        Example("osctl self status -H -o last_reconcile", "What the last look at the kernel found"),
+    )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     def view(self, host: Host, observed: Observed) -> Reply:

@@ -29,6 +29,7 @@ class RoutedOptions(msgspec.Struct, frozen=True, kw_only=True):
             ("--via",),
             "NETWORK",
             "Interconnecting network, once for IPv4 and once for IPv6; auto takes free ones for versions not named",
+            keywords=(AUTO,),
         ),
     ] = ()
     host_addr: Annotated[

@@ -1,0 +1,249 @@
+"""The manual, made from what is declared: a page for each group of commands, and one for the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from osctld.cli import roff
+from osctld.cli.catalogue import Group, catalogue
+from osctld.cli.help import (
+    CLIENT_OPTIONS,
+    argument_rows,
+    documentation,
+    field_rows,
+    option_rows,
+    summary,
+    usage,
+)
+from osctld.cli.parse import ALIASES, signature
+from osctld.cli.version import VERSION
+from osctld.core.command import Command, GlobalOptions
+from osctld.core.settings import Settings
+
+#: Pages that are written by hand: name, section, what they are about in a word.
+GUIDE = ("osctl-routed", 7)
+DAEMON = ("osctld", 8)
+SETTINGS = ("osctld.toml", 5)
+
+_EXIT_STATUSES = (
+    ("0", "Done; of a view: shown."),
+    ("1", "Refused, in conflict with a holder that is named, not possible now, or undone after the kernel refused it."),
+    ("64", "The words make no sense: an unknown command or option, a missing or surplus argument."),
+    ("69", "No daemon answers."),
+    ("77", "Not permitted to talk to the daemon."),
+    ("130", "Interrupted."),
+    ("141", "Whoever read the output went away."),
+)
+
+_FILES = (
+    ("/run/osctl/osctld.sock", "The daemon's socket."),
+    ("/etc/osctl/osctld.toml", "Its settings, see osctld.toml(5); need not exist."),
+    ("/var/lib/osctl", "All that is configured, and the containers' root directories."),
+)
+
+
+def pages(tree: Group | None = None) -> dict[str, str]:
+    """All pages that are made from declarations: names of files, like `osctl-ct.8`, and their roff."""
+    root = tree or catalogue()
+    made = {f"{page_name(group)}.8": _group_page(group, root) for group in groups(root)}
+    made["{}.{}".format(*SETTINGS)] = settings_page()
+    return made
+
+
+def groups(group: Group) -> Iterator[Group]:
+    """A group and all groups below it."""
+    yield group
+    for child in group.children.values():
+        if isinstance(child, Group):
+            yield from groups(child)
+
+
+def page_name(group: Group) -> str:
+    return "-".join(("osctl", *group.words))
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def _group_page(group: Group, root: Group) -> str:
+    name = page_name(group)
+    commands = [child for child in group.children.values() if not isinstance(child, Group)]
+    subgroups = [child for child in group.children.values() if isinstance(child, Group)]
+    about = summary(group)
+    lines = [*roff.header(name, 8, version=VERSION), *roff.section("name")]
+    lines.append(f"{roff.escaped(name)} \\- {roff.escaped(_as_title(about))}")
+    lines += roff.section("synopsis")
+    synopses = [("osctl", *group.words, "COMMAND [options] [arguments]")] if subgroups or not commands else []
+    lines += [".nf", *(roff.escaped(" ".join(each)) for each in synopses)]
+    lines += [*(roff.escaped(usage(each)) for each in commands), ".fi"]
+    lines += roff.section("description")
+    lines += roff.paragraph(about)
+    if not group.words:
+        lines += _overview()
+    lines += roff.section("commands")
+    for subgroup in subgroups:
+        path = " ".join(("osctl", *subgroup.words))
+        lines += roff.entry(roff.bold(path), f"{summary(subgroup)} See {page_name(subgroup)}(8).")
+    if not group.words:
+        lines += roff.entry(roff.bold("osctl help"), "Help for the command or the group whose words follow.")
+    for command in commands:
+        lines += _command(command)
+    lines += roff.section("global options")
+    for spelling, text in (*CLIENT_OPTIONS, *option_rows(signature(GlobalOptions).options)):
+        lines += roff.entry(roff.bold(spelling), text)
+    if not group.words:
+        lines += _surroundings()
+    lines += roff.section("see also")
+    others = [f"{page_name(each)}(8)" for each in groups(root) if each.words != group.words]
+    others += ["{}({})".format(*each) for each in (DAEMON, SETTINGS, GUIDE)]
+    lines.append(",\n".join(roff.bold(each) for each in others))
+    return roff.page(lines)
+
+
+def _overview() -> list[str]:
+    """What all commands have in common."""
+    aliases = ", ".join(f"{one} for {two}" for one, two in ALIASES.items())
+    return [
+        *roff.paragraph(
+            "Words of commands and long options may be abbreviated while they are unique. Options may stand before and "
+            "behind arguments, global ones anywhere before the command that ct exec runs. A single dash among "
+            "addresses or networks stands for the words of standard input."
+        ),
+        *roff.paragraph(f"Other names of words: {aliases}."),
+        *roff.paragraph("The guide to routed interfaces is osctl-routed(7)."),
+    ]
+
+
+def _surroundings() -> list[str]:
+    """What a program that calls osctl has to know."""
+    lines = roff.section("exit status")
+    for status, text in _EXIT_STATUSES:
+        lines += roff.entry(roff.bold(status), text)
+    lines += roff.paragraph(
+        "A refusal is one line on standard error that quotes what was given and names the cause; nothing was changed "
+        "then. The status of ct exec is that of the command inside, 128 + N when signal N ended it."
+    )
+    lines += roff.section("environment")
+    lines += roff.entry(roff.bold("OSCTL_SOCKET"), "The daemon's socket, unless --socket names one.")
+    lines += roff.section("files")
+    for file, text in _FILES:
+        lines += roff.entry(roff.italic(file), text)
+    return lines
+
+
+def _as_title(text: str) -> str:
+    first = text.partition(". ")[0].rstrip(".")
+    return first[:1].lower() + first[1:]
+
+
+def _command(command: type[Command]) -> list[str]:
+    declared = signature(command)
+    lines = [*roff.subsection(" ".join(("osctl", *command.words))), *roff.literal([usage(command)])]
+    for text in documentation(command).split("\n\n"):
+        lines += roff.paragraph(text)
+    for rows in (argument_rows(declared.arguments), option_rows(declared.options)):
+        for term, text in rows:
+            lines += roff.entry(roff.bold(term), text)
+    if command.columns:
+        lines += roff.paragraph("Fields:")
+        lines.append(".RS 4")
+        for name, text in field_rows(command):
+            lines += roff.entry(roff.bold(name), text)
+        lines.append(".RE")
+    for example in command.examples:
+        lines += roff.paragraph(f"{example.help}:")
+        lines += roff.literal([f"# {example.command_line}"])
+    return lines
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+class SettingDeclaration(msgspec.Struct, frozen=True):
+    """One key of the settings, as it is declared."""
+
+    table: str
+    key: str
+    default: Any
+    description: str
+
+
+def declared_settings() -> tuple[SettingDeclaration, ...]:
+    """All settings. Raises TypeError for one that has no description."""
+    declared = []
+    for table in msgspec.structs.fields(Settings):
+        defaults = table.default
+        for each in msgspec.structs.fields(table.type):
+            description = _description(each.type)
+            if not description:
+                raise TypeError(f"{table.name}.{each.name} has no description")
+            declared.append(SettingDeclaration(table.name, each.name, getattr(defaults, each.name), description))
+    return tuple(declared)
+
+
+def default_settings() -> str:
+    """A file of settings that says what holds without one; what is unset stands there as a comment."""
+    lines: list[str] = []
+    table = ""
+    for each in declared_settings():
+        if each.table != table:
+            table = each.table
+            lines += [*([""] if lines else []), f"[{table}]"]
+        lines.append(f"# {each.key} is unset" if each.default is None else f"{each.key} = {as_toml(each.default)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def settings_page() -> str:
+    name, number = SETTINGS
+    lines = [*roff.header(name, number, version=VERSION), *roff.section("name")]
+    lines.append(f"{roff.escaped(name)} \\- settings of osctld")
+    lines += roff.section("synopsis")
+    lines.append(roff.italic("/etc/osctl/osctld.toml"))
+    lines += roff.section("description")
+    lines += roff.paragraph(
+        "The settings of osctld(8), in TOML; osctld --config names another file. All are optional, and so is the "
+        "file. They are read when the daemon starts. An unknown key, or a value that makes no sense, is refused with "
+        "file and line, and the daemon does not start."
+    )
+    documented = {each.name: each.type for each in msgspec.structs.fields(Settings)}
+    table = ""
+    for each in declared_settings():
+        if each.table != table:
+            table = each.table
+            lines.append(f'.SH "[{table}]"')
+            for text in (documented[table].__doc__ or "").split("\n\n"):
+                lines += roff.paragraph(text)
+        default = "unset" if each.default is None else as_toml(each.default)
+        lines += roff.entry(roff.bold(each.key), f"{each.description} Default: {default}.")
+    lines += roff.section("examples")
+    lines += roff.paragraph("What holds without a file:")
+    lines += roff.literal(default_settings().splitlines())
+    lines += roff.section("see also")
+    lines.append(",\n".join(roff.bold(each) for each in ("osctld(8)", "osctl(8)", "osctl-routed(7)")))
+    return roff.page(lines)
+
+
+def _description(declared: Any) -> str:
+    for each in getattr(declared, "__metadata__", ()):
+        if isinstance(each, msgspec.Meta) and each.description:
+            return each.description
+    return ""
+
+
+def as_toml(value: Any) -> str:
+    """A value as it is written in a file of settings."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str():
+            return f'"{value}"'
+        case Mapping():
+            return "{ " + ", ".join(f"{name} = {as_toml(each)}" for name, each in value.items()) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(map(as_toml, value)) + "]"
+    raise TypeError(f"{value!r} cannot be written in TOML")
