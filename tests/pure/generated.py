@@ -134,7 +134,8 @@ def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInter
             return start.with_address(draw(address_in(via.network)).with_length(length), route=draw(st.booleans()))
         case "route":
             network = draw(networks(version))
-            return start.with_operator_route(network, typed=str(network))
+            next_hop = draw(st.none() | st.sampled_from([None, *start.all_addresses(version)]))
+            return start.with_operator_route(network, typed=str(network), next_hop=next_hop)
         case "take" if start.addresses:
             return start.without_address(draw(st.sampled_from(start.addresses)), keep_route=draw(st.booleans()))
         case "unroute" if start.routes:

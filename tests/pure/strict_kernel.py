@@ -139,7 +139,7 @@ class StrictKernel:
         if new.source is not None and new.source not in local:
             raise KernelRefused("Invalid prefsrc address")
         if new.gateway is not None and (
-            new.gateway in local or not self._is_on_link(new.namespace, new.link, new.gateway)
+            new.gateway in local or (not new.is_onlink and not self._is_on_link(new.namespace, new.link, new.gateway))
         ):
             raise KernelRefused("Nexthop has invalid gateway")
 

@@ -216,13 +216,13 @@ def test_an_address_that_is_not_there_cannot_be_taken_away(typed: str) -> None:
 
 
 @given(routed_interfaces())
-def test_with_all_addresses_go_all_automatic_routes(start: RoutedInterface) -> None:
+def test_with_all_addresses_go_all_automatic_routes_and_those_whose_next_hop_they_were(start: RoutedInterface) -> None:
     left = start
     for each in start.addresses:
         left = left.without_address(each)
 
     assert left.addresses == ()
-    assert left.routes == tuple(each for each in start.routes if not each.is_automatic)
+    assert left.routes == tuple(each for each in start.routes if not each.is_automatic and each.next_hop is None)
 
 
 @given(routed_interfaces())
@@ -443,8 +443,11 @@ def test_the_host_never_resolves_anything_but_the_container_end(one: RoutedInter
     ]
 
     assert all(network.size <= 4 for network in on_link)
-    assert all(each.gateway is None or one.vias[each.network.version].container_end == each.gateway
-               for each in on_host if isinstance(each, Route))  # fmt: skip
+    known = {each.address for each in on_host if isinstance(each, Neighbour)}
+    for each in on_host:
+        if isinstance(each, Route) and each.gateway is not None:
+            assert each.gateway in known
+            assert each.is_onlink == (each.gateway != one.vias[each.network.version].container_end)
 
 
 @given(routed_interfaces())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -279,6 +280,73 @@ def test_the_router_reaches_an_interface_at_once_when_it_is_plugged_in(host: Top
     returned = time.time()
 
     assert pinger.first_answer() - returned < 0.1
+
+
+# --- public and private ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("via", "prohibited"), [(VIA_4, "Packet filtered"), (VIA_6, "Administratively prohibited")], ids=["IPv4", "IPv6"]
+)
+def test_a_private_network_talks_to_the_host_and_local_containers_and_is_refused_beyond(
+    host: Topology, via: str, prohibited: str
+) -> None:
+    version, outside, local = (6, WORLD_6, HOST_6) if ":" in via else (4, WORLD_4, HOST_4)
+    neighbour_via = "fd00:9::/126" if version == 6 else "10.100.10.200/30"
+    host.new_container("web", via=[via])
+    host.new_container("other", via=[neighbour_via])
+    end, neighbour = container_end(host, "web", version), container_end(host, "other", version)
+
+    assert host.guest_ping("web", local) == 3
+    assert host.guest_ping("web", neighbour) == 3
+    refused = host.in_guest_network("web", "ping", "-n", "-c1", "-W2", outside, check=False)
+    assert prohibited in refused.stdout
+    with known_to_router(host, via):
+        refused = host.in_namespace(host.R, "ping", "-n", "-c1", "-W2", end, check=False)
+    assert prohibited in refused.stdout
+
+    # What is routed to the container goes out as before.
+    address = "2001:db8:2::4" if version == 6 else "1.2.3.4"
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
+    assert host.ping(host.R, address) == 3
+    assert host.guest_ping("web", outside) == 3
+
+    host.osctl("ct", "stop", "-k", "web")
+    assert end not in host.in_namespace(host.H, "nft", "list", "set", "inet", "osctl", f"private{version}").stdout
+
+
+@pytest.mark.parametrize("via", [VIA_4, VIA_6], ids=["IPv4", "IPv6"])
+def test_a_public_network_is_reached_from_beyond(host: Topology, via: str) -> None:
+    version, outside = (6, WORLD_6) if ":" in via else (4, WORLD_4)
+    host.new_container("web", via=[via])
+    end = container_end(host, "web", version)
+    with known_to_router(host, via):
+        assert host.ping(host.R, end, count=1) == 0
+
+        host.osctl("ct", "netif", "set", "--via-public", "--via", via, "web", "eth0")
+
+        assert host.ping(host.R, end) == 3
+        assert host.guest_ping("web", outside) == 3
+
+        host.osctl("ct", "netif", "set", "--no-via-public", "--via", via, "web", "eth0")
+
+        assert host.ping(host.R, end, count=1) == 0
+
+
+@contextlib.contextmanager
+def known_to_router(host: Topology, network: str) -> Iterator[None]:
+    """The router sends packets for a network to the host, which no default route of its own does."""
+    version, gateway = ("-6", HOST_6) if ":" in network else ("-4", HOST_4)
+    host.ip(host.R, version, "route", "add", network, "via", gateway)
+    try:
+        yield
+    finally:
+        host.ip(host.R, version, "route", "del", network)
+
+
+def container_end(host: Topology, container: str, version: int) -> str:
+    (link,) = host.guest_ip_json(container, f"-{version}", "addr", "show", "dev", "eth0", "scope", "global")
+    return str(link["addr_info"][0]["local"])
 
 
 # --- several interfaces, several containers ----------------------------------------------------------------------

@@ -334,3 +334,28 @@ def test_a_route_that_is_not_there_or_needed_cannot_be_deleted(
 
     assert quoted in message
     assert words in message
+
+
+@pytest.mark.parametrize(
+    ("via", "next_hop", "network", "inside"),
+    [
+        ("10.100.10.100/30", "1.2.3.4", "10.5.5.0/24", "10.5.5.7"),
+        ("fd00:1::/126", "2001:db8:2::4", "2001:db8:2:5::/64", "2001:db8:2:5::7"),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_a_network_routed_by_an_assigned_address_is_reached(
+    host: Topology, via: str, next_hop: str, network: str, inside: str
+) -> None:
+    version = 6 if ":" in via else 4
+    host.new_container("web", via=[via], addresses=[next_hop])
+    host.in_guest_network("web", "ip", "addr", "add", inside, "dev", "lo")
+
+    host.osctl("ct", "netif", "route", "add", "--via", next_hop, "web", "eth0", network)
+
+    (route,) = host.ip_json(host.H, f"-{version}", "route", "show", network)
+    assert (route["gateway"], route["dev"], route["flags"]) == (next_hop, host.veth("web"), ["onlink"])
+    assert host.ping(host.R, inside) == 3
+    host.osctl("ct", "stop", "-k", "web")
+    host.osctl("ct", "start", "web")
+    assert host.ip_json(host.H, f"-{version}", "route", "show", network) == [route]

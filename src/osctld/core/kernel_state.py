@@ -100,8 +100,9 @@ class Route(msgspec.Struct, frozen=True):
     """A unicast route of the main table: via a gateway, or on-link when there is none.
 
     `metric` 0 stands for no metric in IPv4; in IPv6 the kernel turns none into IPV6_DEFAULT_METRIC, so that number
-    is always spelled out there. `source` is the preferred source address. The kernel keys routes by prefix, tos,
-    metric and table.
+    is always spelled out there. `source` is the preferred source address. With `is_onlink` the kernel takes the
+    gateway for a neighbour on the link, although no address or route there says so. The kernel keys routes by prefix,
+    tos, metric and table.
     """
 
     namespace: Namespace
@@ -111,6 +112,7 @@ class Route(msgspec.Struct, frozen=True):
     protocol: int
     metric: int
     source: Address | None = None
+    is_onlink: bool = False
 
     @property
     def key(self) -> Key:

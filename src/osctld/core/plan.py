@@ -240,7 +240,7 @@ def _lacks(route: Route, *states: KernelState) -> bool:
         if isinstance(each, AssignedAddress) and each.namespace == route.namespace
     ]
     has_source = route.source is None or any(each.address.address == route.source for each in addresses)
-    has_gateway = route.gateway is None or any(
+    has_gateway = route.gateway is None or route.is_onlink or any(
         each.link == route.link and each.address.network.includes(route.gateway) for each in addresses
     )
     return not (has_source and has_gateway)
@@ -292,6 +292,9 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
         case Neighbour():
             return (stage, 2)
         case Route():
+            if each.is_onlink:
+                # For IPv6 the kernel asks where it would send packets for the gateway: to be the link itself by then.
+                return (stage, 5)
             return (stage, 3 if each.gateway is None else 4)
         case Sysctl():
             return _SET_SYSCTL

@@ -167,6 +167,8 @@ def _route(each: Route) -> str:
     words.append(f"dev {each.link} proto {'static' if each.protocol == PROTOCOL_STATIC else each.protocol}")
     if each.gateway is None and each.network.version == 4:
         words.append("scope link")
+    if each.is_onlink:
+        words.append("onlink")
     if each.source is not None:
         words.append(f"src {each.source}")
     if each.metric and not (each.network.version == 6 and each.metric == IPV6_DEFAULT_METRIC):

@@ -20,6 +20,7 @@ from osctld.core.kernel_state import (
     Link,
     Namespace,
     Neighbour,
+    PrivateNetwork,
     Route,
     Sysctl,
     Veth,
@@ -303,21 +304,30 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
         routes = surroundings.settings.routes
         metric = 0 if via.version == 4 else routes.ipv6_metric
 
-        def route(network: Network, gateway: Address | None, protocol: int) -> Route:
-            return Route(HOST, network, self.link, gateway, protocol, metric)
+        def route(network: Network, gateway: Address | None, protocol: int, *, is_onlink: bool = False) -> Route:
+            return Route(HOST, network, self.link, gateway, protocol, metric, is_onlink=is_onlink)
 
         yield AssignedAddress(
             HOST, self.link, via.host_address, broadcast=via.broadcast, has_prefix_route=not via.is_wide
         )
         yield Neighbour(HOST, self.link, via.container_end, self.mac)
+        if not via.is_public:
+            yield PrivateNetwork(HOST, self.link, via.network)
         if via.is_wide:
             # Only the ends are on the link: the host never resolves the other addresses, so nobody can fill its
             # neighbour table by scanning the network.
             yield route(via.container_end.as_network(), None, routes.present_protocol)
             yield route(via.network, via.container_end, routes.present_protocol)
         for each in self.routes:
-            if each.network.version == via.version:
+            if each.network.version != via.version:
+                continue
+            if each.next_hop is None or each.next_hop == via.container_end:
                 yield route(each.network, via.container_end, routes.announce_protocol)
+                continue
+            # The host reaches an assigned address by the container end, which no next hop may depend on: it is said
+            # to be on the link, where its MAC is known.
+            yield Neighbour(HOST, self.link, each.next_hop, self.mac)
+            yield route(each.network, each.next_hop, routes.announce_protocol, is_onlink=True)
 
     def _guest_side(self, via: Via, inside: Namespace, *, rank: int) -> Iterator[KernelObject]:
         for address in self.all_addresses(via.version):

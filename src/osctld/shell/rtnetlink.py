@@ -50,6 +50,7 @@ RTN_UNICAST = 1
 RTPROT_KERNEL, RTPROT_RA = 2, 9
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 RTM_F_CLONED = 0x200
+RTNH_F_ONLINK = 4
 
 NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
 NUD_PERMANENT = 0x80
@@ -197,7 +198,8 @@ class Encoder:
     def _pack_route(self, kind: type[Change], each: Route, sequence: int) -> bytes:
         network = each.network
         length = network.length
-        key = (kind, length, network.version, each.link, each.gateway, each.protocol, each.metric, each.source)
+        what = (each.link, each.gateway, each.protocol, each.metric, each.source, each.is_onlink)
+        key = (kind, length, network.version, what)
         template = self._routes.get(key)
         if template is None:
             template = self._routes[key] = self._template(kind, each)
@@ -241,7 +243,15 @@ def _route(each: Route, index: int) -> bytes:
     is_on_link = each.gateway is None and network.version == 4
     scope = RT_SCOPE_LINK if is_on_link else RT_SCOPE_UNIVERSE
     body = RTMSG.pack(
-        FAMILY[network.version], network.length, 0, 0, MAIN_TABLE, each.protocol, scope, RTN_UNICAST, 0
+        FAMILY[network.version],
+        network.length,
+        0,
+        0,
+        MAIN_TABLE,
+        each.protocol,
+        scope,
+        RTN_UNICAST,
+        RTNH_F_ONLINK if each.is_onlink else 0,
     )
     if not network.is_default:
         body += attribute(RTA_DST, network.packed)

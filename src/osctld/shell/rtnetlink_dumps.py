@@ -67,6 +67,7 @@ from osctld.shell.rtnetlink import (
     RTM_GETROUTE,
     RTMSG,
     RTN_UNICAST,
+    RTNH_F_ONLINK,
     RTPROT_KERNEL,
     RTPROT_RA,
     U16,
@@ -276,6 +277,7 @@ def _read_route(data: bytes, links: Mapping[int, str], namespace: Namespace, ask
         protocol,
         metric,
         source=Address.from_packed(source) if source else None,
+        is_onlink=bool(flags & RTNH_F_ONLINK),
     )
 
 
