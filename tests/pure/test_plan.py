@@ -219,6 +219,24 @@ def test_there_is_nothing_to_do_when_all_is_as_wanted(pair: tuple[KernelState, K
         assert not plan_changes(state, state)
 
 
+@given(edits(), st.data())
+def test_routes_alone_are_planned_as_they_are_beside_other_changes(
+    pair: tuple[KernelState, KernelState], data: st.DataObject
+) -> None:
+    want, _ = pair
+    routes = [each for each in want.objects if isinstance(each, Route)]
+    subsets = st.sets(st.sampled_from(routes)) if routes else st.just(set())
+    have, foreign = (KernelState(each for each in want.objects if each not in data.draw(subsets)) for _ in range(2))
+    want = want.without_keys(each.key for each in data.draw(subsets))
+    foreign = KernelState(each for each in foreign.objects if isinstance(each, Route) and each.key not in have)
+
+    plan = plan_changes(want, have, foreign)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("osctld.core.plan._if_only_routes_differ", lambda *_: None)
+        assert plan == plan_changes(want, have, foreign)
+
+
 @given(pairs_of_states, st.data())
 def test_undoing_what_got_through_returns_wherever_it_stopped(
     pair: tuple[KernelState, KernelState], data: st.DataObject

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
 from osctld.core.claims import ClaimKind
 from osctld.core.errors import Refused
 from osctld.core.kernel_state import HOST, AssignedAddress, Link, Neighbour, Route, Veth, guest
@@ -467,3 +470,50 @@ def test_guest_addresses_have_a_broadcast_address_from_30_bits_on(one: RoutedInt
             assert (each.broadcast is not None) == has_broadcast
             assert each.broadcast in (None, each.address.network.last)
             assert isinstance(each.address.address, Address)
+
+
+# --- many at once ------------------------------------------------------------------------------------------------
+
+
+@given(
+    routed_interfaces(),
+    st.sampled_from([("1.2.3.0", 32), ("10.100.10.64", 32), ("10.100.0.0", 28), ("126.255.255.200", 32), ("0.0.0.0", 8),
+                     ("198.18.0.0", 31), ("2001:db8:20::", 128), ("2001:db8:20::", 127), ("fe7f::", 18)]),
+    st.integers(-70, 70),
+    st.sampled_from(["", "twice", "wider", "routed", "inside"]),
+)  # fmt: skip
+def test_many_networks_are_routed_as_one_after_the_other(
+    start: RoutedInterface, place: tuple[str, int], shift: int, oddity: str
+) -> None:
+    first, length = Address.parse(place[0]), place[1]
+    step = 1 << (BITS[first.version] - length)
+    first_number = max(0, (first.number >> (BITS[first.version] - length)) + shift) * step
+    many = [Network(first.version, first_number + step * number, length) for number in range(70)]
+    many = [each for each in many if each.last.number < 1 << BITS[each.version]]
+    if oddity == "twice":
+        many.insert(30, many[7])
+    elif oddity == "wider":
+        many.insert(5, many[40].address.with_length(length - 2).network)
+    elif oddity == "routed" and start.routes:
+        many.insert(12, start.routes[-1].network)
+    elif oddity == "inside":
+        many.append(many[3].address.with_length(BITS[first.version]).network)
+
+    def at_once() -> RoutedInterface:
+        draft = start.draft()
+        draft.route_all((each, str(each)) for each in many)
+        return start.with_draft(draft)
+
+    def one_by_one() -> RoutedInterface:
+        draft = start.draft()
+        for each in many:
+            draft.route(each, typed=str(each))
+        return start.with_draft(draft)
+
+    def what_comes_of(act: Callable[[], RoutedInterface]) -> RoutedInterface | str:
+        try:
+            return act()
+        except Refused as refused:
+            return refused.message
+
+    assert what_comes_of(at_once) == what_comes_of(one_by_one)

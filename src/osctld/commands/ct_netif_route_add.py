@@ -46,8 +46,7 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
         interface = routed_interface(before, self.netif)
         next_hop = interface.next_hop(self.via) if self.via is not None else None
         draft = interface.draft()
-        for text in self.networks:
-            draft.route(Network.parse(text), typed=text, next_hop=next_hop)
+        draft.route_all(((Network.parse(text), text) for text in self.networks), next_hop=next_hop)
         after = before.with_interface(interface.with_draft(draft))
         if self.force:
             host.check_delegation(before, after)

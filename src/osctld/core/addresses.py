@@ -220,6 +220,16 @@ class NetworkIndex:
             self._numbers[network.version] = dict(sorted(by_length.items()))
         numbers.add(network.number)
 
+    def add_all(self, version: int, length: int, numbers: Iterable[int]) -> None:
+        """Add networks of one length, by their numbers."""
+        by_length = self._numbers[version]
+        by_length[length] = by_length.get(length, set()).union(numbers)
+        self._numbers[version] = dict(sorted(by_length.items()))
+
+    def has_wider(self, version: int, length: int) -> bool:
+        """Whether there is a network of less than this length."""
+        return any(each < length for each in self._numbers[version])
+
     def remove(self, network: Network) -> None:
         """Raises KeyError when it is not there."""
         numbers = self._numbers[network.version][network.length]

@@ -6,8 +6,8 @@ properties. It does not know how to be added; `plan` orders changes, the shell p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NewType, TypeAlias
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, NewType, TypeAlias
 
 import msgspec
 
@@ -219,6 +219,23 @@ class KernelState(Mapping[Key, KernelObject]):
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    # Those of Mapping come to the same, by way of functions and exceptions for each object; states are large.
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._objects
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        return self._objects.get(key, default)
+
+    def keys(self) -> KeysView[Key]:
+        return self._objects.keys()
+
+    def values(self) -> ValuesView[KernelObject]:
+        return self._objects.values()
+
+    def items(self) -> ItemsView[Key, KernelObject]:
+        return self._objects.items()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KernelState) and self._objects == other._objects

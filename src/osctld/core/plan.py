@@ -92,6 +92,9 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     back where it still can be.
     """
     foreign = foreign or KernelState()
+    changes_of_routes = _if_only_routes_differ(want, have, foreign)
+    if changes_of_routes is not None:
+        return Plan(have, want, changes_of_routes, foreign)
     first = _first_of_all(want, have)
     cleared = pretend(have, first)
     ordered: list[tuple[tuple[int, int], Change]] = []
@@ -143,6 +146,39 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
     changes.extend(Restore(each) for each in lost)
     return Plan(have, want, tuple(changes), foreign)
+
+
+def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: KernelState) -> tuple[Change, ...] | None:
+    """What plan_changes comes to when routes come and go and all else stays; None when there is more to do.
+
+    By the hundred thousand, routes neither need nor take along each other or anything else: nothing has to be imagined.
+    """
+    coming, kept = [], 0
+    for key, wanted in want.items():
+        present = have.get(key)
+        if present is None:
+            if type(wanted) is not Route:
+                return None
+            coming.append(wanted)
+        elif present == wanted:
+            kept += 1
+        else:
+            return None
+    leaving: list[Route] = []
+    if kept < len(have):
+        for key, present in have.items():
+            if key not in want:
+                if type(present) is not Route:
+                    return None
+                leaving.append(present)
+    if foreign:
+        there = [foreign.get(each.key) for each in coming]
+        if any(one is not None and one != wanted for one, wanted in zip(there, coming, strict=True)):
+            return None
+        coming = [wanted for one, wanted in zip(there, coming, strict=True) if one is None]
+    coming.sort(key=lambda each: _stage_of_presence(each, Add))
+    leaving.sort(key=_stage_of_absence)
+    return (*map(Add, coming), *map(Remove, leaving))
 
 
 def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
@@ -283,6 +319,11 @@ _REMOVE_LINK = (99, 0)
 def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> tuple[int, int]:
     stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
     match each:
+        case Route():
+            if each.is_onlink:
+                # For IPv6 the kernel asks where it would send packets for the gateway: to be the link itself by then.
+                return (stage, 5)
+            return (stage, 3 if each.gateway is None else 4)
         case Veth():
             return _SET_HOST_LINK if kind is Replace else _ADD_LINK
         case Link():
@@ -291,11 +332,6 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
             return (stage, 1)
         case Neighbour():
             return (stage, 2)
-        case Route():
-            if each.is_onlink:
-                # For IPv6 the kernel asks where it would send packets for the gateway: to be the link itself by then.
-                return (stage, 5)
-            return (stage, 3 if each.gateway is None else 4)
         case Sysctl():
             return _SET_SYSCTL
         case SiblingLinks():

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from osctld.core.addresses import Address, InterfaceAddress, Network, NetworkIndex, reason_not_routable
+from osctld.core.addresses import (
+    BITS,
+    Address,
+    InterfaceAddress,
+    Network,
+    NetworkIndex,
+    overlaps_not_routable,
+    reason_not_routable,
+)
 from osctld.core.addresses import reason_not_unicast as reason_not_assignable
 from osctld.core.errors import Refused
 from osctld.core.via import Via
+
+#: From so many networks on, those that are routed by one command are looked at together.
+_MANY = 64
 
 
 class RoutedNetwork(msgspec.Struct, frozen=True):
@@ -181,16 +192,7 @@ class Draft:
 
         Raises Refused when it is routed here already, or can never be.
         """
-        hop = None
-        if next_hop is not None:
-            if next_hop.version != network.version:
-                raise Refused(
-                    f"{typed}: IP version mismatch, the next hop {next_hop.address} is IPv{next_hop.version}",
-                    code="version-mismatch",
-                    subject=typed,
-                )
-            via = self._via(network.version, subject=typed)
-            hop = None if next_hop.address == via.container_end else next_hop.address
+        hop = self._hop(network, next_hop, typed=typed)
         present = self._routes.get(network)
         if present is not None and present.is_automatic:
             self._routes[network] = RoutedNetwork(network, is_automatic=False, next_hop=hop)
@@ -209,6 +211,57 @@ class Draft:
             )
         self._add_route(network, is_automatic=False, typed=typed, next_hop=hop)
 
+    def route_all(
+        self, networks: Iterable[tuple[Network, str]], *, next_hop: InterfaceAddress | None = None
+    ) -> None:
+        """Route many networks for the operator, each with what was typed, as `route` does one after the other."""
+        waiting = list(networks)
+        if len(waiting) >= _MANY and self._route_plainly([network for network, _ in waiting], next_hop):
+            return
+        for network, typed in waiting:
+            self.route(network, typed=typed, next_hop=next_hop)
+
+    def _route_plainly(self, networks: Sequence[Network], next_hop: InterfaceAddress | None) -> bool:
+        """Route networks of which nothing need be said; False when there may be something, and then nothing was done.
+
+        All are of one version and length, as in long lists, so that they overlap only if they are equal; and no network
+        that is routed already is wider.
+        """
+        version, length = networks[0].version, networks[0].length
+        via = self._vias.get(version)
+        if via is None or length == 0 or (next_hop is not None and next_hop.version != version):
+            return False
+        if any(each.version != version or each.length != length for each in networks):
+            return False
+        numbers = sorted(each.number for each in networks)
+        if overlaps_not_routable(version, numbers, length) or self._index.has_wider(version, length):
+            return False
+        if via.network.length <= length and _any_between(numbers, via.network.number, via.network.last.number):
+            return False
+        host_bits = BITS[version] - length
+        for end in (via.host_end.number, via.container_end.number):
+            if _any_between(numbers, end >> host_bits << host_bits, end):
+                return False
+        if len(set(numbers)) != len(numbers) or not self._routes.keys().isdisjoint(networks):
+            return False
+        hop = None if next_hop is None or next_hop.address == via.container_end else next_hop.address
+        self._routes.update((each, RoutedNetwork(each, False, hop)) for each in networks)
+        self._index.add_all(version, length, numbers)
+        return True
+
+    def _hop(self, network: Network, next_hop: InterfaceAddress | None, *, typed: str) -> Address | None:
+        """The next hop to remember: none where it is the container end."""
+        if next_hop is None:
+            return None
+        if next_hop.version != network.version:
+            raise Refused(
+                f"{typed}: IP version mismatch, the next hop {next_hop.address} is IPv{next_hop.version}",
+                code="version-mismatch",
+                subject=typed,
+            )
+        via = self._via(network.version, subject=typed)
+        return None if next_hop.address == via.container_end else next_hop.address
+
     def unroute(self, network: Network, *, typed: str) -> None:
         """Raise Refused when there is no such route."""
         if network not in self._routes:
@@ -219,13 +272,14 @@ class Draft:
         self, network: Network, *, is_automatic: bool, typed: str, next_hop: Address | None = None
     ) -> None:
         """Raise Refused, quoting what was typed, when the network can never be routed here."""
-        what = str(network) if typed == str(network) else f"{typed}: {network}"
         reason = reason_not_routable(network)
         if reason is not None:
+            what = str(network) if typed == str(network) else f"{typed}: {network}"
             raise Refused(f"{what} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
         via = self._vias[network.version]
         for name, end in (("host", via.host_end), ("container", via.container_end)):
             if network.includes(end):
+                what = str(network) if typed == str(network) else f"{typed}: {network}"
                 raise Refused(
                     f"{what} cannot be routed via {via.network}: it contains the {name} address {end}",
                     code="contains-via",
@@ -322,3 +376,9 @@ class Draft:
 def _few(names: list[str]) -> str:
     """The first of many names."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _any_between(numbers: Sequence[int], first: int, last: int) -> bool:
+    """Whether one of the numbers, which are in order, is from first to last."""
+    at = bisect_left(numbers, first)
+    return at < len(numbers) and numbers[at] <= last
