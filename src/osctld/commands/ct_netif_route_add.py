@@ -37,7 +37,13 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
     ]
 
     via: Annotated[
-        str | None, Option(("--via",), "ADDR", "Next hop: an address assigned there, instead of the container end")
+        str | None,
+        Option(
+            ("--via",),
+            "ADDR",
+            "Next hop: an address assigned there, instead of the container end",
+            completes="address",
+        ),
     ] = None
     force: Annotated[bool, Flag(("-f", "--force"), "Also inside a network of another container")] = False
 

@@ -251,6 +251,8 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
 
     def reason_not_delegable(self, network: Network) -> str | None:
         for via in self.vias.values():
+            if not via.is_public and via.network.includes(network):
+                return f"it is in {via.network}, the private interconnecting network of {self.name}"
             for end in (via.host_end, via.container_end):
                 if network.includes(end):
                     return f"{end} is an end of {via.network}, the interconnecting network of {self.name}"
