@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.commands": ("osctld.core", "osctld.netif", "osctld.guest", "osctld.announce"),
     "osctld.config": ("osctld.core", "osctld.netif"),
     "osctld.cli": ("osctld.core", "osctld.commands"),
+    "osctld.protocol": ("osctld.core", "osctld.netif", "osctld.commands", "osctld.cli"),
     "osctld.shell": ("osctld.core",),  # it acts and does not decide
     "osctld.lives": ("osctld.core", "osctld.shell"),
     "osctld.daemon": (
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.config", "osctld.shell", "osctld.lives"),
     ),
     "osctld.reconciler": ("osctld.core", "osctld.shell", "osctld.daemon", "osctld.lives"),
-    "osctld.server": ("osctld.core", "osctld.commands", "osctld.cli", "osctld.daemon"),
+    "osctld.server": ("osctld.core", "osctld.cli", "osctld.protocol"),
     "osctld.service": ("osctld",),  # joins them all
     "osctld.__main__": ("osctld.service",),
 }
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 #: Values and functions of values: no I/O, no time, no chance. Those come in as arguments.
 PURE = (
     *("osctld.core", "osctld.netif", "osctld.guest", "osctld.announce"),
-    *("osctld.commands", "osctld.cli", "osctld.config"),
+    *("osctld.commands", "osctld.cli", "osctld.protocol", "osctld.config"),
 )
 #: `python -m osctld.cli` is a program: it prints.
 NOT_PURE = ("osctld.cli.__main__",)

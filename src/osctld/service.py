@@ -136,8 +136,9 @@ async def serve(places: Places, settings: Settings) -> None:
         host = host.with_container(config.decode_container(document))
 
     disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+    engine = LxcEngine(state_dir=places.state_dir, run_dir=places.run_dir)
     lives = Lives(
-        engine=LxcEngine(state_dir=places.state_dir, run_dir=places.run_dir),
+        engine=engine,
         roots=RootDirectories(places.state_dir),
         disk=disk,
     )
@@ -147,6 +148,7 @@ async def serve(places: Places, settings: Settings) -> None:
         "pid": os.getpid(),
         "state_dir": str(places.state_dir),
         "run_dir": str(places.run_dir),
+        "engine": engine.about(),
     }
     daemon = Daemon(host=host, kernel=Kernel(), store=store, pending=pending, lives=lives, about=about)
     lives.attach(daemon)

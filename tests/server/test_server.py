@@ -22,12 +22,16 @@ from osctld.server.lines import LONGEST_LINE
 from osctld.server.ports import Caller
 from server.serving import PATIENCE, PONG, Running, Talk, open_descriptors, wait_until
 
-NOT_JSON = {"status": False, "message": "syntax error, expected a valid JSON"}
+NOT_JSON = "syntax error, expected a valid JSON"
 
 
 def cli(talk: Talk, *argv: str, **more: Any) -> Any:
     talk.request("cli", argv=list(argv), **more)
     return talk.read()
+
+
+def failed(message: str, *, code: str, subject: str = "", holder: str = "") -> dict[str, Any]:
+    return {"status": False, "message": message, "code": code, "subject": subject, "holder": holder}
 
 
 def answered(stdout: str = "", stderr: str = "", status: int = 0) -> dict[str, Any]:
@@ -103,7 +107,7 @@ def test_the_server_speaks_first_and_answers_requests_in_order(server: Running) 
 
         assert [talk.read() for _ in range(3)] == [
             PONG,
-            {"status": False, "message": "Unsupported command 'nonsense'"},
+            failed("Unsupported command 'nonsense'", code="unknown-command", subject="nonsense"),
             PONG,
         ]
 
@@ -111,12 +115,12 @@ def test_the_server_speaks_first_and_answers_requests_in_order(server: Running) 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"", NOT_JSON["message"]),
-        (b"nonsense", NOT_JSON["message"]),
-        (b'{"cmd":', NOT_JSON["message"]),
-        (b"\xff\xfe", NOT_JSON["message"]),
-        (b"[" * 100_000, NOT_JSON["message"]),
-        (b"[" * 100_000 + b'"\\ud800"', NOT_JSON["message"]),
+        (b"", NOT_JSON),
+        (b"nonsense", NOT_JSON),
+        (b'{"cmd":', NOT_JSON),
+        (b"\xff\xfe", NOT_JSON),
+        (b"[" * 100_000, NOT_JSON),
+        (b"[" * 100_000 + b'"\\ud800"', NOT_JSON),
         (b"9" * 100_000, None),
         (b"[1]", "expected a JSON object"),
         (b"null", "expected a JSON object"),
@@ -146,7 +150,7 @@ def test_a_line_without_an_end_is_answered_and_the_connection_closed(server: Run
         with contextlib.suppress(ConnectionError):  # closed before all was sent; the answer is there nevertheless
             talk.send(b"x" * (LONGEST_LINE + (1 << 20)))
 
-        assert talk.read() == {"status": False, "message": f"request is longer than {LONGEST_LINE} bytes"}
+        assert talk.read() == failed(f"request is longer than {LONGEST_LINE} bytes", code="too-long")
     with server.connect() as talk:
         assert talk.ping() == PONG
 

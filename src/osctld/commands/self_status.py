@@ -43,9 +43,10 @@ class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
             "addresses": sum(len(each.addresses) for each in routed),
             "routes": sum(len(each.routes) for each in routed),
         }
+        known = {**observed.daemon, **counts}
         return Listing(
             columns=_COLUMNS,
             shown=tuple(column.name for column in _COLUMNS),
-            rows=({**observed.daemon, **counts},),
+            rows=({column.name: known[column.name] for column in _COLUMNS},),
             is_record=True,
         )

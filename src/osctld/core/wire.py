@@ -2,7 +2,12 @@
 
 The daemon speaks first: `{"version": "0.1.0"}`. A request is `{"cmd": NAME, "opts": {...}}`. Answers: any number of
 `{"status": true, "progress": TEXT}`, then one final `{"status": true, "response": ANY}` or `{"status": false,
-"message": TEXT, "code": ..., "subject": ..., "holder": ...}`.
+"message": TEXT, "code": ..., "subject": ..., "holder": ...}`. Beside `response`, `changed` says whether anything is
+different now, where something could be. What there is to ask for: `osctld.protocol`.
+
+Where a command runs on the client's own descriptors, its answer is `{"status": true, "response": "continue"}` first.
+The client then sends standard input, output and error, each with one byte that means nothing (SCM_RIGHTS), and gets
+its last answer when the command has ended.
 
 The command line is one such command, `cli`: opts are those of `CliRequest`, the response is a `CliResponse`.
 Meanwhile the daemon may ask for something that only the client can give, `{"status": true, "need": ...}`; the client

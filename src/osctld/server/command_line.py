@@ -15,6 +15,7 @@ from osctld.cli.show import printable, show
 from osctld.core.command import ExitStatus
 from osctld.core.errors import OsctlError, Refused
 from osctld.core.wire import CliRequest, CliResponse
+from osctld.server.documents import shortened
 from osctld.server.lines import Gone, TooLong
 from osctld.server.ports import Caller, Performer
 
@@ -22,16 +23,14 @@ log = logging.getLogger("osctld")
 
 #: Characters of a command line that are logged when it failed in a way that nobody foresaw.
 _LONGEST_LOGGED = 500
-#: Characters of what went wrong then that the person is told.
-_LONGEST_SUMMARY = 100
 
 
 class Client(Protocol):
     """The connection that the request came from."""
 
     def tell(self, message: Mapping[str, Any]) -> None: ...
-    def succeed(self, response: Any) -> None: ...
-    def fail(self, message: str) -> None: ...
+    def succeed(self, response: Any, *, changed: bool | None = None) -> None: ...
+    def fail(self, message: str, *, code: str, subject: str = "", holder: str = "") -> None: ...
     async def ask(self, need: Mapping[str, Any], *, descriptors: int = 0) -> tuple[Mapping[str, Any], list[int]]: ...
     def close_descriptors(self) -> None: ...
 
@@ -41,7 +40,7 @@ async def answer_command_line(opts: Mapping[str, Any], performer: Performer, cli
     try:
         request = msgspec.convert(opts, CliRequest)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: a key that is not UTF-8
-        client.fail(f"cli: {error}")
+        client.fail(f"cli: {error}", code="bad-opts")
         return
     response = await _response(request, performer, client)
     client.succeed(msgspec.to_builtins(response))
@@ -61,8 +60,7 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
         raise
     except Exception as error:
         log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
-        summary = printable(str(error))[:_LONGEST_SUMMARY]
-        text = f"internal error ({type(error).__name__}: {summary}), see the log of osctld"
+        text = f"internal error ({type(error).__name__}: {shortened(str(error))}), see the log of osctld"
         return CliResponse(stderr=error_line(text), exit=1)
     finally:
         client.close_descriptors()

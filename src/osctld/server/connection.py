@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from osctld.cli.show import printable
 from osctld.cli.version import VERSION
 from osctld.core.errors import Refused
-from osctld.core.wire import Request
 from osctld.server.command_line import answer_command_line
+from osctld.server.documents import decode, encode, request
 from osctld.server.lines import LONGEST_LINE, Gone, Lines, TooLong
 from osctld.server.ports import Performer
-
-#: Characters of a wrong command's name that are quoted back.
-_LONGEST_QUOTE = 100
+from osctld.server.program import CONTINUE, answer_program
 
 _NOT_JSON = "syntax error, expected a valid JSON"
 
@@ -46,7 +40,7 @@ class Connection:
                 finally:
                     self._is_busy = False
         except TooLong:
-            self.fail(f"request is longer than {LONGEST_LINE} bytes")
+            self.fail(f"request is longer than {LONGEST_LINE} bytes", code="too-long")
             await self._lines.flush()
         except (Gone, ConnectionError):
             pass
@@ -67,19 +61,16 @@ class Connection:
 
     async def _answer(self, line: bytes) -> None:
         try:
-            document = _decode(line)
+            asked = request(decode(line))
         except ValueError:
-            self.fail(_NOT_JSON)
+            self.fail(_NOT_JSON, code="bad-json")
             return
-        request = _request(document)
-        if isinstance(request, str):
-            self.fail(request)
-        elif request.cmd == "cli":
-            await answer_command_line(request.opts, self._performer, self)
-        elif request.cmd == "self_ping":
-            self.succeed("pong")
+        if isinstance(asked, str):
+            self.fail(asked, code="bad-request")
+        elif asked.cmd == "cli":
+            await answer_command_line(asked.opts, self._performer, self)
         else:
-            self.fail(f"Unsupported command {_quoted(request.cmd)}")
+            await answer_program(asked.cmd, asked.opts, self._performer, self)
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
@@ -87,14 +78,18 @@ class Connection:
         """Say something that is not the last word on a request."""
         self._write({"status": True, **message})
 
-    def succeed(self, response: Any) -> None:
-        self._write({"status": True, "response": response})
+    def succeed(self, response: Any, *, changed: bool | None = None) -> None:
+        self._write({"status": True, "response": response, **({} if changed is None else {"changed": changed})})
 
-    def fail(self, message: str) -> None:
-        self._write({"status": False, "message": message})
+    def fail(self, message: str, *, code: str, subject: str = "", holder: str = "") -> None:
+        self._write({"status": False, "message": message, "code": code, "subject": subject, "holder": holder})
 
     def _write(self, message: Mapping[str, Any]) -> None:
-        self._lines.write(_encode(message))
+        self._lines.write(encode(message))
+
+    async def flush(self) -> None:
+        """Wait until all that was said has been taken."""
+        await self._lines.flush()
 
     # --- what only the client can give ------------------------------------------------------------------------------
 
@@ -107,7 +102,7 @@ class Connection:
         before = self._lines.descriptor_count
         try:
             self.tell(need)
-            document = _decode(await self._lines.next())
+            document = decode(await self._lines.next())
         except ValueError:
             raise Refused(f"the client answered {need['need']!r} with something else than JSON") from None
         finally:
@@ -119,50 +114,35 @@ class Connection:
             raise Refused(f"the client sent {len(received)} descriptors for {need['need']!r} instead of {descriptors}")
         return document, received
 
+    async def take_descriptors(self, count: int) -> list[int]:
+        """Tell the client to go on, and take as many descriptors: each beside one byte, of whatever value.
+
+        Raises Refused when there are fewer.
+        """
+        lines = self._lines
+        before = lines.descriptor_count
+        lines.wants_descriptors = True
+        try:
+            self.succeed(CONTINUE)
+            octets = 0
+            while octets < count and lines.descriptor_count < before + count:
+                await lines.next_octet()
+                octets += 1
+        finally:
+            lines.wants_descriptors = False
+        received = lines.take_descriptors(behind=before)
+        if len(received) != count:
+            raise Refused(f"the client sent {len(received)} descriptors instead of {count}", code="bad-descriptors")
+        return received
+
+    def keep_descriptor(self, descriptor: int) -> int:
+        """Close it with those of the client."""
+        return self._lines.keep_descriptor(descriptor)
+
+    @property
+    def user_id(self) -> int:
+        return self._lines.user_id
+
     def close_descriptors(self) -> None:
         """Close what the client gave for the request that has ended."""
         self._lines.close_descriptors()
-
-
-# --- documents ----------------------------------------------------------------------------------------------------
-
-
-def _decode(line: bytes) -> Any:
-    """Raises ValueError for what is not JSON."""
-    try:
-        return msgspec.json.decode(line)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except msgspec.DecodeError:
-        if b"\\u" not in line:
-            raise ValueError("not JSON") from None
-    # Words that are not UTF-8 travel as lone surrogates, which msgspec refuses as a whole; they shall be quoted back.
-    try:
-        return json.loads(line)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _request(document: Any) -> Request | str:
-    """A request, or what is wrong with it."""
-    if not isinstance(document, dict):
-        return "expected a JSON object"
-    cmd, opts = document.get("cmd"), document.get("opts")
-    if not isinstance(cmd, str):
-        return "cmd: expected the name of a command"
-    if opts is None:
-        opts = {}
-    if not isinstance(opts, dict):
-        return "opts: expected an object"
-    return Request(cmd, opts)
-
-
-def _encode(message: Mapping[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(message)
-    except UnicodeEncodeError:
-        return json.dumps(message).encode()
-
-
-def _quoted(text: str) -> str:
-    return f"'{printable(text[:_LONGEST_QUOTE])}{'...' * (len(text) > _LONGEST_QUOTE)}'"

@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -24,6 +25,8 @@ LONGEST_LINE = 1 << 24
 
 _CHUNK = 1 << 18
 _MOST_DESCRIPTORS = 3
+#: struct ucred: process, user, group.
+_CREDENTIALS = struct.Struct("iII")
 
 
 class Gone(Exception):
@@ -84,6 +87,35 @@ class Lines:
         if self._waiting_bytes <= LONGEST_LINE:
             self._read_on()
         return line
+
+    async def next_octet(self) -> int:
+        """The next byte, whatever it is. Raises Gone when none will come."""
+        while not self._lines and not self._partial:
+            if self._has_ended:
+                raise Gone
+            self._arrival.clear()
+            await self._arrival.wait()
+        if self._lines:
+            line = self._lines.popleft() + b"\n"
+            if len(line) > 1:
+                self._lines.appendleft(line[1:-1])
+        else:
+            line = bytes(self._partial[:1])
+            del self._partial[:1]
+        self._waiting_bytes -= 1
+        return line[0]
+
+    @property
+    def user_id(self) -> int:
+        """The user of the process at the other side when it connected (SO_PEERCRED, unix(7))."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(credentials)
+        return int(user)
+
+    def keep_descriptor(self, descriptor: int) -> int:
+        """Close it with those that came."""
+        self._descriptors.append(descriptor)
+        return descriptor
 
     def take_descriptors(self, *, behind: int = 0) -> list[int]:
         """The descriptors that came, without the first `behind`. They stay ours to close."""

@@ -68,6 +68,19 @@ def base_paths() -> tuple[str, ...]:
     return tuple(sorted(paths))
 
 
+def directories_of(controllers: Iterable[str], *, trees: Iterable[Hierarchy]) -> dict[str, str]:
+    """Return where the tree of each controller is mounted: its own of version 1, else the one of version 2.
+
+    Where there is neither, the usual place of version 2.
+    """
+    trees = tuple(trees)
+    unified = next((each.mount_point for each in trees if each.is_unified), "/sys/fs/cgroup")
+    return {
+        controller: next((each.mount_point for each in trees if controller in each.controllers), unified)
+        for controller in controllers
+    }
+
+
 def existing(names: Iterable[str], *, trees: Iterable[Hierarchy], bases: Iterable[str]) -> tuple[str, ...]:
     """Return the cgroup directories with one of these names, in all trees."""
     bases = tuple(bases)

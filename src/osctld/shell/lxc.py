@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from osctld.core.life import ContainerSpec, End, StopMethod
 from osctld.shell import cgroups, lxc_adoption, lxc_attach, lxc_end, lxc_leftovers, lxc_start, programs
@@ -20,6 +21,9 @@ from osctld.shell.cgroups import Usage
 from osctld.shell.lxc_life import Life
 from osctld.shell.lxc_places import Places
 from osctld.shell.namespaces import Namespaces
+
+#: What is told of cgroups: the controllers that count what a container uses.
+_CONTROLLERS = ("cpu", "cpuacct", "memory", "blkio", "pids")
 
 __all__ = ["Life", "LxcEngine", "Namespaces", "Usage"]
 
@@ -31,6 +35,19 @@ class LxcEngine:
         self._places = Places(state_dir=state_dir, run_dir=run_dir)
         self._current: dict[str, Life] = {}
         self._quickening: asyncio.Future[None] | None = None
+
+    def about(self) -> dict[str, Any]:
+        """Where things of containers are, for those who look at them beside us.
+
+        `cgroup_prefix` and a container's name make its cgroup, relative to each of `cgroup_directories`.
+        """
+        places = self._places
+        base = max(places.bases, key=len).strip("/")
+        return {
+            "lxc_path": places.lxc_path,
+            "cgroup_prefix": f"{base}/{places.cgroups_of('').payload}".lstrip("/"),
+            "cgroup_directories": cgroups.directories_of(_CONTROLLERS, trees=places.trees),
+        }
 
     async def make_namespaces(self, spec: ContainerSpec) -> Namespaces:
         """Make the container's user and network namespaces, loopback up, after collecting what an old life left.

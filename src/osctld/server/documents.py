@@ -1,0 +1,57 @@
+"""Lines to documents and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from osctld.cli.show import printable
+from osctld.core.wire import Request
+
+#: Characters of something wrong that are quoted back.
+_LONGEST_QUOTE = 100
+
+
+def decode(line: bytes) -> Any:
+    """Raises ValueError for what is not JSON."""
+    try:
+        return msgspec.json.decode(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except msgspec.DecodeError:
+        if b"\\u" not in line:
+            raise ValueError("not JSON") from None
+    # Words that are not UTF-8 travel as lone surrogates, which msgspec refuses as a whole; they shall be quoted back.
+    try:
+        return json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def request(document: Any) -> Request | str:
+    """A request, or what is wrong with it."""
+    if not isinstance(document, dict):
+        return "expected a JSON object"
+    cmd, opts = document.get("cmd"), document.get("opts")
+    if not isinstance(cmd, str):
+        return "cmd: expected the name of a command"
+    if opts is None:
+        opts = {}
+    if not isinstance(opts, dict):
+        return "opts: expected an object"
+    return Request(cmd, opts)
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(message)
+    except UnicodeEncodeError:
+        return json.dumps(message).encode()
+
+
+def shortened(text: str) -> str:
+    """Printable, and not too long to be told back."""
+    return printable(text[:_LONGEST_QUOTE]) + "..." * (len(text) > _LONGEST_QUOTE)

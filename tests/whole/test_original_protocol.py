@@ -1,0 +1,324 @@
+"""The original's client drives this daemon: its dialogues, its shapes, its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whole.host import Topology
+from whole.original_client import OriginalClient
+
+CT_KEYS = [
+    *("pool", "id", "user", "group", "dataset", "rootfs", "lxc_path", "lxc_dir", "group_path", "distribution"),
+    *("version", "state", "init_pid", "autostart", "autostart_priority", "autostart_delay", "hostname"),
+    *("dns_resolvers", "nesting", "seccomp_profile", "log_file"),
+]
+VIA = {"4": {"network": "10.100.10.100/30", "host_addr": None, "ct_addr": None}}
+
+
+@pytest.fixture
+def original(idle_host: Topology) -> Iterator[OriginalClient]:
+    """A connection to a daemon that has no container, before and after."""
+    with OriginalClient(idle_host.socket) as client:
+        yield client
+        for row in client.call("ct_list", ids=[]):
+            client.call("ct_delete", id=row["id"], pool=None, force=True)
+
+
+def new_container(client: OriginalClient, name: str, *, via: dict[str, Any] | None = None) -> None:
+    assert client.call(
+        *("ct_create",), id=name, pool=None, user="u1", group=None, dataset=None, repository=None, no_template=False,
+        template={"type": "remote", "template": {"distribution": "busybox", "version": "stable", "arch": "x86_64"}},
+    ) is None  # fmt: skip
+    if via is not None:
+        assert client.call(
+            "netif_create", id=name, pool=None, name="eth0", type="routed", hwaddr=None, via=via
+        ) is None  # fmt: skip
+
+
+# --- containers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_container_is_made_listed_and_shown_with_the_originals_keys_in_order(original: OriginalClient) -> None:
+    new_container(original, "web")
+
+    (row,) = original.call("ct_list", ids=[], pool=None, state=None)
+    assert list(row) == CT_KEYS
+    assert (row["id"], row["user"], row["pool"], row["state"]) == ("web", "u1", "default", "stopped")
+    assert original.call("ct_show", id="web", pool=None) == row
+    assert original.call("ct_show", id="default:web", pool=None) == row
+    assert original.call("ct_show", id="web", pool="default") == row
+    assert original.call("ct_list", state=["running"]) == []
+    assert original.call("ct_list", user=["u1"], pool=["default"], distribution=["busybox"]) == [row]
+
+
+def test_the_clients_second_question_after_a_list_has_all_five_keys(original: OriginalClient) -> None:
+    directories = original.call("group_cgsubsystems")
+
+    assert list(directories) == ["cpu", "cpuacct", "memory", "blkio", "pids"]
+    for path in directories.values():
+        assert Path(path).is_dir()
+
+
+def test_a_life_is_told_as_progress_and_answered_with_null(host: Topology) -> None:
+    with OriginalClient(host.socket) as client:
+        new_container(client, "web", via=VIA)
+        assert client.call("netif_ip_add", id="web", pool=None, name="eth0", addr="1.2.3.4/32", route=True) is None
+
+        assert client.call("ct_start", id="web", pool=None, wait=None, queue=False, priority=10, debug=False) is None
+        assert client.progress == ["Starting container"]
+        row = client.call("ct_show", id="web")
+        assert row["state"] == "running"
+        assert row["init_pid"] > 1
+        assert Path(row["lxc_dir"]).is_dir()
+        memory = Path(client.call("group_cgsubsystems")["memory"], row["group_path"])
+        assert str(row["init_pid"]) in (memory / "cgroup.procs").read_text().split()
+        assert client.call("netif_list", id="web", ids=["web"], pool=None)[0]["veth"].startswith("os")
+        assert host.ping(host.R, "1.2.3.4") == 3
+
+        assert client.execute("web", "sh", "-c", "cat; echo wrong >&2; exit 3", stdin=b"words") == (
+            3,
+            b"words",
+            b"wrong\n",
+        )
+        assert client.execute("web", "hostname").stdout == b"web\n"
+        assert client.call("self_ping") == "pong"  # the connection takes requests again
+
+        assert client.call("ct_restart", id="web", wait=60, reboot=False, stop_timeout=60, stop_method="kill") is None
+        assert client.call("ct_stop", id="web", pool=None, timeout=60, method="shutdown_or_kill") is None
+        assert client.progress == ["Stopping container"]
+        assert client.call("ct_stop", id="web", timeout=60, method="kill") is None
+        assert client.call("ct_delete", id="web", pool=None, force=False) is None
+        assert client.call("ct_list") == []
+
+
+def test_a_command_that_ignores_its_streams_gets_its_status_told_first(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"])
+    with OriginalClient(host.socket) as client:
+        for _ in range(3):
+            assert client.execute("web", "true") == (0, b"", b"")
+        assert client.execute("web", "seq", "5000").stdout == b"".join(b"%d\n" % each for each in range(1, 5001))
+
+
+# --- interfaces ---------------------------------------------------------------------------------------------------
+
+
+def test_interfaces_are_created_listed_shown_renamed_and_deleted(original: OriginalClient) -> None:
+    new_container(original, "web", via=VIA)
+
+    assert original.call("netif_list", id=None, ids=[], pool=None, type=None, link=None) == [
+        {
+            "name": "eth0",
+            "index": 0,
+            "type": "routed",
+            "link": None,
+            "veth": None,
+            "via": {"4": "10.100.10.100/30"},
+            "pool": "default",
+            "ctid": "web",
+            "hwaddr": original.call("netif_list")[0]["hwaddr"],
+        }
+    ]
+    assert list(original.call("netif_list")[0]) == [
+        *("name", "index", "type", "link", "veth", "via", "pool", "ctid", "hwaddr"),
+    ]
+    assert original.call("netif_list", type=["bridge"]) == []
+    assert original.call("netif_list", link=["lxcbr0"]) == []
+    assert original.call("netif_list", pool="default") == original.call("netif_list")
+    assert list(original.call("netif_show", id="web", name="eth0")) == ["name", "index", "type", "link", "veth", "via"]
+
+    assert original.call("netif_rename", id="web", pool=None, old_name="eth0", new_name="eth0") is None
+    assert original.call("netif_rename", id="web", pool=None, old_name="eth0", new_name="wan0") is None
+    assert [row["name"] for row in original.call("netif_list", id="web")] == ["wan0"]
+
+    assert original.call("netif_delete", id="web", pool=None, name="wan0") is None
+    assert original.call("netif_list", id="web") == []
+
+
+def test_ends_of_the_interconnecting_network_are_given_without_prefix(original: OriginalClient) -> None:
+    new_container(original, "web")
+    via = {"4": {"network": "10.0.0.0/24", "host_addr": "10.0.0.254", "ct_addr": "10.0.0.1"}}
+
+    original.call("netif_create", id="web", name="eth0", type="routed", via=via)
+
+    shown = original.call("ct_netif_show", container="web", netif="eth0")
+    assert shown["host_addr"] == {"4": "10.0.0.254/24"}
+    assert shown["ct_addr"] == {"4": "10.0.0.1/24"}
+
+
+def test_no_interconnecting_network_takes_free_ones(original: OriginalClient) -> None:
+    new_container(original, "web", via={})
+
+    assert list(original.call("netif_list")[0]["via"]) == ["4", "6"]
+
+
+def test_a_set_via_replaces_all_and_nothing_else_does(original: OriginalClient) -> None:
+    both = {**VIA, "6": {"network": "2001:db8:2:1::/126"}}
+    new_container(original, "web", via=both)
+
+    def via() -> Any:
+        return original.call("netif_show", id="web", name="eth0")["via"]
+
+    assert original.call("netif_set", id="web", pool=None, name="eth0") is None
+    assert original.call("netif_set", id="web", name="eth0", hwaddr="02:00:00:00:00:01") is None
+    assert original.call("netif_list")[0]["hwaddr"] == "02:00:00:00:00:01"
+    assert original.call("netif_set", id="web", name="eth0", hwaddr=None) is None
+    assert original.call("netif_list")[0]["hwaddr"] != "02:00:00:00:00:01"
+    assert list(via()) == ["4", "6"]
+
+    original.call("netif_ip_add", id="web", name="eth0", addr="2001:db8:2:2::1", route=True)
+    assert "expected network for IPv6, there are routes present" in original.error(
+        "netif_set", id="web", name="eth0", via={"4": {"network": "10.100.10.104/30"}}
+    )
+    assert via()["4"] == "10.100.10.100/30"
+    original.call("netif_ip_del", id="web", name="eth0", addr="all", keep_route=False, version=None)
+    assert original.call("netif_set", id="web", name="eth0", via={"4": {"network": "10.100.10.104/30"}}) is None
+    assert via() == {"4": "10.100.10.104/30"}
+    assert original.call("netif_set", id="web", name="eth0", via=None) is None
+    assert via() == {"4": "10.100.10.104/30"}
+
+
+def test_addresses_and_routes_come_in_the_originals_shapes(original: OriginalClient) -> None:
+    new_container(original, "web", via={**VIA, "6": {"network": "2001:db8:2:1::/126"}})
+    where = {"id": "web", "pool": None, "name": "eth0"}
+
+    assert original.call("netif_ip_add", **where, addr="1.2.3.4", route=True) is None
+    assert original.call("netif_ip_add", **where, addr="10.5.5.1/24", route=True) is None
+    assert original.progress == ["routed 10.5.5.0/24 (256 addresses)"]
+    assert original.call("netif_ip_add", **where, addr="1.2.3.8/32", route="1.2.3.8/31") is None
+    assert original.call("netif_ip_add", **where, addr="1.2.3.16/32", route=None) is None
+    assert original.call("netif_route_add", **where, addr="2001:db8:2:2::/64") is None
+
+    listed = original.call("netif_ip_list", **where)
+    assert listed == [
+        {
+            "pool": "default",
+            "ctid": "web",
+            "netif": "eth0",
+            "4": ["1.2.3.4/32", "10.5.5.1/24", "1.2.3.8/32", "1.2.3.16/32"],
+            "6": [],
+        }
+    ]
+    assert list(listed[0]) == ["pool", "ctid", "netif", "4", "6"]
+    assert original.call("netif_ip_list") == listed
+    routed = original.call("netif_route_list", id="web", pool=None, name=None)
+    assert list(routed[0]) == ["4", "6", "pool", "ctid", "netif"]
+    assert routed[0]["4"] == ["1.2.3.4/32", "10.5.5.0/24", "1.2.3.8/31"]
+    assert routed[0]["6"] == ["2001:db8:2:2::/64"]
+
+    assert original.call("netif_ip_del", **where, addr="10.5.5.1/24", keep_route=True, version=None) is None
+    assert "10.5.5.0/24" in original.call("netif_route_list")[0]["4"]
+    assert original.call("netif_route_del", **where, addr="10.5.5.0/24", version=None) is None
+    assert original.call("netif_ip_del", **where, addr="all", keep_route=False, version=4) is None
+    assert original.call("netif_route_del", **where, addr="all", version=6) is None
+    assert original.call("netif_ip_list")[0]["4"] == []
+    assert original.call("netif_route_list")[0] == {**routed[0], "4": [], "6": []}
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cmd", "opts", "words"),
+    [
+        ("ct_show", {"id": "none"}, "container not found"),
+        ("ct_show", {"id": "web", "pool": "tank"}, "container not found"),
+        ("ct_show", {"id": "tank:web"}, "container not found"),
+        ("ct_start", {"id": "none"}, "container not found"),
+        ("ct_exec", {"id": "none", "cmd": ["true"]}, "container not found"),
+        ("ct_exec", {"id": "web", "cmd": ["true"]}, "container not running"),
+        ("ct_stop", {"id": "web", "method": "ask"}, "unknown stop method 'ask'"),
+        ("ct_create", {"id": "web", "user": "u1", "distribution": "busybox"}, "container already exists"),
+        ("ct_create", {"id": "x", "user": "u1"}, "provide template archive, stream or existing dataset"),
+        ("ct_create", {"id": "x", "user": "u1", "pool": "tank"}, "pool not found"),
+        ("ct_create", {"id": "x", "user": "u1", "group": "/g"}, "group not found"),
+        ("ct_create", {"id": "a.b", "user": "u1", "distribution": "busybox"}, "invalid"),
+        ("netif_create", {"id": "none", "name": "eth1", "type": "routed"}, "container not found"),
+        ("netif_create", {"id": "web", "name": "eth1", "type": "bridge", "link": "br0"}, "'bridge' is not supported"),
+        ("netif_create", {"id": "web", "name": "eth0", "type": "routed", "via": {}}, "'eth0' already exists"),
+        ("netif_create", {"id": "web", "name": "eth1"}, "missing required field `type`"),
+        (
+            "netif_create",
+            {"id": "web", "name": "eth1", "type": "routed", "via": {"5": {"network": "10.0.0.0/30"}}},
+            "unsupported IP version '5'",
+        ),
+        (
+            "netif_create",
+            {"id": "web", "name": "eth1", "type": "routed", "via": {"6": {"network": "10.0.0.0/30"}}},
+            "10.0.0.0/30 is not IPv6",
+        ),
+        (
+            "netif_create",
+            {"id": "web", "name": "eth1", "type": "routed", "via": {"4": {"network": "10.0.0.0/32"}}},
+            "cannot route via IPv4 network smaller than /31",
+        ),
+        ("netif_list", {"id": "none"}, "container not found"),
+        ("netif_show", {"id": "web", "name": "eth9"}, "interface not found"),
+        ("netif_rename", {"id": "web", "old_name": "eth9", "new_name": "a"}, "network interface not found"),
+        ("netif_rename", {"id": "web", "old_name": "eth9", "new_name": "eth9"}, "network interface not found"),
+        ("netif_delete", {"id": "web", "name": "eth9"}, "network interface not found"),
+        ("netif_set", {"id": "web", "name": "eth9", "hwaddr": None}, "network interface not found"),
+        ("netif_set", {"id": "web", "name": "eth0", "hwaddr": "02:00"}, "has to be a 17 character string or null"),
+        (
+            "netif_set",
+            {"id": "web", "name": "eth0", "via": {"4": {"network": "10.0.0.0/24", "host_addr": "10.0.0.1"}}},
+            "provide both host and container address",
+        ),
+        (
+            "netif_set",
+            {
+                "id": "web",
+                "name": "eth0",
+                "via": {"4": {"network": "10.0.0.0/24", "host_addr": "10.0.0.1", "ct_addr": "10.0.0.1"}},
+            },
+            "use different addresses for host and container",
+        ),
+        (
+            "netif_set",
+            {
+                "id": "web",
+                "name": "eth0",
+                "via": {"4": {"network": "10.0.0.0/24", "host_addr": "10.0.1.1", "ct_addr": "10.0.0.1"}},
+            },
+            "network 10.0.0.0/24 does not include host address",
+        ),
+        ("netif_ip_add", {"id": "web", "name": "eth9", "addr": "1.2.3.5"}, "network interface not found"),
+        ("netif_ip_add", {"id": "web", "name": "eth0", "addr": "bogus"}, "bogus"),
+        ("netif_ip_add", {"id": "web", "name": "eth0", "addr": "1.2.3.4/32"}, "this address is already assigned"),
+        ("netif_ip_add", {"id": "web", "name": "eth0", "addr": "::2"}, "network interface not configured for IPv6"),
+        ("netif_ip_add", {"id": "web", "name": "eth0", "addr": "1.2.3.5", "route": "::/64"}, "IP version mismatch"),
+        ("netif_ip_add", {"id": "web", "name": "eth0", "addr": "1.2.3.5", "route": "9.0.0.0/8"}, "9.0.0.0/8 does not"),
+        ("netif_ip_del", {"id": "web", "name": "eth0", "addr": "9.9.9.9"}, "address not found"),
+        ("netif_ip_del", {"id": "web", "name": "eth0", "addr": "all", "version": 5}, "unsupported IP version 5"),
+        ("netif_ip_list", {"id": "web", "name": "eth9"}, "network interface not found"),
+        ("netif_route_add", {"id": "web", "name": "eth0", "addr": "1.2.3.4"}, None),
+        ("netif_route_add", {"id": "web", "name": "eth0", "addr": "2001:db8::/64"}, "not configured for IPv6"),
+        ("netif_route_del", {"id": "web", "name": "eth0", "addr": "9.9.9.9"}, "route not found"),
+        ("pool_show", {"name": "tank"}, "pool not found"),
+        ("user_show", {"name": "nobody"}, "user not found"),
+        ("ct_frob", {"id": "web"}, "Unsupported command 'ct_frob'"),
+        ("netif_list", {"id": 7}, "id: Expected `str | null`, got `int`"),
+    ],
+)
+def test_a_refusal_holds_the_originals_words(
+    refusing: OriginalClient, cmd: str, opts: dict[str, Any], words: str | None
+) -> None:
+    if words is None:  # an automatic route becomes the operator's; the second time it is one
+        refusing.call(cmd, **opts)
+        words = "this address is already routed"
+
+    assert words in refusing.error(cmd, **opts)
+    assert refusing.call("self_ping") == "pong"
+
+
+@pytest.fixture(scope="module")
+def refusing(idle_host: Topology) -> Iterator[OriginalClient]:
+    """A connection to a daemon with one container, `web`, with one address."""
+    with OriginalClient(idle_host.socket) as client:
+        new_container(client, "web", via=VIA)
+        client.call("netif_ip_add", id="web", name="eth0", addr="1.2.3.4/32", route=True)
+        yield client
+        client.call("ct_delete", id="web", force=True)
