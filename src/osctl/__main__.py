@@ -29,6 +29,12 @@ _COMPLETE = "--complete"
 _COMPLETION_SECONDS = 2.0
 
 _EPERM, _EAGAIN, _EACCES, _EPIPE = 1, 11, 13, 32
+
+#: What a command inside gets in our place while it runs on our descriptors.
+_FORWARDED_SIGNALS = (
+    *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGALRM),
+    *(_signal.SIGTERM, _signal.SIGTSTP, _signal.SIGCONT, _signal.SIGWINCH),
+)
 _CHUNK = 1 << 18
 
 #: Global options with a value: the word behind them is not the first word of the command.
@@ -117,7 +123,7 @@ def _run(path: str, argv: "list[str]") -> int:
 
 
 def _request(argv: "list[str]") -> bytes:
-    is_terminal = posix.isatty(1)
+    is_terminal = "true" if posix.isatty(1) else "false"
     try:
         cwd = posix.getcwd()
     except OSError:  # the directory is gone
@@ -125,7 +131,7 @@ def _request(argv: "list[str]") -> bytes:
     words = ",".join([_quoted(word) for word in argv])
     return (
         f'{{"cmd":"cli","opts":{{"argv":[{words}],"cwd":{_quoted(cwd)},"columns":{_columns()},'
-        f'"stdout_is_terminal":{"true" if is_terminal else "false"}}}}}\n'
+        f'"stdout_is_terminal":{is_terminal},"terminal_type":{_quoted(_environment(b"TERM"))}}}}}\n'
     ).encode()
 
 
@@ -150,6 +156,8 @@ def _follow(connection: "_socket.socket") -> int:
             _write(1, message["print"])
         elif "need" in message:
             _answer_need(connection, message)
+        elif "stop" in message:
+            posix.kill(posix.getpid(), _signal.SIGSTOP)
         else:
             response = message["response"]
             _write(2, response["stderr"])
@@ -187,7 +195,9 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> Non
         text = _read_all(0).decode("utf-8", "surrogateescape")
         _send(connection, f'{{"stdin":{_quoted(text)}}}\n'.encode())
     elif need == "descriptors":
+        _come_to_the_foreground()
         _send_descriptors(connection, (0, 1, 2))
+        _forward_signals(connection)
     elif need == "file":
         try:
             opened = posix.open(message["path"], posix.O_RDONLY | posix.O_CLOEXEC)
@@ -209,6 +219,32 @@ def _send_descriptors(connection: "_socket.socket", descriptors: "Sequence[int]"
     except ConnectionError:
         return
     _send(connection, line[sent:])
+
+
+def _come_to_the_foreground() -> None:
+    """Stop, as whoever reads the keyboard, while a shell has put us in the background.
+
+    The daemon, which is going to read it, is no process of the terminal: the kernel would let it, and lines for the
+    shell would be lost. To read nothing is enough to be stopped (SIGTTIN).
+    """
+    if posix.isatty(0):
+        try:
+            posix.read(0, 0)
+        except OSError as error:
+            raise _Fault(f"cannot read standard input: {error.strerror}") from None
+
+
+def _forward_signals(connection: "_socket.socket") -> None:
+    """Have the daemon pass on to the command what we get, except what we were told to ignore."""
+
+    def forward(number: int, _: object) -> None:
+        if number == _signal.SIGCONT:
+            _come_to_the_foreground()
+        _send(connection, f'{{"signal":{number:d}}}\n'.encode())
+
+    for number in _FORWARDED_SIGNALS:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, forward)
 
 
 def _send(connection: "_socket.socket", data: bytes) -> None:

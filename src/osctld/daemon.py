@@ -104,9 +104,13 @@ class Caller(Protocol):
 
     @property
     def command_line(self) -> str: ...
+    @property
+    def terminal_type(self) -> str: ...
     def progress(self, text: str) -> None: ...
     async def open_file(self, path: str) -> int: ...
     async def descriptors(self) -> tuple[int, int, int]: ...
+    async def next_signal(self) -> int: ...
+    def may_stop(self) -> None: ...
 
 
 class Daemon:
@@ -299,9 +303,11 @@ class Daemon:
             case commands.Execute(name, words):
                 life = self.lives.running(name)
                 stdin, stdout, stderr = await caller.descriptors()
-                return commands.ExitStatus(
-                    await self.lives.engine.execute(life, words, stdin=stdin, stdout=stdout, stderr=stderr)
-                )
+                status = await self.lives.engine.execute(
+                    life, words, stdin=stdin, stdout=stdout, stderr=stderr,
+                    terminal_type=caller.terminal_type, signals=caller,
+                )  # fmt: skip
+                return commands.ExitStatus(status)
             case commands.Watch() | commands.WaitForState():
                 raise NotImplementedError(action)
             case _:

@@ -17,7 +17,7 @@ from osctld.core.command import LifeFacts
 from osctld.core.errors import OsctlError, Refused, Unavailable
 from osctld.core.host import Container
 from osctld.core.kernel_state import Namespace, guest
-from osctld.core.life import ContainerSpec, End, StopMethod
+from osctld.core.life import ContainerSpec, End, SignalSource, StopMethod
 
 log = logging.getLogger("osctld")
 
@@ -62,7 +62,16 @@ class Engine(Protocol):
     async def shut_down(self, life: Any, /, *, timeout_seconds: float, method: StopMethod) -> None: ...
     async def wait_ended(self, life: Any, /) -> End: ...
     async def execute(
-        self, life: Any, command: Sequence[str], /, *, stdin: int, stdout: int, stderr: int
+        self,
+        life: Any,
+        command: Sequence[str],
+        /,
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        terminal_type: str,
+        signals: SignalSource,
     ) -> int: ...
     async def collect(self, container: str, /) -> None: ...
     async def forget(self, container: str, /) -> None: ...

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from osctld.core.life import ContainerSpec, IdMap, StopMethod
-from osctld.shell import command_socket
+from osctld.shell import cgroups, command_socket
 from osctld.shell.lxc import Life, LxcEngine
 
 Busybox = Callable[..., Awaitable[ContainerSpec]]
@@ -83,6 +86,23 @@ class Traces:
             for top in (self._base / "run/lxc", Path("/run/osctl-lxc") / self._hash)
             for path in top.rglob("*")
         }
+
+    def sweep(self) -> None:
+        """End and remove all of it: what a failed test has left."""
+        deadline = time.monotonic() + 10
+        while left := {int(line.split()[0]) for line in self.processes()} | cgroups.members(self.cgroups()):
+            assert time.monotonic() < deadline, f"processes that cannot be ended: {left}"
+            cgroups.thaw(self.cgroups())
+            for pid in left - {os.getpid()}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        for line in reversed(self.mounts()):
+            subprocess.run(["umount", "--lazy", line.split()[4]], check=False, capture_output=True)
+        while cgroups.remove(self.cgroups()):  # of a zombie that nobody has reaped yet
+            assert time.monotonic() < deadline, f"cgroups that cannot be removed: {self.cgroups()}"
+            time.sleep(0.01)
+        shutil.rmtree(Path("/run/osctl-lxc") / self._hash, ignore_errors=True)
 
     def all(self) -> dict[str, Any]:
         return {

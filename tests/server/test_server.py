@@ -467,3 +467,50 @@ def test_a_request_that_does_not_end_is_cancelled_after_the_grace(server: Runnin
         assert server.fake.cancelled.is_set()
         with pytest.raises(EOFError):
             talk.read()
+
+
+# --- signals ------------------------------------------------------------------------------------------------------
+
+
+def test_signals_of_a_client_reach_its_command_and_requests_keep_their_turn(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        numbers = [await caller.next_signal() for _ in range(3)]
+        caller.may_stop()
+        return Text((f"{numbers} {caller.terminal_type}",))
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        talk.request("cli", argv=["ct", "exec", "web", "x"], terminal_type="vt100")
+        assert talk.read() == {"status": True, "need": "descriptors"}
+        socket.send_fds(talk.socket, [b'{"descriptors":3}\n'], [0, 1, 2])
+        talk.send(b'{"signal":2}\n{"cmd":"self_ping"}\n{"signal": 15}\n')
+        talk.send(b'{"signal":0}\n{"signal":65}\n{"signal":10}\n')
+
+        assert talk.read() == {"status": True, "stop": True}
+        assert talk.read() == answered("[2, 15, 10] vt100\n")
+        assert talk.read() == PONG
+        for _ in range(2):  # what is no signal is no request either
+            assert talk.read()["status"] is False
+        assert talk.ping() == PONG
+
+
+def test_a_signal_that_comes_after_the_end_of_its_command_is_dropped(server: Running) -> None:
+    with server.connect() as talk:
+        talk.send(b'{"signal":15}\n')
+
+        assert talk.ping() == PONG
+
+
+def test_a_program_that_gave_its_descriptors_may_send_signals_too(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        return ExitStatus(await caller.next_signal())
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        assert talk.ask(b'{"cmd":"ct_exec","opts":{"id":"web","cmd":["x"]}}')["response"] == "continue"
+        for descriptor in (0, 1, 2):
+            socket.send_fds(talk.socket, [b"\0"], [descriptor])
+
+        assert talk.ask(b'{"signal":15}') == {"status": True, "response": {"exitstatus": 15}}

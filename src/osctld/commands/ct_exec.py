@@ -11,7 +11,10 @@ from osctld.core.host import Host
 class CtExec(ActCommand, frozen=True, kw_only=True):
     """Run a command in a running container, on the caller's own standard input, output and error.
 
-    The exit status is that of the command; 128 + N when signal N ended it.
+    The exit status is that of the command; 128 + N when signal N ended it, 127 when there is no such command, 126 when
+    it cannot be executed. With input and output on a terminal the command has a terminal of the same type and size;
+    what is typed goes to it, Ctrl-C and Ctrl-Z included. Otherwise osctl passes on the signals that it gets: HUP, INT,
+    QUIT, USR1, USR2, ALRM, TERM, TSTP, CONT. When osctl is killed, the command ends, too.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")

@@ -7,6 +7,7 @@ exists until that process has ended. Interfaces, addresses and names of people a
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
@@ -38,3 +39,13 @@ class End(StrEnum):
 
     STOPPED = "stopped"
     REBOOT = "reboot"
+
+
+class SignalSource(Protocol):
+    """Whoever waits for a command inside, and gets signals that are meant for the command."""
+
+    async def next_signal(self) -> int:
+        """Wait for the next signal and return its number, 1 to 64."""
+
+    def may_stop(self) -> None:
+        """Say that the command has stopped and the terminal is as it was: who got the SIGTSTP may stop, too."""

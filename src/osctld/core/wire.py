@@ -18,12 +18,17 @@ answers each with one line:
     "descriptors"               {"descriptors": 3} with its standard input, output and error attached (SCM_RIGHTS)
     "file"          "path"      {"descriptors": 1} with the opened file attached, or {"error": TEXT}
 
+Either way, while a command runs on the client's descriptors, the client may send one line for each signal that it gets
+and that is meant for the command, `{"signal": NUMBER}`; SIGWINCH says that its terminal has another size. After a
+SIGTSTP the daemon says `{"status": true, "stop": true}` as soon as the terminal is as it was: the client stops then,
+and sends SIGCONT when it goes on. A signal that crosses with the end of its command is dropped.
+
 `{"status": true, "print": TEXT}` is standard output that need not wait for the end.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -37,13 +42,21 @@ class Request(msgspec.Struct, frozen=True):
     opts: dict[str, Any]
 
 
+class Signal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    signal: Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
 class CliRequest(msgspec.Struct, frozen=True):
-    """A command line as it was typed, and where. `columns` is the terminal's width, 0 when there is none."""
+    """A command line as it was typed, and where.
+
+    `columns` is the terminal's width, 0 when there is none; `terminal_type` is TERM of the client's environment.
+    """
 
     argv: list[str]
     cwd: str = "/"
     columns: int = 0
     stdout_is_terminal: bool = False
+    terminal_type: str = ""
 
 
 class CliResponse(msgspec.Struct, frozen=True):

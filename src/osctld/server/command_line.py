@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -32,6 +34,7 @@ class Client(Protocol):
     def succeed(self, response: Any, *, changed: bool | None = None) -> None: ...
     def fail(self, message: str, *, code: str, subject: str = "", holder: str = "") -> None: ...
     async def ask(self, need: Mapping[str, Any], *, descriptors: int = 0) -> tuple[Mapping[str, Any], list[int]]: ...
+    async def next_signal(self) -> int: ...
     def close_descriptors(self) -> None: ...
 
 
@@ -52,7 +55,7 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
         interpreted = interpret(request.argv, columns=columns)
         if isinstance(interpreted, CliResponse):
             return interpreted
-        caller = _Person(client, request.argv, is_quiet=interpreted.options.quiet or interpreted.options.json)
+        caller = _Person(client, request, is_quiet=interpreted.options.quiet or interpreted.options.json)
         return await _perform(interpreted, performer, caller)
     except OsctlError as error:
         return refusal(error, columns=columns)
@@ -78,8 +81,9 @@ async def _perform(invocation: Invocation, performer: Performer, caller: Caller)
 class _Person:
     """The caller of a command line. Each thing is asked for once."""
 
-    def __init__(self, client: Client, argv: Sequence[str], *, is_quiet: bool) -> None:
-        self.command_line = shlex.join(["osctl", *argv])
+    def __init__(self, client: Client, request: CliRequest, *, is_quiet: bool) -> None:
+        self.command_line = shlex.join(["osctl", *request.argv])
+        self.terminal_type = request.terminal_type
         self._client = client
         self._is_quiet = is_quiet
         self._stdin: str | None = None
@@ -102,6 +106,8 @@ class _Person:
         answer, received = await self._client.ask({"need": "file", "path": path}, descriptors=1)
         if "error" in answer:
             raise Refused(f"cannot open {path!r}: {answer['error']}", code="file", subject=path)
+        if stat.S_ISDIR(os.fstat(received[0]).st_mode):
+            raise Refused(f"cannot open {path!r}: Is a directory", code="file", subject=path)
         return received[0]
 
     async def descriptors(self) -> tuple[int, int, int]:
@@ -111,3 +117,9 @@ class _Person:
                 raise Refused(f"the client gave no descriptors: {answer['error']}")
             self._standard = (received[0], received[1], received[2])
         return self._standard
+
+    async def next_signal(self) -> int:
+        return await self._client.next_signal()
+
+    def may_stop(self) -> None:
+        self._client.tell({"stop": True})

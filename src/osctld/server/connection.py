@@ -10,7 +10,7 @@ from typing import Any
 from osctld.cli.version import VERSION
 from osctld.core.errors import Refused
 from osctld.server.command_line import answer_command_line
-from osctld.server.documents import decode, encode, request
+from osctld.server.documents import decode, encode, request, signal_number
 from osctld.server.lines import LONGEST_LINE, Gone, Lines, TooLong
 from osctld.server.ports import Performer
 from osctld.server.program import CONTINUE, answer_program
@@ -65,6 +65,8 @@ class Connection:
         except ValueError:
             self.fail(_NOT_JSON, code="bad-json")
             return
+        if signal_number(line) is not None:
+            return  # it crossed with the end of the command that it was for
         if isinstance(asked, str):
             self.fail(asked, code="bad-request")
         elif asked.cmd == "cli":
@@ -142,6 +144,12 @@ class Connection:
     @property
     def user_id(self) -> int:
         return self._lines.user_id
+
+    async def next_signal(self) -> int:
+        """Wait for a line that tells of a signal. What else arrives are requests, whose turn comes later."""
+        number = signal_number(await self._lines.next_that(lambda line: signal_number(line) is not None))
+        assert number is not None
+        return number
 
     def close_descriptors(self) -> None:
         """Close what the client gave for the request that has ended."""

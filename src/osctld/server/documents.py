@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 from osctld.cli.show import printable
-from osctld.core.wire import Request
+from osctld.core.wire import Request, Signal
 
 #: Characters of something wrong that are quoted back.
 _LONGEST_QUOTE = 100
+#: Bytes: what is longer tells of no signal, and need not be looked at.
+_LONGEST_SIGNAL_LINE = 100
 
 
 def decode(line: bytes) -> Any:
@@ -43,6 +45,16 @@ def request(document: Any) -> Request | str:
     if not isinstance(opts, dict):
         return "opts: expected an object"
     return Request(cmd, opts)
+
+
+def signal_number(line: bytes) -> int | None:
+    """The number in a line that tells of a signal; None for any other line."""
+    if len(line) > _LONGEST_SIGNAL_LINE or b'"signal"' not in line:
+        return None
+    try:
+        return msgspec.json.decode(line, type=Signal).signal
+    except msgspec.DecodeError:
+        return None
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

@@ -117,6 +117,17 @@ class Lines:
         self._descriptors.append(descriptor)
         return descriptor
 
+    async def next_that(self, is_meant: Callable[[bytes], bool]) -> bytes:
+        """Wait for a line of a kind. Others keep their turn; none of the kind may ever come."""
+        while True:
+            for line in self._lines:
+                if is_meant(line):
+                    self._lines.remove(line)
+                    self._waiting_bytes -= len(line) + 1
+                    return line
+            self._arrival.clear()
+            await self._arrival.wait()
+
     def take_descriptors(self, *, behind: int = 0) -> list[int]:
         """The descriptors that came, without the first `behind`. They stay ours to close."""
         return self._descriptors[behind:]

@@ -27,6 +27,16 @@ class Caller(Protocol):
     async def descriptors(self) -> tuple[int, int, int]:
         """The caller's standard input, output and error. Raises Refused when they cannot be had."""
 
+    @property
+    def terminal_type(self) -> str:
+        """TERM of the caller; anything at all."""
+
+    async def next_signal(self) -> int:
+        """Wait for the next signal that the caller got for the command on its descriptors: 1 to 64."""
+
+    def may_stop(self) -> None:
+        """Let a caller stop that got a SIGTSTP."""
+
 
 class Performer(Protocol):
     """Who performs commands. Cancelled when the client goes away: it shields what must not be torn."""

@@ -40,6 +40,7 @@ class Client(Protocol):
     def fail(self, message: str, *, code: str, subject: str = "", holder: str = "") -> None: ...
     async def take_descriptors(self, count: int) -> list[int]: ...
     def keep_descriptor(self, descriptor: int) -> int: ...
+    async def next_signal(self) -> int: ...
     def close_descriptors(self) -> None: ...
     async def flush(self) -> None: ...
 
@@ -70,6 +71,8 @@ async def answer_program(cmd: str, opts: Mapping[str, Any], performer: Performer
 
 class _Program:
     """The caller of a typed request."""
+
+    terminal_type = ""
 
     def __init__(self, cmd: str, opts: Mapping[str, Any], client: Client) -> None:
         self._cmd = cmd
@@ -115,3 +118,9 @@ class _Program:
             stdin, stdout, stderr = await self._client.take_descriptors(3)
             self._standard = (stdin, stdout, stderr)
         return self._standard
+
+    async def next_signal(self) -> int:
+        return await self._client.next_signal()
+
+    def may_stop(self) -> None:
+        self._client.tell({"stop": True})

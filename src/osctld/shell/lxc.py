@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from osctld.core.life import ContainerSpec, End, StopMethod
+from osctld.core.life import ContainerSpec, End, SignalSource, StopMethod
 from osctld.shell import cgroups, lxc_adoption, lxc_attach, lxc_end, lxc_leftovers, lxc_start, programs
 from osctld.shell.cgroups import Usage
 from osctld.shell.lxc_life import Life
@@ -99,15 +99,19 @@ class LxcEngine:
         stdout: int,
         stderr: int,
         environment: Mapping[str, str] | None = None,
+        terminal_type: str = "",
+        signals: SignalSource | None = None,
     ) -> int:
         """Run a command in the container on the given descriptors; return its exit status, 128+N for signal N.
 
         The descriptors stay the caller's and keep their flags. 127: no such command; 126: it cannot be executed.
+        `terminal_type` is TERM of the caller, `signals` what the command shall get.
         A cancellation ends the command, too. Raises Refused or Unavailable.
         """
         return await lxc_attach.execute(
-            self._places, life, command, descriptors=(stdin, stdout, stderr), environment=environment or {}
-        )
+            self._places, life, command, descriptors=(stdin, stdout, stderr), environment=environment or {},
+            terminal_type=terminal_type, signals=signals,
+        )  # fmt: skip
 
     def usage(self, life: Life) -> Usage:
         """Return the memory and processor time that the container's processes use."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from osctld.core.errors import Refused, Unavailable
-from osctld.shell import cgroups, lxc_processes, lxc_terminal, pidfds
+from osctld.core.life import SignalSource
+from osctld.shell import cgroups, lxc_processes, lxc_signals, lxc_terminal, pidfds
 from osctld.shell.lxc_life import ANSWER_SECONDS, Life
 from osctld.shell.lxc_places import Places
 from osctld.shell.programs import CLEAN_ENVIRONMENT, kill, run_quietly, to_the_end
@@ -17,7 +20,9 @@ _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
 }
-_TERMINAL = {"TERM": "xterm"}  # what nearly all terminals understand
+_USUAL_TERMINAL = "xterm"  # what nearly all terminals understand
+#: Names of terminals (term(7)); a longer one, or one with other characters, is none, and might be a path.
+_TERMINAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,63}")
 
 
 async def execute(
@@ -27,11 +32,14 @@ async def execute(
     *,
     descriptors: tuple[int, int, int],
     environment: Mapping[str, str],
+    terminal_type: str,
+    signals: SignalSource | None,
 ) -> int:
     """Run a command in the container on the given descriptors; return its exit status, 128+N for signal N.
 
     The descriptors stay the caller's and keep their flags. With input and output on a terminal the command gets a
-    terminal, too. 127: no such command; 126: it cannot be executed.
+    terminal, too, of the caller's type as far as that is a name. What comes from `signals` is passed on.
+    127: no such command; 126: it cannot be executed.
     A cancellation ends the command, too. Raises Refused or Unavailable.
     """
     container = life.container
@@ -42,7 +50,8 @@ async def execute(
     if cgroups.is_frozen(life.cgroup, trees=places.trees):  # lxc-attach would hang
         raise Unavailable(f'"{container}" is frozen', subject=container)
     async with lxc_terminal.carried(*descriptors) as streams:
-        variables = _ENVIRONMENT | (_TERMINAL if streams.has_terminal else {}) | dict(environment)
+        terminal = {"TERM": _terminal_name(terminal_type)} if streams.has_terminal else {}
+        variables = _ENVIRONMENT | terminal | dict(environment)
         process = await asyncio.create_subprocess_exec(
             *streams.prefix, *_words(places, life, command, variables),
             stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
@@ -50,15 +59,27 @@ async def execute(
         )  # fmt: skip
         streams.hand_over()
         waiting = asyncio.ensure_future(process.wait())
+        passing = None if signals is None else asyncio.ensure_future(lxc_signals.pass_on(signals, process, streams))
+        awaited: list[asyncio.Future[Any]] = [waiting, streams.hung_up, *([passing] if passing else [])]
         try:
-            await asyncio.wait((waiting, streams.hung_up), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if passing is not None and passing.done():
+                passing.result()  # it ends only by an error
             if not waiting.done():
                 await to_the_end(_end(process))
             status = await waiting
         except BaseException:
             await to_the_end(_end(process))
             raise
+        finally:
+            if passing is not None:
+                passing.cancel()
+                await asyncio.wait((passing,))
     return 128 - status if status < 0 else status
+
+
+def _terminal_name(given: str) -> str:
+    return given if _TERMINAL_NAME.fullmatch(given) else _USUAL_TERMINAL
 
 
 async def run(places: Places, life: Life, *command: str) -> int | None:
@@ -83,6 +104,7 @@ async def _end(process: Process) -> None:
     while held := await asyncio.to_thread(lxc_processes.of_sessions, sessions, spared=process.pid):
         for pidfd in held:
             pidfds.send_signal(pidfd, signal.SIGHUP)
+            pidfds.send_signal(pidfd, signal.SIGCONT)  # who is stopped hears it, too
         if not await pidfds.end_all(held, patience_seconds=patience):
             break
         patience = 0.0

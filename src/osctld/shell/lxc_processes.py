@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from osctld.shell import guest_root, pidfds
 from osctld.shell.guest_root import InitKind
@@ -27,9 +28,18 @@ def parent_of(pid: int) -> int | None:
 
 def heeds(pid: int, number: int) -> bool:
     """Tell whether a process catches a signal, or blocks it to fetch it by a signalfd."""
+    return _has_signal(pid, number, "SigCgt", "SigBlk")
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process ignores a signal."""
+    return _has_signal(pid, number, "SigIgn")
+
+
+def _has_signal(pid: int, number: int, *sets: str) -> bool:
     about = _status(pid)
     bit = 1 << (number - 1)
-    return any(int(about.get(field, "0"), 16) & bit for field in ("SigCgt", "SigBlk"))
+    return any(int(about.get(name, "0"), 16) & bit for name in sets)
 
 
 def init_kind_of(pid: int) -> InitKind:
@@ -48,13 +58,43 @@ def runs_the_same_program(one: int, other: int | None) -> bool:
         return False
 
 
-def _session_of(pid: int) -> int | None:
-    """Return the session of a process that has not ended (proc(5): field 6 of stat, after a name with any bytes)."""
+class _Groups(NamedTuple):
+    group: int
+    session: int
+    #: The group in the foreground of its terminal; -1 without a terminal.
+    foreground: int
+
+
+def has_another_program(pid: int, *, than: int) -> bool:
+    """Tell whether two processes execute different files; False when either is gone."""
     try:
-        state, _, _, session = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:4]
-    except (OSError, ValueError):
+        return not os.path.samestat(os.stat(f"/proc/{pid}/exe"), os.stat(f"/proc/{than}/exe"))
+    except OSError:
+        return False
+
+
+def _groups_of(pid: int) -> _Groups | None:
+    """Return the groups of a process, None when it has ended.
+
+    proc(5): fields 5, 6 and 8 of stat, after a name with any bytes.
+    """
+    try:
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if words[0] in (b"Z", b"X") else _Groups(int(words[2]), int(words[3]), int(words[5]))
+    except (OSError, ValueError, IndexError):
         return None
-    return None if state in (b"Z", b"X") else int(session)
+
+
+def of_group(pid: int, *, spared: int) -> list[int]:
+    """Return pidfds, owned by the caller, of all that a keyboard's signal for this process would reach, but one.
+
+    That is the group in the foreground of its terminal, without a terminal its own. A look at all processes.
+    """
+    groups = _groups_of(pid)
+    if groups is None:
+        return []
+    wanted = groups.foreground if groups.foreground > 0 else groups.group
+    return _held(lambda other: other != spared and (found := _groups_of(other)) is not None and found.group == wanted)
 
 
 def of_sessions(sessions: Collection[int], *, spared: int) -> list[int]:
@@ -62,7 +102,7 @@ def of_sessions(sessions: Collection[int], *, spared: int) -> list[int]:
 
     A look at all processes of the host.
     """
-    return _held(lambda pid: pid != spared and _session_of(pid) in sessions)
+    return _held(lambda pid: pid != spared and (found := _groups_of(pid)) is not None and found.session in sessions)
 
 
 def monitors_of(*, lxc_path: str, container: str) -> list[int]:

@@ -30,6 +30,8 @@ class Streams:
     `hung_up` is done when a terminal that the program was to be controlled by is gone.
     """
 
+    carrier: _Carrier | None = None
+
     def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.prefix: tuple[str, ...] = ()
@@ -41,6 +43,21 @@ class Streams:
         """Close the ends that are the program's alone: with it they reach their end."""
         while self.given:
             os.close(self.given.pop())
+
+    def pause(self) -> None:
+        """Leave the client's terminals alone: the client is about to stop, and its shell will use them."""
+        if self.carrier is not None:
+            self.carrier.pause()
+
+    def resume(self) -> None:
+        """Use the client's terminals again."""
+        if self.carrier is not None:
+            self.carrier.resume()
+
+    def follow_size(self) -> None:
+        """The client's terminal has another size, perhaps: look now."""
+        if self.carrier is not None:
+            self.carrier.resized.set()
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +73,7 @@ async def carried(stdin: int, stdout: int, stderr: int) -> AsyncIterator[Streams
         return
     with contextlib.ExitStack() as cleaning:
         cleaning.callback(streams.hand_over)
-        carrier = _Carrier(cleaning)
+        carrier = streams.carrier = _Carrier(cleaning)
         if os.isatty(stdin) and os.isatty(stdout):
             carrier.put_terminal(streams)
         else:
@@ -76,6 +93,12 @@ class _Carrier:
         self._ended = _future()
         self._inputs: list[asyncio.Task[None]] = []
         self._outputs: list[asyncio.Task[None]] = []
+        self.resized = asyncio.Event()
+        self._may_carry = asyncio.Event()
+        self._may_carry.set()
+        #: The client's terminal that is in raw mode, and how it was before; None while it is as it was.
+        self._raw_terminal: int | None = None
+        self._cooked: tuple[int, list[Any]] | None = None
 
     def put_terminal(self, streams: Streams) -> None:
         """Give the command a pseudo-terminal for each of the client's terminals, which is in raw mode meanwhile."""
@@ -88,16 +111,16 @@ class _Carrier:
         fcntl.ioctl(master, termios.TIOCSWINSZ, size)
         # lxc-attach makes it raw a moment later: what is typed until then must not be echoed twice.
         tty.setraw(slave)
-        # TCSANOW: to wait for the output of a terminal that somebody has stopped would be to wait for ever.
-        self._cleaning.callback(_restore, source, termios.tcgetattr(source))
-        tty.setraw(source, termios.TCSANOW)
+        self._raw_terminal = source
+        self._cleaning.callback(self._restore)
+        self._make_raw()
         streams.stdin = streams.stdout = slave
         if os.isatty(streams.stderr):
             streams.stderr = slave
         streams.prefix = ("setsid", "--ctty")  # by exec: it is no leader of a process group yet
         streams.has_terminal = True
         self._inputs.append(_task(self._carry_keys(source, master, streams.hung_up)))
-        self._inputs.append(_task(_follow_size(sink, master, size)))
+        self._inputs.append(_task(self._follow_size(sink, master, size)))
         self._outputs.append(_task(self._carry(master, sink)))
 
     def put_pipes(self, streams: Streams) -> None:
@@ -123,6 +146,10 @@ class _Carrier:
     async def finish(self) -> None:
         """Carry what is there. A process that the command has left behind may write on, but to nobody."""
         self._ended.set_result(None)
+        if not self._may_carry.is_set():
+            for task in self._inputs:  # what is typed meanwhile is for the shell of the stopped client
+                task.cancel()
+            self._may_carry.set()
         if self._outputs:
             await asyncio.wait(self._outputs)
 
@@ -131,6 +158,29 @@ class _Carrier:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+    def pause(self) -> None:
+        self._may_carry.clear()
+        self._restore()
+
+    def resume(self) -> None:
+        if not self._may_carry.is_set():
+            self._make_raw()
+            self._may_carry.set()
+
+    def _make_raw(self) -> None:
+        if self._raw_terminal is not None:
+            with contextlib.suppress(termios.error):  # it has gone
+                self._cooked = self._raw_terminal, termios.tcgetattr(self._raw_terminal)
+                # TCSANOW: to wait for the output of a terminal that somebody has stopped would be to wait for ever.
+                tty.setraw(self._raw_terminal, termios.TCSANOW)
+
+    def _restore(self) -> None:
+        if self._cooked is not None:
+            terminal, attributes = self._cooked
+            self._cooked = None
+            with contextlib.suppress(termios.error):  # it has gone
+                termios.tcsetattr(terminal, termios.TCSANOW, attributes)
 
     def _own(self, *descriptors: int) -> None:
         for descriptor in descriptors:
@@ -162,9 +212,25 @@ class _Carrier:
         while self._ends_of_input:
             os.close(self._ends_of_input.pop())
 
+    async def _follow_size(self, source: int, master: int, size: bytes) -> None:
+        """Give a pseudo-terminal the size of a terminal: at once when told, and now and then.
+
+        SIGWINCH comes only to the group in the foreground of a terminal, which need not be that of the client.
+        """
+        with contextlib.suppress(OSError):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_SIZE_SECONDS):
+                        await self.resized.wait()
+                self.resized.clear()
+                if (present := _size(source)) != size:
+                    size = present
+                    fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+
     async def _read(self, source: int) -> bytes:
         loop = asyncio.get_running_loop()
         while True:
+            await self._may_carry.wait()
             try:
                 return os.read(source, _CHUNK)
             except BlockingIOError:
@@ -195,23 +261,8 @@ async def _write(sink: int, data: bytes) -> None:
             loop.remove_writer(sink)
 
 
-async def _follow_size(source: int, master: int, size: bytes) -> None:
-    """Give a pseudo-terminal the size of a terminal: SIGWINCH comes only to the terminal's own session."""
-    with contextlib.suppress(OSError):
-        while True:
-            await asyncio.sleep(_SIZE_SECONDS)
-            if (present := _size(source)) != size:
-                size = present
-                fcntl.ioctl(master, termios.TIOCSWINSZ, size)
-
-
 def _size(terminal: int) -> bytes:
     return fcntl.ioctl(terminal, termios.TIOCGWINSZ, _WINSIZE)
-
-
-def _restore(terminal: int, attributes: list[Any]) -> None:
-    with contextlib.suppress(termios.error):  # it has gone
-        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
