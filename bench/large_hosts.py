@@ -192,10 +192,10 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
         pending = PendingChanges(host.run_dir / "pending")
         daemon = Daemon(host=wanted, kernel=kernel, store=store, pending=pending, lives=lives, about={})
         lives.attach(daemon)
-        writer = asyncio.create_task(daemon.run_turns())
+        writer = asyncio.create_task(daemon.turns.run())
         for name in wanted.containers:
             await lives.adopt(name)
-        await daemon.reconcile()
+        await daemon.reconciler.reconcile()
         names = [each.link for one in containers for each in one.interfaces]
 
         async def look() -> None:
@@ -214,8 +214,8 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
         looks, reconciles = [], []
         for _ in range(rounds):
             looks.append(await awaited(look))
-            reconciles.append(await awaited(daemon.reconcile))
-        assert daemon.last_reconcile == "nothing to mend", daemon.last_reconcile[:1000]
+            reconciles.append(await awaited(daemon.reconciler.reconcile))
+        assert daemon.reconciler.last == "nothing to mend", daemon.reconciler.last[:1000]
         writer.cancel()
         store.close()
         kernel.close()

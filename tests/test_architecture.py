@@ -31,9 +31,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.lives": ("osctld.core", "osctld.shell"),
     "osctld.daemon": (
         *("osctld.core", "osctld.netif", "osctld.guest", "osctld.announce", "osctld.commands"),
-        *("osctld.config", "osctld.shell", "osctld.lives"),
+        *("osctld.config", "osctld.shell", "osctld.lives", "osctld.turns", "osctld.network", "osctld.reconciler"),
     ),
-    "osctld.reconciler": ("osctld.core", "osctld.shell", "osctld.daemon", "osctld.lives"),
+    "osctld.turns": (),
+    "osctld.network": ("osctld.core", "osctld.config", "osctld.shell", "osctld.lives"),
+    "osctld.reconciler": ("osctld.core", "osctld.lives", "osctld.network", "osctld.turns"),
     "osctld.server": ("osctld.core", "osctld.cli", "osctld.protocol"),
     "osctld.service": ("osctld",),  # joins them all
     "osctld.__main__": ("osctld.service",),

@@ -3,100 +3,46 @@
     perform(command)
         edit   command.edit(host)            what shall be wanted          pure
         claim  claims.check(...)             nobody else holds it          pure
-        plan   plan_changes(want, have)      what the kernel lacks         pure; --dry-run ends here
-        apply  kernel.apply(plan)            one send per namespace; undone when a step fails
+        plan   network.plan(before, after)   what the kernel lacks         pure; --dry-run ends here
+        apply  network.apply(plan)           one send per namespace; undone when a step fails
         save   store.save(change)            durable; undone when it fails
         answer
 
 A crash between apply and save leaves objects that carry our mark, or in a guest that were noted before, and are not
 wanted: the next reconcile sweeps them, and nobody was told that it was done. What was answered is on disk. One
-writer at a time: edits and reconciles take turns; reads use the frozen `host` and wait for nobody.
+writer at a time: edits and reconciles take turns (`turns`); reads use the frozen `host` and wait for nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
 
 from osctld import config
 from osctld.core import command as commands
-from osctld.core.changes import subject_of
 from osctld.core.claims import Claims
 from osctld.core.command import ActCommand, Command, EditCommand, Edited, GlobalOptions, Observed, Reply, ViewCommand
-from osctld.core.errors import ApplyFailed, Conflict, OsctlError, Refused, Unavailable, UsageError
+from osctld.core.errors import Conflict, OsctlError, Refused, Unavailable, UsageError
 from osctld.core.host import Container, Host
-from osctld.core.host_level import default_mtu, desired_host_level, forwarding_warnings
-from osctld.core.host_networks import HostNetwork, networks_of_others
-from osctld.core.kernel_state import (
-    HOST,
-    FilterElement,
-    HostFacts,
-    KernelState,
-    LinkScope,
-    Namespace,
-    Outcome,
-    PrivateNetwork,
-    SiblingLinks,
-    Sysctl,
-    Veth,
-    guest,
-)
+from osctld.core.host_level import forwarding_warnings
 from osctld.core.life import StopMethod
-from osctld.core.ownership import is_abandoned_link, split
-from osctld.core.plan import Plan, plan_changes
-from osctld.core.plan_text import describe
+from osctld.core.plan import Plan
 from osctld.core.settings import Settings
 from osctld.lives import Lives
+from osctld.network import Kernel, Network
+from osctld.reconciler import Reconciler
 from osctld.shell.pending import PendingChanges
 from osctld.shell.store import HistoryLine, Saved, Store, added_and_removed
+from osctld.turns import Turns
 
 log = logging.getLogger("osctld")
 
 T = TypeVar("T")
-
-#: Plans with more changes than this are sent from a thread, so that others are answered meanwhile.
-LARGE_PLAN = 64
-#: So many containers are looked at in one turn of a reconcile; each takes less than a millisecond.
-RECONCILED_AT_ONCE = 16
-
-
-class Kernel(Protocol):
-    """The port to the kernels' network state. Namespaces are given as open descriptors, for the call alone."""
-
-    def host_facts(self, *, link_group: int, uplinks: Sequence[str] | None) -> HostFacts:
-        """Look at the host's uplinks and forwarding."""
-
-    def host_networks(self) -> Sequence[HostNetwork]:
-        """All addresses and networks that the host's links have, ours included."""
-
-    def observe(
-        self,
-        scopes: Sequence[LinkScope],
-        namespaces: Mapping[Namespace, int],
-        *,
-        sysctls: Iterable[str] = (),
-        elements: Iterable[FilterElement] = (),
-        host_side: Any = None,
-    ) -> KernelState:
-        """All objects of these links; with what `observe_host_side` found, its host's side is not looked at again."""
-
-    def observe_host_side(self, names: Collection[str]) -> Any:
-        """These links on the host at once, and what is on them: for `observe` alone."""
-
-    def observe_links(self, *, link_group: int) -> KernelState:
-        """The host's links of the group, and all elements of the packet filter, those of gone links included."""
-
-    def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
-        """The packet filter and these settings."""
-
-    def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
-        """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error."""
 
 
 class Caller(Protocol):
@@ -128,20 +74,12 @@ class Daemon:
     ) -> None:
         self.claims = Claims(claim for each in host.containers.values() for claim in each.claims())
         self.host = msgspec.structs.replace(host, holdings=self.claims)
-        self.kernel = kernel
         self.store = store
-        self.pending = pending
-        #: Containers in which a change that was not saved may have left something, as that change wanted them.
-        self._unsettled: dict[str, Container] = {}
-        for document in pending.load():
-            with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, Refused):
-                unsettled = config.decode_container(document)
-                self._unsettled[unsettled.name] = unsettled
         self.lives = lives
         self.about = about
-        self.facts = HostFacts(uplinks=(), has_ipv6_forwarding=False)
-        self.last_reconcile = "none yet"
-        self._turns: asyncio.Queue[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = asyncio.Queue()
+        self.turns = Turns()
+        self.network = Network(settings=host.settings, kernel=kernel, lives=lives, pending=pending)
+        self.reconciler = Reconciler(host=lambda: self.host, network=self.network, lives=lives, turns=self.turns)
         self._building: set[str] = set()
         self._started = time.monotonic_ns()
 
@@ -169,27 +107,20 @@ class Daemon:
 
     async def _edit(self, command: EditCommand, options: GlobalOptions, caller: Caller) -> Reply:
         if command.looks_at_host:
-            self._look_at_host()
+            self.host = msgspec.structs.replace(self.host, networks=self.network.networks_of_host(self.host))
         edited = command.edit(self.host)
         before, after = self.host.container(edited.container), edited.host.container(edited.container)
         self._check_claims(before, after, edited)
-        plan = await self._plan(before, after) if self.lives.is_configured(edited.container) else None
+        plan = await self.network.plan(before, after) if self.lives.is_configured(edited.container) else None
         if options.dry_run:
             return commands.Text(_lines(plan))
         if after != before:
             if plan:
-                self.pending.note(after.name, config.encode_container(after))
-                self._unsettled[after.name] = after
-            await self._apply(plan, name=after.name)
+                self.network.note(after)
+            await self.network.apply(plan, name=after.name)
             await self._save_or_undo(edited.host, before, after, plan, caller)
-            self._settle(after.name)
+            self.network.settle(after.name)
         return commands.Text(edited.messages)
-
-    def _look_at_host(self) -> None:
-        """Ask the kernel what the host uses for itself."""
-        ours = (interface.link for one in self.host.containers.values() for interface in one.interfaces)
-        networks = tuple(networks_of_others(self.kernel.host_networks(), ours))
-        self.host = msgspec.structs.replace(self.host, networks=networks)
 
     def _check_claims(self, before: Container, after: Container, edited: Edited) -> None:
         old, new = before.claims(), after.claims()
@@ -211,47 +142,6 @@ class Daemon:
                     ) from None
             raise
 
-    async def _plan(self, before: Container, after: Container) -> Plan:
-        """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container."""
-        saved, want = self._desired(before), self._desired(after)
-        if after.name in self._unsettled:
-            saved = self._desired(self._unsettled[after.name]).with_objects(saved.objects)
-        observed = await self._observe(after.name, [saved, want])
-        have, foreign = split(observed, saved=saved, settings=self.settings)
-        return plan_changes(want, have, foreign)
-
-    def _settle(self, name: str) -> None:
-        """Nothing is left of changes of this container that were not saved."""
-        if self._unsettled.pop(name, None) is not None:
-            self.pending.forget(name)
-
-    async def _apply(self, plan: Plan | None, *, name: str) -> None:
-        """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
-        if not plan:
-            return
-        outcomes = await self._send(plan, name=name)
-        for change, outcome in zip(plan.changes, outcomes, strict=True):
-            if outcome.error is not None:
-                await self._undo(plan, outcomes, name=name)
-                subject = describe(subject_of(change))
-                raise ApplyFailed(f"{subject}: {outcome.error}", code="kernel-refused", subject=subject)
-
-    async def _undo(self, plan: Plan, outcomes: Sequence[Outcome] | None = None, *, name: str) -> None:
-        back, is_complete = plan.undo(outcomes), True
-        for change, outcome in zip(back.changes, await self._send(back, name=name), strict=True):
-            if outcome.error is not None:
-                # Nothing more can be done at once; the reconciler goes on with it.
-                log.error("undo: %s: %s", describe(subject_of(change)), outcome.error)
-                is_complete = False
-        if is_complete:
-            self._settle(name)
-
-    async def _send(self, plan: Plan, *, name: str | None) -> tuple[Outcome, ...]:
-        namespaces = self.lives.namespaces([name] if name is not None else [])
-        if len(plan.changes) > LARGE_PLAN:
-            return await asyncio.shield(asyncio.to_thread(self.kernel.apply, plan, namespaces))
-        return self.kernel.apply(plan, namespaces)
-
     async def _save_or_undo(
         self, host: Host, before: Container, after: Container, plan: Plan | None, caller: Caller
     ) -> None:
@@ -259,7 +149,7 @@ class Daemon:
             await self._save(host, before, after, caller)
         except OsctlError:
             if plan:
-                await self._undo(plan, name=before.name)
+                await self.network.undo(plan, name=before.name)
             raise
 
     async def _save(self, host: Host, before: Container | None, after: Container | None, caller: Caller) -> None:
@@ -317,7 +207,7 @@ class Daemon:
     async def _start(self, name: str, wait_seconds: int, caller: Caller) -> None:
         caller.progress("Starting container")
         await self.lives.start(name, wait_seconds=wait_seconds)
-        for warning in forwarding_warnings(self.settings, self.facts):
+        for warning in forwarding_warnings(self.settings, self.network.facts):
             caller.progress(warning)
 
     async def _create(self, command: ActCommand, action: commands.CreateContainer, caller: Caller) -> None:
@@ -370,7 +260,7 @@ class Daemon:
             await self.lives.roots.put_back(name)
             raise
 
-    # --- what a container's life asks for, and the reconciler -----------------------------------------------------
+    # --- what a container's life asks for --------------------------------------------------------------------------
 
     def wanted(self, name: str) -> Container:
         """The container as it is wanted now. Raises Refused when it was deleted."""
@@ -379,181 +269,27 @@ class Daemon:
     async def check_host(self) -> None:
         """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
         # In a thread: a start goes on meanwhile.
-        await asyncio.shield(asyncio.to_thread(self._refresh_host_level))
+        await asyncio.shield(asyncio.to_thread(self.network.see_to_host_level))
 
     async def configure(self, name: str) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
-        container = self.host.container(name)
-        desired = self._desired(container)
-        observed = await self._observe(name, [desired])
-        have, foreign = split(observed, saved=desired, settings=self.settings)
-        await self._apply(plan_changes(desired, have, foreign), name=name)
+        await self.network.configure(self.host.container(name))
 
     async def take_down(self, name: str) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
-        self._settle(name)  # what was left was in the guest
-        container = self.host.containers.get(name)
-        if container is None:
-            return
-        desired = self._desired(container)
-        # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
-        # changes too, and then leaves pairs of siblings behind that nobody can name any more.
-        for _attempt in range(2):
-            have, _ = split(await self._observe(name, [desired]), saved=desired, settings=self.settings)
-            on_host = KernelState(each for each in have.objects if each.namespace == HOST)
-            if not on_host:
-                break
-            await self._press_on(plan_changes(KernelState(), on_host), name=name)
+        await self.network.take_down(name, self.host.containers.get(name))
 
-    async def reconcile(self) -> None:
-        """Bring the kernel to what is wanted: host level, each configured container, what nobody wants any more."""
-        found: list[str] = []
-        await self.in_turn(lambda: self._reconcile_host(found))
-        # What is as it is wanted, and that is most, is found so by one look at the whole host; the rest is looked at
-        # again, each container by itself. Some at a time, so that nobody waits for all.
-        host_side = await self.in_turn(self._observe_host_side)
-        names = list(self.host.containers)
-        for start in range(0, len(names), RECONCILED_AT_ONCE):
-            some = names[start : start + RECONCILED_AT_ONCE]
-            await self.in_turn(lambda some=some: self._reconcile_containers(some, host_side, found))  # type: ignore[misc]
-        for line in found:
-            log.warning("reconcile: %s", line)
-        self.last_reconcile = "; ".join(found) if found else "nothing to mend"
-
-    async def _reconcile_host(self, found: list[str]) -> None:
-        self._refresh_host_level(found)
-        settings = self.settings
-        have = self.kernel.observe_links(link_group=settings.host.link_group)
-        recorded = {each.link: name for name, one in self.host.containers.items() for each in one.interfaces}
-        alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
-        leftovers = [
-            each
-            for each in have.objects
-            if is_abandoned_link(each, settings=settings, recorded=alive)
-            or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
-            or (isinstance(each, PrivateNetwork) and each.link not in alive)
-        ]
-        await self._press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
-
-    async def _observe_host_side(self) -> Any:
-        names = {each.link for one in self.host.containers.values() for each in one.interfaces}
-        return await asyncio.shield(asyncio.to_thread(self.kernel.observe_host_side, names))
-
-    async def _reconcile_containers(self, names: Iterable[str], host_side: Any, found: list[str]) -> None:
-        for name in names:
-            await self._reconcile_container(name, host_side, found)
-
-    async def _reconcile_container(self, name: str, host_side: Any, found: list[str]) -> None:
-        container = self.host.containers.get(name)
-        if container is None or not self.lives.is_configured(name):
-            self._settle(name)
-            return
-        try:
-            if name not in self._unsettled and await self._is_as_wanted(container, host_side):
-                return
-            if await self._press_on(await self._plan(container, container), found, name=name):
-                self._settle(name)
-        except OsctlError as error:
-            found.append(f"{name}: {error.message}")
-
-    async def _is_as_wanted(self, container: Container, host_side: Any) -> bool:
-        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things."""
-        desired = self._desired(container)
-        observed = await self._observe(container.name, [desired], host_side)
-        have, _ = split(observed, saved=desired, settings=self.settings)
-        return have == desired
-
-    def _refresh_host_level(self, found: list[str] | None = None) -> None:
-        host = self.settings.host
-        self.facts = self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
-        want = desired_host_level(self.settings, self.facts)
-        sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
-        plan = plan_changes(want, self.kernel.observe_host_level(sysctls))
-        for change, outcome in zip(plan.changes, self.kernel.apply(plan, {}), strict=True):
-            if outcome.error is not None:
-                raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
-            (found if found is not None else []).append(f"set {describe(subject_of(change))}")
-
-    async def _press_on(self, plan: Plan, found: list[str] | None = None, *, name: str | None) -> bool:
-        """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
-
-        The rest is logged, and tried again at the next reconcile.
-        """
-        is_all = True
-        while plan:
-            outcomes = await self._send(plan, name=name)
-            rest = []
-            for change, outcome in zip(plan.changes, outcomes, strict=True):
-                if outcome.error is not None:
-                    log.error("%s: %s", describe(subject_of(change)), outcome.error)
-                    is_all = False
-                elif not outcome.was_tried:
-                    rest.append(change)
-                elif found is not None:
-                    found.append(f"mended {describe(subject_of(change))}")
-            plan = msgspec.structs.replace(plan, changes=tuple(rest))
-        return is_all
-
-    # --- looking --------------------------------------------------------------------------------------------------
-
-    def _desired(self, container: Container) -> KernelState:
-        return container.desired(
-            self.settings, default_mtu=default_mtu(self.facts), has_ipv6=self.facts.has_ipv6
-        )
-
-    async def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
-        """Look at all links of one container, on both sides."""
-        inside = guest(name)
-        namespaces = self.lives.namespaces([name])
-        links: dict[LinkScope, None] = {}
-        sysctls: dict[str, None] = {}
-        elements: dict[FilterElement, None] = {}
-        for state in wanted:
-            for each in state.objects:
-                if isinstance(each, Veth):
-                    links[LinkScope(HOST, each.name)] = None
-                    links[LinkScope(inside, each.peer_name)] = None
-                elif isinstance(each, Sysctl):
-                    sysctls[each.path] = None
-                elif isinstance(each, SiblingLinks | PrivateNetwork):
-                    elements[each] = None
-        return self.kernel.observe(
-            list(links), namespaces, sysctls=list(sysctls), elements=list(elements), host_side=host_side
-        )
+    async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run work when all that was asked for before it is done. A caller that goes away while waiting drops it."""
+        return await self.turns.take(work)
 
     def _observed(self) -> Observed:
         about = {
             **self.about,
             "uptime": time.monotonic_ns() - self._started,
-            "last_reconcile": self.last_reconcile,
+            "last_reconcile": self.reconciler.last,
         }
         return Observed(lives=self.lives.facts(), daemon=about)
-
-    # --- turns ----------------------------------------------------------------------------------------------------
-
-    async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run work when all that was asked for before it is done. A caller that goes away while waiting drops it."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._turns.put_nowait((work, done))
-        return await done
-
-    async def run_turns(self) -> None:
-        """The one writer; runs until cancelled."""
-        while True:
-            work, done = await self._turns.get()
-            if done.cancelled():
-                continue
-            try:
-                result = await work()
-            except Exception as error:
-                if not done.cancelled():
-                    done.set_exception(error)
-                else:
-                    log.exception("nobody waits any more for what failed")
-            else:
-                if not done.cancelled():
-                    done.set_result(result)
-
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Wait for work that goes on when the client that asked for it goes away: half done is no state to leave."""

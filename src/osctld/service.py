@@ -25,7 +25,6 @@ from osctld.core.host import Host
 from osctld.core.settings import Settings, parse_settings
 from osctld.daemon import Daemon
 from osctld.lives import Lives
-from osctld.reconciler import Reconciler
 from osctld.server.listener import Server
 from osctld.shell.kernel import Kernel
 from osctld.shell.lxc import LxcEngine
@@ -156,9 +155,9 @@ async def serve(places: Places, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    writer = asyncio.create_task(daemon.run_turns(), name="writer")
+    writer = asyncio.create_task(daemon.turns.run(), name="writer")
     await bring_up(daemon)
-    reconciler = asyncio.create_task(Reconciler(daemon).run(), name="reconciler")
+    reconciler = asyncio.create_task(daemon.reconciler.run(), name="reconciler")
     server = Server(daemon, str(places.run_dir / "osctld.sock"))
     server.start()
     # What exists now stays for ever: the collector need not look at it again and again.
@@ -185,7 +184,7 @@ async def bring_up(daemon: Daemon) -> None:
     await daemon.lives.roots.collect()
     rebooted = [name for name in daemon.host.containers if await daemon.lives.adopt(name)]
     try:
-        await daemon.reconcile()
+        await daemon.reconciler.reconcile()
     except OsctlError as error:
         # A host on which something cannot be set still needs a daemon that answers; the reconciler tries again.
         log.error("reconcile: %s", error.message)

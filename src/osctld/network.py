@@ -1,0 +1,268 @@
+"""From what is wanted to what the kernel holds: look, plan, apply, undo. For one container, or for the host's level.
+
+All of it runs in turn with everything else that changes something. When to do which is known to the daemon and to the
+reconciler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from osctld import config
+from osctld.core.changes import subject_of
+from osctld.core.errors import ApplyFailed, Refused
+from osctld.core.host import Container, Host
+from osctld.core.host_level import default_mtu, desired_host_level
+from osctld.core.host_networks import HostNetwork, networks_of_others
+from osctld.core.kernel_state import (
+    HOST,
+    FilterElement,
+    HostFacts,
+    KernelState,
+    LinkScope,
+    Namespace,
+    Outcome,
+    PrivateNetwork,
+    SiblingLinks,
+    Sysctl,
+    Veth,
+    guest,
+)
+from osctld.core.ownership import is_abandoned_link, split
+from osctld.core.plan import Plan, plan_changes
+from osctld.core.plan_text import describe
+from osctld.core.settings import Settings
+from osctld.lives import Lives
+from osctld.shell.pending import PendingChanges
+
+log = logging.getLogger("osctld")
+
+#: Plans with more changes than this are sent from a thread, so that others are answered meanwhile.
+LARGE_PLAN = 64
+
+
+class Kernel(Protocol):
+    """The port to the kernels' network state. Namespaces are given as open descriptors, for the call alone."""
+
+    def host_facts(self, *, link_group: int, uplinks: Sequence[str] | None) -> HostFacts:
+        """Look at the host's uplinks and forwarding."""
+
+    def host_networks(self) -> Sequence[HostNetwork]:
+        """All addresses and networks that the host's links have, ours included."""
+
+    def observe(
+        self,
+        scopes: Sequence[LinkScope],
+        namespaces: Mapping[Namespace, int],
+        *,
+        sysctls: Iterable[str] = (),
+        elements: Iterable[FilterElement] = (),
+        host_side: Any = None,
+    ) -> KernelState:
+        """All objects of these links; with what `observe_host_side` found, its host's side is not looked at again."""
+
+    def observe_host_side(self, names: Collection[str]) -> Any:
+        """These links on the host at once, and what is on them: for `observe` alone."""
+
+    def observe_links(self, *, link_group: int) -> KernelState:
+        """The host's links of the group, and all elements of the packet filter, those of gone links included."""
+
+    def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
+        """The packet filter and these settings."""
+
+    def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
+        """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error."""
+
+
+class Network:
+    """The one who looks at kernels and changes them."""
+
+    def __init__(self, *, settings: Settings, kernel: Kernel, lives: Lives, pending: PendingChanges) -> None:
+        self.settings = settings
+        self.kernel = kernel
+        self.lives = lives
+        self.pending = pending
+        #: What the last look said of the uplinks.
+        self.facts = HostFacts(uplinks=(), has_ipv6_forwarding=False)
+        #: Containers in which a change that was not saved may have left something, as that change wanted them.
+        self._unsettled: dict[str, Container] = {}
+        for document in pending.load():
+            with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, Refused):
+                unsettled = config.decode_container(document)
+                self._unsettled[unsettled.name] = unsettled
+
+    # --- a change of a container -----------------------------------------------------------------------------------
+
+    def note(self, container: Container) -> None:
+        """Remember what a change wants before it begins. Raises ApplyFailed when that cannot be kept."""
+        self.pending.note(container.name, config.encode_container(container))
+        self._unsettled[container.name] = container
+
+    def is_unsettled(self, name: str) -> bool:
+        """Whether a change of this container that was not saved may have left something."""
+        return name in self._unsettled
+
+    def settle(self, name: str) -> None:
+        """Nothing is left of changes of this container that were not saved."""
+        if self._unsettled.pop(name, None) is not None:
+            self.pending.forget(name)
+
+    async def plan(self, before: Container, after: Container) -> Plan:
+        """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container."""
+        saved, want = self._desired(before), self._desired(after)
+        if after.name in self._unsettled:
+            saved = self._desired(self._unsettled[after.name]).with_objects(saved.objects)
+        observed = await self._observe(after.name, [saved, want])
+        have, foreign = split(observed, saved=saved, settings=self.settings)
+        return plan_changes(want, have, foreign)
+
+    async def apply(self, plan: Plan | None, *, name: str) -> None:
+        """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
+        if not plan:
+            return
+        outcomes = await self._send(plan, name=name)
+        for change, outcome in zip(plan.changes, outcomes, strict=True):
+            if outcome.error is not None:
+                await self.undo(plan, outcomes, name=name)
+                subject = describe(subject_of(change))
+                raise ApplyFailed(f"{subject}: {outcome.error}", code="kernel-refused", subject=subject)
+
+    async def undo(self, plan: Plan, outcomes: Sequence[Outcome] | None = None, *, name: str) -> None:
+        """Take back what got through of a plan, all of it without outcomes. What cannot be is logged."""
+        back, is_complete = plan.undo(outcomes), True
+        for change, outcome in zip(back.changes, await self._send(back, name=name), strict=True):
+            if outcome.error is not None:
+                # Nothing more can be done at once; the reconciler goes on with it.
+                log.error("undo: %s: %s", describe(subject_of(change)), outcome.error)
+                is_complete = False
+        if is_complete:
+            self.settle(name)
+
+    async def press_on(self, plan: Plan, found: list[str] | None = None, *, name: str | None) -> bool:
+        """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
+
+        The rest is logged, and tried again at the next reconcile.
+        """
+        is_all = True
+        while plan:
+            outcomes = await self._send(plan, name=name)
+            rest = []
+            for change, outcome in zip(plan.changes, outcomes, strict=True):
+                if outcome.error is not None:
+                    log.error("%s: %s", describe(subject_of(change)), outcome.error)
+                    is_all = False
+                elif not outcome.was_tried:
+                    rest.append(change)
+                elif found is not None:
+                    found.append(f"mended {describe(subject_of(change))}")
+            plan = msgspec.structs.replace(plan, changes=tuple(rest))
+        return is_all
+
+    async def _send(self, plan: Plan, *, name: str | None) -> tuple[Outcome, ...]:
+        namespaces = self.lives.namespaces([name] if name is not None else [])
+        if len(plan.changes) > LARGE_PLAN:
+            return await asyncio.shield(asyncio.to_thread(self.kernel.apply, plan, namespaces))
+        return self.kernel.apply(plan, namespaces)
+
+    # --- a container's life ----------------------------------------------------------------------------------------
+
+    async def configure(self, container: Container) -> None:
+        """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
+        desired = self._desired(container)
+        observed = await self._observe(container.name, [desired])
+        have, foreign = split(observed, saved=desired, settings=self.settings)
+        await self.apply(plan_changes(desired, have, foreign), name=container.name)
+
+    async def take_down(self, name: str, container: Container | None) -> None:
+        """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
+        self.settle(name)  # what was left was in the guest
+        if container is None:
+            return
+        desired = self._desired(container)
+        # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
+        # changes too, and then leaves pairs of siblings behind that nobody can name any more.
+        for _attempt in range(2):
+            have, _ = split(await self._observe(name, [desired]), saved=desired, settings=self.settings)
+            on_host = KernelState(each for each in have.objects if each.namespace == HOST)
+            if not on_host:
+                break
+            await self.press_on(plan_changes(KernelState(), on_host), name=name)
+
+    # --- the host ------------------------------------------------------------------------------------------------
+
+    def networks_of_host(self, host: Host) -> tuple[HostNetwork, ...]:
+        """Ask the kernel what the host uses for itself."""
+        ours = (interface.link for one in host.containers.values() for interface in one.interfaces)
+        return tuple(networks_of_others(self.kernel.host_networks(), ours))
+
+    def see_to_host_level(self, found: list[str] | None = None) -> None:
+        """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
+        host = self.settings.host
+        self.facts = self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
+        want = desired_host_level(self.settings, self.facts)
+        sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
+        plan = plan_changes(want, self.kernel.observe_host_level(sysctls))
+        for change, outcome in zip(plan.changes, self.kernel.apply(plan, {}), strict=True):
+            if outcome.error is not None:
+                raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
+            (found if found is not None else []).append(f"set {describe(subject_of(change))}")
+
+    async def sweep(self, host: Host, found: list[str]) -> None:
+        """Remove from the host what no container has any more."""
+        settings = self.settings
+        have = self.kernel.observe_links(link_group=settings.host.link_group)
+        recorded = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
+        alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
+        leftovers = [
+            each
+            for each in have.objects
+            if is_abandoned_link(each, settings=settings, recorded=alive)
+            or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
+            or (isinstance(each, PrivateNetwork) and each.link not in alive)
+        ]
+        await self.press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
+
+    async def observe_host_side(self, host: Host) -> Any:
+        """One look at the links of all containers on the host: for `is_as_wanted` alone."""
+        names = {each.link for one in host.containers.values() for each in one.interfaces}
+        return await asyncio.shield(asyncio.to_thread(self.kernel.observe_host_side, names))
+
+    async def is_as_wanted(self, container: Container, host_side: Any) -> bool:
+        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things."""
+        desired = self._desired(container)
+        observed = await self._observe(container.name, [desired], host_side)
+        have, _ = split(observed, saved=desired, settings=self.settings)
+        return have == desired
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def _desired(self, container: Container) -> KernelState:
+        return container.desired(
+            self.settings, default_mtu=default_mtu(self.facts), has_ipv6=self.facts.has_ipv6
+        )
+
+    async def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
+        """Look at all links of one container, on both sides."""
+        inside = guest(name)
+        namespaces = self.lives.namespaces([name])
+        links: dict[LinkScope, None] = {}
+        sysctls: dict[str, None] = {}
+        elements: dict[FilterElement, None] = {}
+        for state in wanted:
+            for each in state.objects:
+                if isinstance(each, Veth):
+                    links[LinkScope(HOST, each.name)] = None
+                    links[LinkScope(inside, each.peer_name)] = None
+                elif isinstance(each, Sysctl):
+                    sysctls[each.path] = None
+                elif isinstance(each, SiblingLinks | PrivateNetwork):
+                    elements[each] = None
+        return self.kernel.observe(
+            list(links), namespaces, sysctls=list(sysctls), elements=list(elements), host_side=host_side
+        )
