@@ -21,6 +21,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # The program's own start, which sees to its memory before anything else is loaded.
 import osctld.__main__  # noqa: F401
@@ -162,6 +163,9 @@ class BareEngine:
     async def forget(self, container: str) -> None:
         await self.collect(container)
         self._file(container, "reboot").unlink(missing_ok=True)
+
+    def about(self) -> dict[str, Any]:
+        return {}
 
     def usage(self, life: BareLife) -> Usage:  # noqa: ARG002 - nothing is counted
         return Usage(memory_bytes=None, cpu_nanoseconds=None)
