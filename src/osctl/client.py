@@ -1,15 +1,24 @@
-"""The socket protocol as a small library for programs. Standard library only.
+"""osctld for programs: typed requests, and data back. Standard library only.
 
-with Client.connect() as osctld:
-    osctld.call("self_ping")  # "pong"
+    import osctl.client
+
+    with osctl.client.connect() as daemon:
+        daemon.call("ct_netif_ip_add", container="web", netif="eth0", addresses=["1.2.3.4/32"])
+        for row in daemon.call("ct_netif_ip_ls", container="web"):
+            print(row["addr"])
+
+What there is to ask for, and what the answers look like: docs/programs.md.
 """
 
 from __future__ import annotations
 
+import array
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +36,24 @@ class RequestFailed(Exception):
         self.holder = holder
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a request gave. `changed` says whether anything is different now; None where nothing could be."""
+
+    response: Any
+    changed: bool | None
+    progress: tuple[str, ...]
+
+
+def connect(path: str | None = None) -> Client:
+    """Connect to a socket; by default the one in $OSCTL_SOCKET, else /run/osctl/osctld.sock.
+
+    Raises FileNotFoundError or ConnectionRefusedError when no daemon is there, PermissionError when it is not
+    for this user.
+    """
+    return Client.connect(path)
+
+
 class Client:
     """One connection to osctld; any number of calls, one after another. Not for several threads at once."""
 
@@ -37,16 +64,16 @@ class Client:
         """
         self._connection = connection
         self._lines = connection.makefile("rb")
-        #: The daemon's version.
-        self.version = str(self._read().get("version", ""))
+        try:
+            #: The daemon's version.
+            self.version = str(self._read().get("version", ""))
+        except BaseException:
+            self._lines.close()
+            raise
 
     @classmethod
-    def connect(cls, path: str | None = None) -> Client:
-        """Connect to a socket; by default the one in $OSCTL_SOCKET, else /run/osctl/osctld.sock.
-
-        Raises FileNotFoundError or ConnectionRefusedError when no daemon is there, PermissionError when it is not
-        for this user.
-        """
+    def connect(cls, path: str | None = None) -> Self:
+        """See `connect`."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(path or os.environ.get("OSCTL_SOCKET") or DEFAULT_SOCKET)
@@ -55,24 +82,50 @@ class Client:
             connection.close()
             raise
 
-    def call(self, cmd: str, *, on_progress: Callable[[str], None] | None = None, **opts: Any) -> Any:
-        """Ask for one command and return its response.
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def call(self, request: str, /, *, on_progress: Callable[[str], None] | None = None, **opts: Any) -> Any:
+        """Ask for one thing and return its response.
 
         Raises RequestFailed when the daemon refuses, ConnectionError when it goes away meanwhile.
         """
-        self._connection.sendall(json.dumps({"cmd": cmd, "opts": opts}).encode() + b"\n")
+        return self.ask(request, on_progress=on_progress, **opts).response
+
+    def ask(self, request: str, /, *, on_progress: Callable[[str], None] | None = None, **opts: Any) -> Answer:
+        """Like `call`, and tell whether anything changed."""
+        self._send(request, opts)
+        progress: list[str] = []
         while True:
-            message = self._read()
-            if not message.get("status"):
-                raise RequestFailed(
-                    str(message.get("message")),
-                    **{key: str(message.get(key) or "") for key in ("code", "subject", "holder")},
-                )
-            if "progress" in message:
-                if on_progress is not None:
-                    on_progress(str(message["progress"]))
-            elif "response" in message:
-                return message["response"]
+            message = self._message()
+            if "progress" not in message:
+                return Answer(message.get("response"), message.get("changed"), tuple(progress))
+            progress.append(str(message["progress"]))
+            if on_progress is not None:
+                on_progress(progress[-1])
+
+    def plan(self, request: str, /, **opts: Any) -> list[str]:
+        """What a change would do, as lines of ip, sysctl and nft; nothing is done. Raises like `call`."""
+        lines: list[str] = self.call(request, **{**opts, "dry_run": True})["plan"]
+        return lines
+
+    def execute(
+        self, container: str, command: Sequence[str], *, stdin: int = 0, stdout: int = 1, stderr: int = 2
+    ) -> int:
+        """Run a command in a container on these descriptors, and return its exit status.
+
+        128 + N when signal N ended it. The descriptors stay the caller's. Raises like `call`.
+        """
+        self._send("ct_exec", {"container": container, "command": list(command)})
+        self._message()
+        for descriptor in (stdin, stdout, stderr):
+            packed = array.array("i", [descriptor])
+            self._connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
+        while True:
+            message = self._message()
+            if "progress" not in message:
+                return int(message["response"]["exitstatus"])
+
+    # --- messages ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         self._lines.close()
@@ -85,6 +138,22 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _send(self, request: str, opts: dict[str, Any]) -> None:
+        line = json.dumps({"cmd": request, "opts": opts}).encode() + b"\n"
+        # A daemon that has closed its end may have answered before: reading will tell.
+        with contextlib.suppress(ConnectionError):
+            self._connection.sendall(line)
+
+    def _message(self) -> dict[str, Any]:
+        """The next message. Raises RequestFailed when it says no."""
+        message = self._read()
+        if not message.get("status"):
+            raise RequestFailed(
+                str(message.get("message")),
+                **{key: str(message.get(key) or "") for key in ("code", "subject", "holder")},
+            )
+        return message
 
     def _read(self) -> dict[str, Any]:
         line = self._lines.readline()

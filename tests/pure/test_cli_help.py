@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from osctld.cli.__main__ import answer
@@ -11,7 +13,7 @@ from osctld.cli.interpret import interpret, refusal
 from osctld.cli.parse import Invocation, signature
 from osctld.cli.version import VERSION
 from osctld.core.command import Argument, Command
-from osctld.core.errors import Refused
+from osctld.core.errors import Conflict, Refused
 from osctld.core.wire import CliResponse
 
 
@@ -92,6 +94,30 @@ def test_an_error_stays_one_line_and_cannot_drive_the_terminal() -> None:
     error = Refused("'a\nb\x1b[2J' is odd")
 
     assert refusal(error) == CliResponse(stderr="error: 'a b\\x1b[2J' is odd\n", exit=1)
+
+
+def test_an_error_is_one_line_of_json_for_programs() -> None:
+    error = Conflict("1.2.3.4/32 is routed to eth0 of web", code="conflict", subject="1.2.3.4/32", holder="eth0 of web")
+
+    response = refusal(error, is_json=True)
+
+    assert json.loads(response.stderr) == {
+        "error": "1.2.3.4/32 is routed to eth0 of web",
+        "code": "conflict",
+        "subject": "1.2.3.4/32",
+        "holder": "eth0 of web",
+    }
+    assert response.stderr.count("\n") == 1
+    assert response.exit == 1
+
+
+@pytest.mark.parametrize(("argv", "is_json"), [(["-j", "frob"], True), (["frob", "--json"], True), (["frob"], False)])
+def test_words_that_make_no_sense_are_told_as_json_when_they_ask_for_it(argv: list[str], is_json: bool) -> None:
+    response = interpret(argv)
+
+    assert isinstance(response, CliResponse)
+    assert response.stderr.startswith('{"error":') is is_json
+    assert response.exit == 64
 
 
 @pytest.mark.parametrize(

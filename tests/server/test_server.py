@@ -248,8 +248,16 @@ def test_a_refusal_is_one_line_on_standard_error_with_its_status(server: Running
 
     server.fake.performing = performing
     with server.connect() as talk:
-        for argv in (["ping"], ["-j", "ping"]):
-            assert cli(talk, *argv) == answered(stderr="error: 1.2.3.4/32 is routed to eth0 of web01\n", status=1)
+        assert cli(talk, "ping") == answered(stderr="error: 1.2.3.4/32 is routed to eth0 of web01\n", status=1)
+        as_json = cli(talk, "-j", "ping")["response"]
+
+    assert (as_json["stdout"], as_json["exit"]) == ("", 1)
+    assert json.loads(as_json["stderr"]) == {
+        "error": "1.2.3.4/32 is routed to eth0 of web01",
+        "code": "conflict",
+        "subject": "",
+        "holder": "",
+    }
 
 
 def test_a_mistake_in_a_command_is_logged_and_the_daemon_lives(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from osctld.cli.help import USUAL_COLUMNS
 from osctld.cli.interpret import error_line, interpret
+from osctld.core.errors import Unavailable
 from osctld.core.wire import CliResponse
 
 _EX_UNAVAILABLE = 69  # sysexits.h
@@ -27,7 +28,8 @@ def answer(argv: Sequence[str], *, columns: int) -> CliResponse:
     interpreted = interpret(argv, columns=columns)
     if isinstance(interpreted, CliResponse):
         return interpreted
-    return CliResponse(stderr=error_line(message), exit=status)
+    error = Unavailable(message, code="no-daemon")
+    return CliResponse(stderr=error_line(error, is_json=interpreted.options.json), exit=status)
 
 
 def main() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from osctld.cli.catalogue import Group
 from osctld.cli.completion import REQUEST, Complete
 from osctld.cli.help import render
@@ -29,16 +31,39 @@ def interpret(argv: Sequence[str], *, columns: int = 0, tree: Group | None = Non
             case VersionRequest():
                 return CliResponse(stdout=f"osctl version {VERSION}\n")
     except OsctlError as error:
-        return refusal(error, columns=columns, tree=tree)
+        return refusal(error, columns=columns, tree=tree, is_json=_asks_for_json(argv))
 
 
-def refusal(error: OsctlError, *, columns: int = 0, tree: Group | None = None) -> CliResponse:
-    """How an error is told to a person: one line; where a subcommand was forgotten, followed by help."""
-    text = error_line(error.message)
-    if isinstance(error, MissingSubcommand):
+def refusal(
+    error: OsctlError, *, columns: int = 0, tree: Group | None = None, is_json: bool = False
+) -> CliResponse:
+    """How an error is told: to a person in one line; where a subcommand was forgotten, followed by help. To a program
+    as one line of JSON. The exit status is the same."""
+    text = error_line(error, is_json=is_json)
+    if isinstance(error, MissingSubcommand) and not is_json:
         text += "\n" + render(error.words, columns=columns, tree=tree)
     return CliResponse(stderr=text, exit=error.exit_status)
 
 
-def error_line(message: str) -> str:
-    return f"error: {printable(message)}\n"
+class ErrorLine(msgspec.Struct, frozen=True):
+    """What `-j` prints on standard error when a command fails. `code` is stable; `subject` is what it was about,
+    `holder` who has that already; empty where there is none."""
+
+    error: str
+    code: str
+    subject: str = ""
+    holder: str = ""
+
+
+def error_line(error: OsctlError, *, is_json: bool = False) -> str:
+    message = printable(error.message)
+    if not is_json:
+        return f"error: {message}\n"
+    line = ErrorLine(message, error.code, printable(error.subject), printable(error.holder))
+    return f"{msgspec.json.encode(line).decode()}\n"
+
+
+def _asks_for_json(argv: Sequence[str]) -> bool:
+    """Whether words that make no sense as a whole ask for JSON all the same."""
+    before = argv[: argv.index("--")] if "--" in argv else argv
+    return "-j" in before or "--json" in before

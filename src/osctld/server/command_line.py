@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from osctld.cli.interpret import error_line, interpret, refusal
+from osctld.cli.interpret import interpret, refusal
 from osctld.cli.parse import Invocation, wants_standard_input, with_standard_input
 from osctld.cli.show import printable, show
 from osctld.core.command import ExitStatus
 from osctld.core.errors import OsctlError, Refused
 from osctld.core.wire import CliRequest, CliResponse
-from osctld.server.documents import shortened
+from osctld.server.documents import internal_error
 from osctld.server.lines import Gone, TooLong
 from osctld.server.ports import Caller, Performer
 
@@ -51,20 +51,21 @@ async def answer_command_line(opts: Mapping[str, Any], performer: Performer, cli
 
 async def _response(request: CliRequest, performer: Performer, client: Client) -> CliResponse:
     columns = request.columns
+    is_json = False
     try:
         interpreted = interpret(request.argv, columns=columns)
         if isinstance(interpreted, CliResponse):
             return interpreted
-        caller = _Person(client, request, is_quiet=interpreted.options.quiet or interpreted.options.json)
+        is_json = interpreted.options.json
+        caller = _Person(client, request, is_quiet=interpreted.options.quiet or is_json)
         return await _perform(interpreted, performer, caller)
     except OsctlError as error:
-        return refusal(error, columns=columns)
+        return refusal(error, columns=columns, is_json=is_json)
     except (Gone, TooLong, ConnectionError):
         raise
     except Exception as error:
         log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
-        text = f"internal error ({type(error).__name__}: {shortened(str(error))}), see the log of osctld"
-        return CliResponse(stderr=error_line(text), exit=1)
+        return refusal(internal_error(error), is_json=is_json)
     finally:
         client.close_descriptors()
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from osctld.cli.show import printable
+from osctld.core.errors import OsctlError
 from osctld.core.wire import Request, Signal
 
 #: Characters of something wrong that are quoted back.
@@ -67,3 +68,9 @@ def encode(message: Mapping[str, Any]) -> bytes:
 def shortened(text: str) -> str:
     """Printable, and not too long to be told back."""
     return printable(text[:_LONGEST_QUOTE]) + "..." * (len(text) > _LONGEST_QUOTE)
+
+
+def internal_error(error: Exception) -> OsctlError:
+    """What is told of an error that nobody foresaw. The log has all of it."""
+    text = f"internal error ({type(error).__name__}: {shortened(str(error))}), see the log of osctld"
+    return OsctlError(text, code="internal")

@@ -12,7 +12,7 @@ from osctld.cli.show import printable
 from osctld.core.errors import OsctlError, Refused
 from osctld.protocol.answers import answer
 from osctld.protocol.reading import COMMAND_LINE, read
-from osctld.server.documents import encode, shortened
+from osctld.server.documents import encode, internal_error
 from osctld.server.lines import Gone, TooLong
 from osctld.server.ports import Performer
 
@@ -58,15 +58,18 @@ async def answer_program(cmd: str, opts: Mapping[str, Any], performer: Performer
         # Before the descriptors are closed: the original's client takes the end of its pipes for a failure.
         await client.flush()
     except OsctlError as error:
-        client.fail(printable(error.message), code=error.code, subject=error.subject, holder=error.holder)
+        _fail(client, error)
     except (Gone, TooLong, ConnectionError):
         raise
     except Exception as error:
         log.exception("a request failed: %s", caller.command_line[:_LONGEST_LOGGED])
-        text = f"internal error ({type(error).__name__}: {shortened(str(error))}), see the log of osctld"
-        client.fail(text, code="internal")
+        _fail(client, internal_error(error))
     finally:
         client.close_descriptors()
+
+
+def _fail(client: Client, error: OsctlError) -> None:
+    client.fail(printable(error.message), code=error.code, subject=error.subject, holder=error.holder)
 
 
 class _Program:
