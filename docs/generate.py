@@ -1,7 +1,8 @@
-"""Write docs/commands.md and docs/man from what is declared. With --check: only say whether they are up to date."""
+"""Write docs/commands.md, docs/man and docs/schema from what is declared. With --check: only say if they are so."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from osctld.cli import help as cli_help
 from osctld.cli import manual, roff
 from osctld.cli.catalogue import Group, catalogue
 from osctld.cli.version import VERSION
+from osctld.protocol.schemas import schemas
 
 DOCS = Path(__file__).parent
 #: Pages of the manual that are written by hand.
@@ -44,22 +46,24 @@ def documents() -> dict[Path, str]:
     for name in BY_HAND:
         file, text = roff.from_markdown((DOCS / name).read_text(), version=VERSION)
         pages[file] = text
+    for name, schema in schemas().items():
+        made[DOCS / "schema" / f"{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return made | {DOCS / "man" / name: text for name, text in pages.items()}
 
 
 def main() -> int:
     made = documents()
-    there = {DOCS / "commands.md", *(DOCS / "man").glob("*")}
+    there = {DOCS / "commands.md", *(DOCS / "man").glob("*"), *(DOCS / "schema").rglob("*.json")}
     stale = [file for file, text in made.items() if file not in there or file.read_text() != text]
     surplus = sorted(there - made.keys())
     if "--check" in sys.argv[1:]:
         for file in (*stale, *surplus):
             print(f"docs/{file.relative_to(DOCS)} is not what is declared: run ./dev docs", file=sys.stderr)
         return 1 if stale or surplus else 0
-    (DOCS / "man").mkdir(exist_ok=True)
     for file in surplus:
         file.unlink()
     for file in stale:
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(made[file])
     return 0
 

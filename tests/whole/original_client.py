@@ -69,9 +69,7 @@ class OriginalClient:
     def answer(self) -> dict[str, Any]:
         """The final message: what has a `progress` comes before it."""
         while True:
-            if not self._messages:
-                self._messages = [json.loads(line) for line in self._receive().splitlines()]
-            message = self._messages.pop(0)
+            message = self.message()
             if not message["status"]:
                 assert isinstance(message["message"], str)
                 raise Failed(message)
@@ -79,6 +77,12 @@ class OriginalClient:
                 assert "response" in message
                 return message
             self.progress.append(message["progress"])
+
+    def message(self) -> dict[str, Any]:
+        """The next message, whatever it is."""
+        if not self._messages:
+            self._messages = [json.loads(line) for line in self._receive().splitlines()]
+        return self._messages.pop(0)
 
     def execute(self, container: str, *cmd: str, stdin: bytes = b"") -> Ran:
         """Run a command inside, as `ct exec` does: on three pipes, each sent with one byte of its own."""

@@ -24,14 +24,14 @@ COLUMNS = (
     Column("user", "whose id range it runs under"),
     Column("group"),
     Column("rootfs", "its root directory on the host"),
-    Column("uid_offset", "id on the host of the container's root"),
+    Column("uid_offset", "id on the host of the container's root", type=int),
     Column("distribution"),
     Column("version"),
     Column("state", "stopped, starting, running or stopping"),
-    Column("init_pid", "process id on the host of its first process"),
-    Column("interfaces", "number of network interfaces"),
-    Column("memory", "in use", unit="bytes"),
-    Column("cpu_time", "used since its start", unit="nanoseconds"),
+    Column("init_pid", "process id on the host of its first process", type=int | None),
+    Column("interfaces", "number of network interfaces", type=int),
+    Column("memory", "in use", unit="bytes", type=int | None),
+    Column("cpu_time", "used since its start", unit="nanoseconds", type=int | None),
 )
 
 _SHOWN = ("pool", "id", "user", "group", "distribution", "version", "state", "init_pid", "memory", "cpu_time")

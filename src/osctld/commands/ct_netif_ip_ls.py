@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("pool"),
     Column("ctid"),
     Column("netif"),
-    Column("version", "of IP"),
+    Column("version", "of IP", type=int),
     Column("addr"),
     Column("state", "routed, or unrouted when nothing leads to it"),
 )

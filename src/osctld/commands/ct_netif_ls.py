@@ -22,15 +22,15 @@ COLUMNS = (
     Column("pool"),
     Column("ctid"),
     Column("name", "inside the container"),
-    Column("index", "position among the container's interfaces"),
+    Column("index", "position among the container's interfaces", type=int),
     Column("type"),
-    Column("link", "bridge that it is on; routed interfaces are on none"),
-    Column("veth", "host's end, while the container runs"),
-    Column("via", "interconnecting networks by IP version"),
-    Column("hwaddr", "MAC address inside"),
-    Column("mtu", "of both ends, if it was chosen"),
+    Column("link", "bridge that it is on; routed interfaces are on none", type=str | None),
+    Column("veth", "host's end, while the container runs", type=str | None),
+    Column("via", "interconnecting networks by IP version", type=dict[str, str] | None),
+    Column("hwaddr", "MAC address inside", type=str | None),
+    Column("mtu", "of both ends, if it was chosen", type=int | None),
     Column("guest", "what becomes of changes made inside: report, enforce or once"),
-    Column("public", "IP versions whose interconnecting network the world may reach"),
+    Column("public", "IP versions whose interconnecting network the world may reach", type=list[int] | None),
 )
 
 _SHOWN = ("pool", "ctid", "name", "type", "link", "veth")

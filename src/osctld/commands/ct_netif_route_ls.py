@@ -23,9 +23,9 @@ _COLUMNS = (
     Column("pool"),
     Column("ctid"),
     Column("netif"),
-    Column("version", "of IP"),
+    Column("version", "of IP", type=int),
     Column("addr", "the network"),
-    Column("via", "next hop, where it is not the container end"),
+    Column("via", "next hop, where it is not the container end", type=str | None),
     Column("origin", "automatic when it came with an address and goes with it, else operator"),
 )
 

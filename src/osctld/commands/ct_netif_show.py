@@ -13,11 +13,11 @@ from osctld.netif.routed import routed_interface
 _COLUMNS = (
     *COLUMNS,
     Column("host_link", "name of the host's end, also while the container is stopped"),
-    Column("host_addr", "the host's ends of the interconnecting networks"),
-    Column("ct_addr", "the container's ends of the interconnecting networks"),
-    Column("source", "addresses that the container speaks from"),
-    Column("addresses", "assigned, in the operator's order"),
-    Column("routes", "networks routed to the container"),
+    Column("host_addr", "the host's ends of the interconnecting networks", type=dict[str, str]),
+    Column("ct_addr", "the container's ends of the interconnecting networks", type=dict[str, str]),
+    Column("source", "addresses that the container speaks from", type=dict[str, str]),
+    Column("addresses", "assigned, in the operator's order", type=list[str]),
+    Column("routes", "networks routed to the container", type=list[str]),
 )
 
 

@@ -10,15 +10,15 @@ from osctld.netif.routed import RoutedInterface
 
 _COLUMNS = (
     Column("version", "of osctld"),
-    Column("pid"),
+    Column("pid", type=int),
     Column("state_dir"),
     Column("run_dir"),
-    Column("uptime", "since the daemon was started", unit="nanoseconds"),
-    Column("containers"),
-    Column("running"),
-    Column("interfaces"),
-    Column("addresses", "assigned to interfaces"),
-    Column("routes", "to containers"),
+    Column("uptime", "since the daemon was started", unit="nanoseconds", type=int),
+    Column("containers", type=int),
+    Column("running", type=int),
+    Column("interfaces", type=int),
+    Column("addresses", "assigned to interfaces", type=int),
+    Column("routes", "to containers", type=int),
     Column("last_reconcile", "what the last comparison with the kernel found"),
 )
 

@@ -78,11 +78,15 @@ class Flag(msgspec.Struct, frozen=True):
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One field of a listing. `unit` says how the exact value is made readable: bytes, or nanoseconds as a time."""
+    """One field of a listing. `unit` says how the exact value is made readable: bytes, or nanoseconds as a time.
+
+    `type` is that of its values, for the published schema.
+    """
 
     name: str
     help: str = ""
     unit: Literal["", "bytes", "nanoseconds"] = ""
+    type: Any = str
 
 
 Row: TypeAlias = Mapping[str, Any]

@@ -1,0 +1,238 @@
+"""Programs: typed requests, data that follows its schema, many clients at once, and what no client can do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import osctl.client
+from json_schema import SCHEMAS, published, violations
+from osctl.client import Client, RequestFailed
+from osctld.protocol.catalogue import commands, requests
+from osctld.protocol.reading import parameters
+from whole.host import Topology, wait_until
+from whole.original_client import OriginalClient
+
+
+@pytest.fixture
+def daemon(idle_host: Topology) -> Iterator[Client]:
+    with osctl.client.connect(str(idle_host.socket)) as client:
+        yield client
+    idle_host.delete_containers()
+
+
+def new_container(daemon: Client, name: str) -> None:
+    daemon.call("ct_new", container=name, distribution="busybox")
+    daemon.call("ct_netif_new_routed", container=name, netif="eth0", via=["10.100.10.100/30", "2001:db8:2:1::/126"])
+
+
+# --- the library --------------------------------------------------------------------------------------------------
+
+
+def test_a_program_changes_and_asks_with_data(daemon: Client) -> None:
+    new_container(daemon, "web")
+
+    answer = daemon.ask("ct_netif_ip_add", container="web", netif="eth0", addresses=["1.2.3.4/32", "10.5.5.1/24"])
+    rows = daemon.call("ct_netif_ip_ls", container="web")
+
+    assert answer.response == ["routed 10.5.5.0/24 (256 addresses)"]
+    assert [row["addr"] for row in rows] == ["1.2.3.4/32", "10.5.5.1/24"]
+
+
+def test_a_refusal_says_what_it_is_about_and_who_holds_it(daemon: Client) -> None:
+    new_container(daemon, "web")
+    daemon.call("ct_netif_ip_add", container="web", netif="eth0", addresses=["1.2.3.4"])
+    daemon.call("ct_new", container="other", distribution="busybox")
+    daemon.call("ct_netif_new_routed", container="other", netif="eth0", via=["10.100.10.104/30"])
+
+    with pytest.raises(RequestFailed, match="web") as failed:
+        daemon.call("ct_netif_route_add", container="other", netif="eth0", networks=["1.2.3.4/32"])
+
+    assert failed.value.subject == "1.2.3.4/32"
+    assert failed.value.holder == "eth0 of web"
+    assert failed.value.code
+    assert daemon.call("ct_netif_route_ls", container="other") == []
+
+
+def test_an_error_is_json_on_standard_error_where_json_was_asked_for(idle_host: Topology) -> None:
+    for argv, status in ((("ct", "show", "none"), 1), (("ct", "frob"), 64)):
+        result = idle_host.osctl("-j", *argv, check=False)
+
+        assert (result.status, result.stdout) == (status, "")
+        error = json.loads(result.stderr)
+        assert not violations(error, published("error"))
+        assert error["code"] in ("container-not-found", "usage")
+
+
+def test_a_plan_is_lines_and_changes_nothing(daemon: Client) -> None:
+    new_container(daemon, "web")
+
+    assert daemon.plan("ct_netif_ip_add", container="web", netif="eth0", addresses=["1.2.3.4"]) == [
+        "# stopped: configuration only"
+    ]
+    assert daemon.call("ct_netif_ip_ls") == []
+
+
+def test_a_command_runs_on_the_programs_descriptors(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"])
+    reading, writing = os.pipe()
+    empty = os.open("/dev/null", os.O_RDONLY)
+
+    with osctl.client.connect(str(host.socket)) as daemon:
+        status = daemon.execute("web", ["sh", "-c", "echo inside; exit 7"], stdin=empty, stdout=writing, stderr=writing)
+        os.close(writing)
+        assert daemon.call("ping") == ["pong"]
+
+    with open(reading, "rb") as pipe:
+        assert (status, pipe.read()) == (7, b"inside\n")
+    os.close(empty)
+
+
+# --- schemas ------------------------------------------------------------------------------------------------------
+
+
+def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30", "2001:db8:2:1::/126"])
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "10.5.5.1/24")
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "--via", "1.2.3.4", "203.0.113.0/24")
+    host.osctl("ct", "new", "--distribution", "busybox", "stopped")
+    arguments = {"container": "web", "netif": "eth0"}
+    checked = set()
+
+    with osctl.client.connect(str(host.socket)) as daemon:
+        for name, command in commands().items():
+            if not command.columns:
+                continue
+            known = parameters(command)
+            required: dict[str, Any] = {key: arguments[key] for key, each in known.items() if each.is_required}
+            response = daemon.call(name, **required)
+            printed = host.osctl_json(*command.words, *required.values())
+            for answer in (response, printed):
+                assert answer, name
+                assert violations(answer, published(f"osctl/{name}")) == []
+            checked.add(name)
+
+    assert {"ct_ls", "ct_show", "ct_netif_ls", "ct_netif_show", "self_status"} <= checked
+
+
+def test_every_answer_to_the_original_follows_its_schema(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"])
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4")
+    eth0 = {"id": "web", "name": "eth0"}
+    dialogue: list[tuple[str, dict[str, Any]]] = [
+        *(("self_ping", {}), ("ct_list", {}), ("ct_show", {"id": "web"}), ("group_cgsubsystems", {})),
+        *(("pool_list", {}), ("pool_show", {"name": "default"}), ("user_list", {}), ("user_show", {"name": "web"})),
+        *(("netif_list", {}), ("netif_show", eth0), ("netif_ip_list", {}), ("netif_route_list", {})),
+        *(("netif_ip_add", {**eth0, "addr": "1.2.3.5", "route": True}), ("netif_ip_del", {**eth0, "addr": "1.2.3.5"})),
+        *(("netif_route_add", {**eth0, "addr": "1.2.3.6"}), ("netif_route_del", {**eth0, "addr": "1.2.3.6"})),
+        *(("netif_set", {**eth0, "hwaddr": "02:00:00:00:00:07"}), ("ct_start", {"id": "web"})),
+        *(("netif_rename", {"id": "web", "old_name": "eth0", "new_name": "a"}),),
+        *(("netif_delete", {**eth0, "name": "a"}), ("netif_create", {**eth0, "type": "routed", "via": {}})),
+        *(("ct_restart", {"id": "web", "stop_method": "kill"}),),
+        *(("ct_stop", {"id": "web", "method": "kill"}), ("ct_delete", {"id": "web"})),
+        ("ct_create", {"id": "web", "user": "u", "distribution": "busybox"}),
+    ]
+    message = published("message")
+
+    with OriginalClient(host.socket) as client:
+        for name, opts in dialogue:
+            client.send(name, **opts)
+            answer = client.answer()
+            assert violations(answer, message) == []
+            assert violations(answer["response"], published(f"original/{name}")) == [], name
+
+    assert {name for name, _ in dialogue} | {"ct_exec"} == set(requests()) - {"event_subscribe", "history_list"}
+
+
+def test_nothing_is_published_that_nobody_can_ask_for() -> None:
+    named = {str(file.relative_to(SCHEMAS).with_suffix("")) for file in SCHEMAS.rglob("*.json")}
+
+    assert named == {
+        *("plan", "error", "message"),
+        *(f"osctl/{name}" for name in commands()),
+        *(f"original/{name}" for name in requests()),
+    }
+
+
+# --- many, and wild ones ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.time_limit(180)
+def test_a_hundred_clients_at_once_lose_no_change(host: Topology) -> None:
+    for number in range(4):
+        host.osctl("ct", "new", "--distribution", "busybox", f"c{number}")
+        host.osctl("ct", "netif", "new", "routed", f"c{number}", "eth0")
+    failures: list[BaseException] = []
+
+    def add(number: int) -> None:
+        try:
+            with osctl.client.connect(str(host.socket)) as daemon:
+                for each in (2 * number, 2 * number + 1):
+                    daemon.call(
+                        "ct_netif_ip_add", container=f"c{each % 4}", netif="eth0", addresses=[f"198.51.100.{each}"]
+                    )
+        except BaseException as error:  # noqa: BLE001 told by the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    wanted = {f"198.51.100.{each}/32" for each in range(200)}
+    assert {row["addr"] for row in host.osctl_json("ct", "netif", "ip", "ls")} == wanted
+    host.restart_daemon()
+    assert {row["addr"] for row in host.osctl_json("ct", "netif", "ip", "ls")} == wanted
+
+
+@pytest.mark.time_limit(180)
+def test_ten_thousand_random_requests_are_answered_and_the_daemon_lives(host: Topology) -> None:
+    host.osctl("ct", "new", "--distribution", "busybox", "web")
+    chance = random.Random(8)
+    # Those that take long, or for ever, have tests of their own.
+    slow = {"ct_new", "ct_create", "ct_start", "ct_restart", "ct_wait", "ct_monitor", "monitor", "event_subscribe"}
+    names = sorted({*commands(), *requests(), "nonsense"} - slow)
+    values = [
+        *("web", "eth0", "default:web", "1.2.3.4", "1.2.3.4/24", "::1/64", "10.0.0.0/30", "all", "", "\x00", "ě"),
+        *(0, 4, 6, -1, 1 << 40, 1.5, True, False, None, [], {}, ["web"], ["1.2.3.4"]),
+        {"4": {"network": "10.0.0.0/30"}},
+    ]
+    keys = sorted(
+        {"dry_run", "pool", "cli", "frob"}
+        | {field for each in commands().values() for field in each.__struct_fields__}
+        | {field for each in requests().values() for field in each.__struct_fields__}
+    )
+
+    def opts(name: str) -> dict[str, Any]:
+        kind = requests().get(name) or commands().get(name)
+        likely = kind.__struct_fields__ if kind is not None else keys
+        made = {key: chance.choice(values) for key in likely if chance.random() < 0.7}
+        if chance.random() < 0.1:
+            made[chance.choice(keys)] = chance.choice(values)
+        return made
+
+    message = published("message")
+    answered = {True: 0, False: 0}
+    with OriginalClient(host.socket) as client:
+        for _ in range(10_000):
+            name = chance.choice(names)
+            client.socket.sendall(json.dumps({"cmd": name, "opts": opts(name)}).encode() + b"\n")
+            while True:
+                answer = client.message()
+                assert violations(answer, message) == []
+                if "progress" not in answer:
+                    break
+            answered[answer["status"]] += 1
+        assert client.call("self_ping") == "pong"
+
+    assert min(answered.values()) > 500, answered
+    assert "Traceback" not in host.log_text()
+    wait_until(lambda: host.osctl("ping").stdout == "pong\n", "it answers people too")
