@@ -25,7 +25,7 @@ import msgspec
 
 from osctld import config
 from osctld.core import command as commands
-from osctld.core.claims import Claims
+from osctld.core.claims import Claims, ClaimsChange
 from osctld.core.command import ActCommand, Command, EditCommand, Edited, GlobalOptions, Observed, Reply, ViewCommand
 from osctld.core.errors import Conflict, OsctlError, Refused, Unavailable, UsageError
 from osctld.core.host import Container, Host
@@ -37,7 +37,7 @@ from osctld.lives import Lives
 from osctld.network import Kernel, Network
 from osctld.reconciler import Reconciler
 from osctld.shell.pending import PendingChanges
-from osctld.shell.store import HistoryLine, Saved, Store, added_and_removed
+from osctld.shell.store import HistoryLine, Saved, Store
 from osctld.turns import Turns
 
 log = logging.getLogger("osctld")
@@ -57,6 +57,23 @@ class Caller(Protocol):
     async def descriptors(self) -> tuple[int, int, int]: ...
     async def next_signal(self) -> int: ...
     def may_stop(self) -> None: ...
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What goes to disk of a change of one container, each thing computed once: for long lists of routes it takes time.
+
+    `document` is empty for a container that is deleted.
+    """
+
+    document: bytes
+    claims: ClaimsChange
+
+    @classmethod
+    def of(cls, before: Container | None, after: Container | None) -> _Kept:
+        return cls(
+            document=config.encode_container(after) if after is not None else b"",
+            claims=ClaimsChange.between(before.claims() if before else (), after.claims() if after else ()),
+        )
 
 
 class Daemon:
@@ -110,26 +127,23 @@ class Daemon:
             self.host = msgspec.structs.replace(self.host, networks=self.network.networks_of_host(self.host))
         edited = command.edit(self.host)
         before, after = self.host.container(edited.container), edited.host.container(edited.container)
-        self._check_claims(before, after, edited)
+        kept = _Kept.of(before, after)
+        self._check_claims(kept.claims, edited)
         plan = await self.network.plan(before, after) if self.lives.is_configured(edited.container) else None
         if options.dry_run:
             return commands.Text(_lines(plan))
         if after != before:
             if plan:
-                self.network.note(after)
+                self.network.note(after, kept.document)
             await self.network.apply(plan, name=after.name)
-            await self._save_or_undo(edited.host, before, after, plan, caller)
+            await self._save_or_undo(edited.host, after.name, kept, plan, caller)
             self.network.settle(after.name)
         return commands.Text(edited.messages)
 
-    def _check_claims(self, before: Container, after: Container, edited: Edited) -> None:
-        old, new = before.claims(), after.claims()
-        added = set(new) - set(old)
+    def _check_claims(self, claims: ClaimsChange, edited: Edited) -> None:
         try:
             self.claims.check(
-                removed=set(old) - set(new),
-                added=[claim for claim in new if claim in added],
-                is_delegation_allowed=edited.is_delegation_allowed,
+                removed=claims.removed, added=claims.added, is_delegation_allowed=edited.is_delegation_allowed
             )
         except Conflict as conflict:
             for network, suggestion in edited.suggestions.items():
@@ -142,35 +156,28 @@ class Daemon:
                     ) from None
             raise
 
-    async def _save_or_undo(
-        self, host: Host, before: Container, after: Container, plan: Plan | None, caller: Caller
-    ) -> None:
+    async def _save_or_undo(self, host: Host, name: str, kept: _Kept, plan: Plan | None, caller: Caller) -> None:
         try:
-            await self._save(host, before, after, caller)
+            await self._save(host, name, kept, caller)
         except OsctlError:
             if plan:
-                await self.network.undo(plan, name=before.name)
+                await self.network.undo(plan, name=name)
             raise
 
-    async def _save(self, host: Host, before: Container | None, after: Container | None, caller: Caller) -> None:
+    async def _save(self, host: Host, name: str, kept: _Kept, caller: Caller) -> None:
         """Keep the change of one container, then make it the present configuration."""
-        old = before.claims() if before else []
-        new = after.claims() if after else []
-        added, removed = added_and_removed(config.holding_rows(old), config.holding_rows(new))
-        changed = after or before
-        assert changed is not None
         change = Saved(
-            container=changed.name,
-            document=config.encode_container(after) if after else None,
+            container=name,
+            document=kept.document or None,
             host_serial=host.serial,
-            holdings_removed=removed,
-            holdings_added=added,
+            holdings_removed=config.holding_rows(kept.claims.removed),
+            holdings_added=config.holding_rows(kept.claims.added),
             history=HistoryLine(time.time(), caller.command_line),
         )
         # Shielded: a client that goes away must not leave it open whether the change was kept.
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.lives.disk, self.store.save, change))
         self.host = host
-        self.claims.update(removed=old, added=new)
+        self.claims.update(removed=kept.claims.removed, added=kept.claims.added)
 
     # --- act ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +242,8 @@ class Daemon:
         action = command.act(self.host)
         assert isinstance(action, commands.CreateContainer)
         edited = action.edited
-        await self._save(edited.host, None, edited.host.container(edited.container), caller)
+        made = edited.host.container(edited.container)
+        await self._save(edited.host, made.name, _Kept.of(None, made), caller)
 
     async def _delete(self, name: str, caller: Caller, *, is_forced: bool) -> None:
         if self.lives.state(name) != "stopped":
@@ -255,7 +263,7 @@ class Daemon:
             raise Refused(f"{name!r}: the container was started meanwhile", code="running", subject=name)
         await self.lives.roots.set_aside(name)
         try:
-            await self._save(self.host.without_container(name), container, None, caller)
+            await self._save(self.host.without_container(name), container.name, _Kept.of(container, None), caller)
         except BaseException:
             await self.lives.roots.put_back(name)
             raise

@@ -99,9 +99,9 @@ class Network:
 
     # --- a change of a container -----------------------------------------------------------------------------------
 
-    def note(self, container: Container) -> None:
-        """Remember what a change wants before it begins. Raises ApplyFailed when that cannot be kept."""
-        self.pending.note(container.name, config.encode_container(container))
+    def note(self, container: Container, document: bytes) -> None:
+        """Remember what a change wants before it begins. Raises ApplyFailed when the document cannot be kept."""
+        self.pending.note(container.name, document)
         self._unsettled[container.name] = container
 
     def is_unsettled(self, name: str) -> bool:

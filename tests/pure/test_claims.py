@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from osctld.core.addresses import Network
-from osctld.core.claims import Claim, ClaimKind, Claims, Holder
+from osctld.core.claims import Claim, ClaimKind, Claims, ClaimsChange, Holder
 from osctld.core.errors import Conflict
 from osctld.core.host import Container
 from osctld.netif.routed import RoutedInterface
@@ -147,3 +147,22 @@ def test_what_a_container_routes_and_assigns_is_all_claimed(container: Container
         for network in needed:
             assert {claim.holder.interface for claim in index.overlapping(network)} == {each.name}
             assert any(claim.network.includes(network) for claim in index.overlapping(network))
+
+
+@given(containers(), containers())
+def test_a_change_of_claims_is_what_one_has_and_the_other_has_not(before: Container, after: Container) -> None:
+    changed = ClaimsChange.between(before.claims(), after.claims())
+
+    assert set(changed.removed) == set(before.claims()) - set(after.claims())
+    assert set(changed.added) == set(after.claims()) - set(before.claims())
+
+
+def test_a_claim_that_nobody_holds_cannot_be_taken_away() -> None:
+    one, other = (Claim(Network.parse("1.2.3.4"), ClaimKind.ROUTE, Holder(name, "eth0")) for name in ("web", "db"))
+    claims = Claims([one])
+
+    for each in (other, Claim(Network.parse("1.2.3.5"), ClaimKind.ROUTE, one.holder)):
+        with pytest.raises(KeyError):
+            claims.update(removed=[each], added=())
+
+    assert list(claims) == [one]

@@ -17,7 +17,7 @@ import pytest
 
 from osctld.config import HoldingRow
 from osctld.core.errors import ApplyFailed, Unavailable
-from osctld.shell.store import Contents, HistoryLine, Saved, Store, added_and_removed
+from osctld.shell.store import Contents, HistoryLine, Saved, Store
 
 SCHEMA = 1
 UUID = "3d5d0a8e-6a54-4e4b-9c5c-0d8c4d1f0a11"
@@ -103,6 +103,25 @@ def test_deleting_a_container_deletes_its_document(store: Store) -> None:
     assert [line.command for line in store.history(limit=9)] == ["change 1", "change 2"]
 
 
+def test_holdings_of_all_kinds_are_kept_and_deleted_each_by_itself(store: Store) -> None:
+    rows = [
+        HoldingRow(version, number.to_bytes(octets, "big"), length, kind, container, "eth0")
+        for version, octets, length in ((4, 4, 32), (4, 4, 24), (6, 16, 128))
+        for number in (0, 1, 256, (1 << 31) + 7)
+        for kind, container in (("route", "web01"), ("address", "web01"), ("route", "db"))
+    ]
+    store.save(change(1, added=tuple(rows)))
+    assert [row[:6] for row in store.holdings()] == sorted(map(_key, rows))
+
+    store.save(change(2, removed=tuple(rows[::2])))
+
+    assert [row[:6] for row in store.holdings()] == sorted(map(_key, rows[1::2]))
+
+
+def _key(row: HoldingRow) -> tuple[int, bytes, int, str, str, str]:
+    return (row.version, row.network, row.length, row.kind, row.container, row.interface)
+
+
 def test_another_reader_sees_a_save_as_soon_as_it_has_returned(store: Store, file: Path) -> None:
     store.save(change(1, document=b"seen"))
 
@@ -120,22 +139,11 @@ def test_commits_are_written_through(store: Store) -> None:
     assert (synchronous, mode) == (2, "wal")  # 2 is FULL
 
 
-def test_only_rows_that_differ_are_written() -> None:
-    before = [holding(1), holding(2), holding(3)]
-    after = [holding(2), holding(3, epoch=2), holding(4)]
-
-    added, removed = added_and_removed(before, after)
-
-    assert added == [holding(3, epoch=2), holding(4)]
-    assert removed == [holding(1), holding(3)]
-
-
 def test_a_holding_that_changes_its_state_is_kept_with_the_new_one(store: Store) -> None:
-    before, after = [holding(1)], [holding(1, epoch=2, state="parked")]
-    added, removed = added_and_removed(before, after)
     store.save(change(1, added=(holding(1),)))
 
-    store.save(Saved("web01", b"{}", 2, removed, added, HistoryLine(2.0, "park")))
+    parked = [holding(1, epoch=2, state="parked")]
+    store.save(Saved("web01", b"{}", 2, [holding(1)], parked, HistoryLine(2.0, "park")))
 
     assert [row[-2:] for row in store.holdings()] == [(2, "parked")]
 

@@ -146,7 +146,10 @@ class BareEngine:
             return False
         return True
 
-    async def execute(self, life: BareLife, command: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> int:
+    async def execute(
+        self, life: BareLife, command: Sequence[str], *, stdin: int, stdout: int, stderr: int, **_: Any
+    ) -> int:
+        """Without a terminal of its own, and without signals."""
         program = await asyncio.create_subprocess_exec(
             *("nsenter", f"--net=/proc/{life.init_pid}/ns/net", *command), stdin=stdin, stdout=stdout, stderr=stderr
         )

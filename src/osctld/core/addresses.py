@@ -119,7 +119,7 @@ class Network(msgspec.Struct, frozen=True, order=True):
     @property
     def packed(self) -> bytes:
         """The network address in network byte order."""
-        return self.address.packed
+        return self.number.to_bytes(BITS[self.version] >> 3, "big")
 
     @property
     def last(self) -> Address:

@@ -11,6 +11,9 @@ import msgspec
 from osctld.core.addresses import BITS, Network
 from osctld.core.errors import Conflict
 
+#: From so many claims of one change on, all of the index is gone through once.
+_MANY = 1000
+
 
 class ClaimKind(StrEnum):
     VIA = "via"
@@ -53,10 +56,11 @@ class Claims:
     """
 
     def __init__(self, claims: Iterable[Claim] = ()) -> None:
-        self._by_network: dict[Network, list[Claim]] = {}
+        self._by_network: dict[Network, tuple[Claim, ...]] = {}
         # Networks in the order of their first address, for those inside a given one; per version because the
         # numbers of IPv4 and IPv6 are not comparable.
         self._sorted: dict[int, list[Network]] = {4: [], 6: []}
+        # How many networks there are of each prefix length, the shortest first.
         self._lengths: dict[int, dict[int, int]] = {4: {}, 6: {}}
         self.update(removed=(), added=claims)
 
@@ -68,21 +72,29 @@ class Claims:
         return sum(map(len, self._by_network.values()))
 
     def update(self, *, removed: Iterable[Claim], added: Iterable[Claim]) -> None:
-        for claim in removed:
-            self._remove(claim)
-        fresh = [claim for claim in added if self._note(claim)]
-        if len(fresh) > 1000:
-            for version in BITS:
-                self._sorted[version].extend(each.network for each in fresh if each.network.version == version)
-                self._sorted[version].sort()
-        else:
-            for claim in fresh:
-                insort(self._sorted[claim.network.version], claim.network)
+        stale = [claim.network for claim in removed if self._remove(claim)]
+        fresh = [claim.network for claim in added if self._note(claim)]
+        for version, ordered in self._sorted.items():
+            going = [each for each in stale if each.version == version]
+            coming = [each for each in fresh if each.version == version]
+            # Many at once in one pass over all; a few each at its place.
+            if len(going) > _MANY:
+                gone = frozenset(going)
+                ordered[:] = [each for each in ordered if each not in gone]
+            else:
+                for each in going:
+                    del ordered[bisect_left(ordered, each)]
+            if len(coming) > _MANY:
+                ordered.extend(coming)
+                ordered.sort()
+            else:
+                for each in coming:
+                    insort(ordered, each)
 
     def overlapping(self, network: Network) -> Iterator[Claim]:
         """All claims that equal, contain or lie inside the network; the widest first."""
         version, bits = network.version, BITS[network.version]
-        for length in sorted(self._lengths[version]):
+        for length in self._lengths[version]:
             if length >= network.length:
                 break
             host_bits = bits - length
@@ -94,6 +106,19 @@ class Claims:
                 break
             yield from self._by_network[inside[index]]
 
+    def _has_overlapping(self, network: Network) -> bool:
+        """Whether `overlapping` finds any: the question for each of very many networks, most of which are free."""
+        version, bits = network.version, BITS[network.version]
+        for length in self._lengths[version]:
+            if length >= network.length:
+                break
+            host_bits = bits - length
+            if Network(version, network.number >> host_bits << host_bits, length) in self._by_network:
+                return True
+        inside = self._sorted[version]
+        at = bisect_left(inside, network)
+        return at < len(inside) and network.includes(inside[at])
+
     def check(
         self, *, removed: Iterable[Claim], added: Iterable[Claim], is_delegation_allowed: bool = False
     ) -> None:
@@ -103,9 +128,12 @@ class Claims:
         make sense is the interface's business. With `is_delegation_allowed` a claim may lie inside a wider one of
         another; it may never be equal to one, nor contain one: then the other would get nothing any more.
         """
-        leaving = set(removed)
+        leaving, coming = set(removed), list(added)
+        has_one_holder = len({claim.holder for claim in coming}) == 1
         arriving = Claims()
-        for claim in added:
+        for claim in coming:
+            if has_one_holder and not self._has_overlapping(claim.network):
+                continue
             for there in (*self.overlapping(claim.network), *arriving.overlapping(claim.network)):
                 is_delegation = is_delegation_allowed and there.network.length < claim.network.length
                 if there.holder != claim.holder and there not in leaving and not is_delegation:
@@ -115,30 +143,57 @@ class Claims:
                         subject=str(claim.network),
                         holder=str(there.holder),
                     )
-            arriving.update(removed=(), added=[claim])
+            if not has_one_holder:
+                arriving.update(removed=(), added=[claim])
 
     def _note(self, claim: Claim) -> bool:
         """Keep the claim; whether its network is new to the index."""
-        claims = self._by_network.setdefault(claim.network, [])
-        claims.append(claim)
-        if len(claims) > 1:
+        network = claim.network
+        there = self._by_network.get(network)
+        if there is not None:
+            self._by_network[network] = (*there, claim)
             return False
-        lengths = self._lengths[claim.network.version]
-        lengths[claim.network.length] = lengths.get(claim.network.length, 0) + 1
+        self._by_network[network] = (claim,)
+        lengths = self._lengths[network.version]
+        if network.length in lengths:
+            lengths[network.length] += 1
+        else:
+            self._lengths[network.version] = dict(sorted({**lengths, network.length: 1}.items()))
         return True
 
-    def _remove(self, claim: Claim) -> None:
-        claims = self._by_network[claim.network]
-        claims.remove(claim)
-        if claims:
-            return
-        del self._by_network[claim.network]
-        ordered = self._sorted[claim.network.version]
-        del ordered[bisect_left(ordered, claim.network)]
-        lengths = self._lengths[claim.network.version]
-        lengths[claim.network.length] -= 1
-        if not lengths[claim.network.length]:
-            del lengths[claim.network.length]
+    def _remove(self, claim: Claim) -> bool:
+        """Forget the claim; whether nobody holds its network any more. Raises KeyError when nobody held it."""
+        network = claim.network
+        there = self._by_network[network]
+        if claim not in there:
+            raise KeyError(claim)
+        at = there.index(claim)
+        left = there[:at] + there[at + 1 :]
+        if left:
+            self._by_network[network] = left
+            return False
+        del self._by_network[network]
+        lengths = self._lengths[network.version]
+        lengths[network.length] -= 1
+        if not lengths[network.length]:
+            del lengths[network.length]
+        return True
+
+
+class ClaimsChange(msgspec.Struct, frozen=True):
+    """What a change of a container's configuration claims anew, and what it gives up, each in order."""
+
+    removed: tuple[Claim, ...]
+    added: tuple[Claim, ...]
+
+    @classmethod
+    def between(cls, before: Iterable[Claim], after: Iterable[Claim]) -> ClaimsChange:
+        # Dictionaries rather than sets: they keep the order.
+        old, new = dict.fromkeys(before), dict.fromkeys(after)
+        return cls(
+            removed=tuple([claim for claim in old if claim not in new]),
+            added=tuple([claim for claim in new if claim not in old]),
+        )
 
 
 def _asked(claim: Claim) -> str:
