@@ -120,7 +120,7 @@ class Network:
             saved = self._desired(self._unsettled[after.name]).with_objects(saved.objects)
         observed = await self._observe(after.name, [saved, want])
         have, foreign = split(observed, saved=saved, settings=self.settings)
-        return plan_changes(want, have, foreign)
+        return plan_changes(want, have, foreign, renames_while_up=self.facts.renames_while_up)
 
     async def apply(self, plan: Plan | None, *, name: str) -> None:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
@@ -177,7 +177,8 @@ class Network:
         desired = self._desired(container)
         observed = await self._observe(container.name, [desired])
         have, foreign = split(observed, saved=desired, settings=self.settings)
-        await self.apply(plan_changes(desired, have, foreign), name=container.name)
+        plan = plan_changes(desired, have, foreign, renames_while_up=self.facts.renames_while_up)
+        await self.apply(plan, name=container.name)
 
     async def take_down(self, name: str, container: Container | None) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""

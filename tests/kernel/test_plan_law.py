@@ -95,14 +95,16 @@ def scene(have: KernelState) -> Iterator[Scene]:
             made.host.close()
 
 
-@given(pairs)
+@given(pairs, st.booleans())
 @settings(unhurried, max_examples=300)
-def test_a_plan_reaches_what_is_wanted_and_its_undo_returns(pair: tuple[KernelState, KernelState]) -> None:
+def test_a_plan_reaches_what_is_wanted_and_its_undo_returns(
+    pair: tuple[KernelState, KernelState], renames_while_up: bool
+) -> None:
     have, want = pair
     with scene(have) as there:
         assert there.observe(want) == have
 
-        plan = plan_changes(want, have)
+        plan = plan_changes(want, have, renames_while_up=renames_while_up)
         there.apply(plan)
         assert there.observe(want) == want
 
@@ -136,11 +138,13 @@ def _refused_at(number: int) -> FaultHook:
     return lambda at, _: Answer(errno.ENOBUFS) if at == number else None
 
 
-@given(pairs)
+@given(pairs, st.booleans())
 @settings(unhurried, max_examples=20)
-def test_whichever_change_fails_undo_returns(pair: tuple[KernelState, KernelState]) -> None:
+def test_whichever_change_fails_undo_returns(
+    pair: tuple[KernelState, KernelState], renames_while_up: bool
+) -> None:
     have, want = pair
-    plan = plan_changes(want, have)
+    plan = plan_changes(want, have, renames_while_up=renames_while_up)
     with scene(have) as there:
         for number in range(len(plan.changes)):
             outcomes = there.apply(plan, fault=_refused_at(number))
@@ -176,11 +180,13 @@ def test_a_route_of_others_in_the_way_is_left_alone_and_undo_returns(
         assert there.host.ip(f"-{version} route show dev lo", inthe_way.namespace) == before
 
 
-@given(pairs)
+@given(pairs, st.booleans())
 @settings(unhurried, max_examples=100)
-def test_the_model_is_never_more_hopeful_than_the_kernel(pair: tuple[KernelState, KernelState]) -> None:
+def test_the_model_is_never_more_hopeful_than_the_kernel(
+    pair: tuple[KernelState, KernelState], renames_while_up: bool
+) -> None:
     have, want = pair
-    plan = plan_changes(want, have)
+    plan = plan_changes(want, have, renames_while_up=renames_while_up)
     with scene(have) as there:
         modelled = have
         for change in [*plan.changes, *plan.undo().changes]:

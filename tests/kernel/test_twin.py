@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -45,9 +46,9 @@ class Twin:
             assert done.returncode == 0, done.stderr + "\n".join(script)
 
 
-def check(have: KernelState, want: KernelState) -> None:
+def check(have: KernelState, want: KernelState, *, renames_while_up: bool = True) -> None:
     first = plan_changes(have.with_objects(TABLE.objects), KernelState())
-    plan = plan_changes(want, have)
+    plan = plan_changes(want, have, renames_while_up=renames_while_up)
     with fresh_host() as (host, kernel):
         twin = Twin(host)
 
@@ -59,10 +60,12 @@ def check(have: KernelState, want: KernelState) -> None:
         assert observed(kernel, host.namespaces, have, want) == have
 
 
-@given(pairs)
+@given(pairs, st.booleans())
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
-def test_printed_lines_lead_where_the_plan_leads(pair: tuple[KernelState, KernelState]) -> None:
-    check(*pair)
+def test_printed_lines_lead_where_the_plan_leads(
+    pair: tuple[KernelState, KernelState], renames_while_up: bool
+) -> None:
+    check(*pair, renames_while_up=renames_while_up)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from osctld.core.addresses import Address
-from osctld.core.changes import Add, Change, Remove, Replace, Restore
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
+from osctld.core.kernel_model import on_renamed
 from osctld.core.kernel_state import (
     AssignedAddress,
     KernelObject,
@@ -34,9 +35,10 @@ class KernelRefused(Exception):
 
 
 class StrictKernel:
-    def __init__(self, state: KernelState, *, harsh: bool) -> None:
+    def __init__(self, state: KernelState, *, harsh: bool, renames_while_up: bool = True) -> None:
         self.objects: dict[Key, KernelObject] = dict(state)
         self.harsh = harsh
+        self.renames_while_up = renames_while_up
 
     @property
     def state(self) -> KernelState:
@@ -71,6 +73,17 @@ class StrictKernel:
                     self._make(new)
             case Remove(old):
                 self._lose(old)
+            case RenameLink(old, new):
+                self._rename(old, new)
+
+    def _rename(self, old: Link, new: Link) -> None:
+        there = self._link(old.namespace, old.name)
+        if there.is_up and not self.renames_while_up:
+            raise KernelRefused("Device or resource busy")
+        if new.key in self.objects:
+            raise KernelRefused("File exists")
+        moved = (on_renamed(each, old, new.name) for each in self.objects.values())
+        self.objects = {each.key: each for each in moved}
 
     # --- making ---------------------------------------------------------------------------------------------------
 

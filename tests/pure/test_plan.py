@@ -78,7 +78,7 @@ def _changed(draw: st.DrawFn, container: Container) -> Container:
     one = draw(st.sampled_from(container.interfaces))
     assert isinstance(one, RoutedInterface)
     try:
-        match draw(st.sampled_from(["edit", "edit", "via", "via", "swap", "swap", "delete", "new", "mtu"])):
+        match draw(st.sampled_from([*["edit", "via", "swap", "rename"] * 2, "delete", "new", "mtu", "mac"])):
             case "edit":
                 return container.with_interface(draw(edited(one)))
             case "via":
@@ -93,6 +93,11 @@ def _changed(draw: st.DrawFn, container: Container) -> Container:
                 return container.without_interface(one.name)
             case "new":
                 return container.with_new_interface(draw(routed_interfaces(name="eth9", link="osweb01-eth9")))
+            case "rename":
+                name = draw(st.sampled_from(["lan0", "eth0", "eth1", "eth9"]))
+                return container.with_renamed_interface(one.name, name)
+            case "mac":
+                return container.with_interface(one.with_mac("02:00:00:00:00:77"))
             case _:
                 return container.with_interface(msgspec.structs.replace(one, mtu=draw(st.sampled_from([1280, 9000]))))
     except Refused:
@@ -256,26 +261,26 @@ def test_undoing_what_got_through_returns_wherever_it_stopped(
 realistic = st.one_of(edits(), drifts())
 
 
-@given(realistic, st.booleans())
+@given(realistic, st.booleans(), st.booleans())
 def test_every_change_finds_what_it_needs_in_a_strict_kernel(
-    pair: tuple[KernelState, KernelState], harsh: bool
+    pair: tuple[KernelState, KernelState], harsh: bool, renames_while_up: bool
 ) -> None:
     have, want = pair
-    kernel = StrictKernel(have, harsh=harsh)
+    kernel = StrictKernel(have, harsh=harsh, renames_while_up=renames_while_up)
 
-    kernel.apply(plan_changes(want, have))
+    kernel.apply(plan_changes(want, have, renames_while_up=renames_while_up))
 
     assert kernel.state == want
 
 
-@given(realistic, st.booleans(), st.data())
+@given(realistic, st.booleans(), st.booleans(), st.data())
 def test_undo_finds_what_it_needs_in_a_strict_kernel_wherever_the_plan_stopped(
-    pair: tuple[KernelState, KernelState], harsh: bool, data: st.DataObject
+    pair: tuple[KernelState, KernelState], harsh: bool, renames_while_up: bool, data: st.DataObject
 ) -> None:
     have, want = pair
-    plan = plan_changes(want, have)
+    plan = plan_changes(want, have, renames_while_up=renames_while_up)
     stop = data.draw(st.integers(0, len(plan.changes)))
-    kernel = StrictKernel(have, harsh=harsh)
+    kernel = StrictKernel(have, harsh=harsh, renames_while_up=renames_while_up)
     for change in plan.changes[:stop]:
         kernel.perform(change)
 
@@ -490,6 +495,69 @@ def test_a_tenant_s_route_that_has_lost_its_gateway_is_not_forced_back() -> None
     plan = plan_changes(desired(container_with(two)), desired(container_with(one)), theirs)
 
     assert not any(subject_of(each) in theirs.objects for each in plan.changes)
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def renamed_pair() -> tuple[KernelState, KernelState]:
+    before = container_with(interface(via=["10.100.10.100/30", "fd00:1::/126"]).with_address(parsed("1.2.3.4/32")))
+    return desired(before), desired(before.with_renamed_interface("eth0", "lan0"))
+
+
+def test_a_link_that_is_up_is_renamed_with_all_that_is_on_it() -> None:
+    have, want = renamed_pair()
+
+    plan = plan_changes(want, have)
+
+    assert list(plan.lines()) == [(GUEST, "ip link set dev eth0 name lan0")]
+    assert list(plan.undo().lines()) == [(GUEST, "ip link set dev lan0 name eth0")]
+
+
+def test_where_the_kernel_refuses_that_the_link_goes_down_and_gets_back_what_it_lost() -> None:
+    have, want = renamed_pair()
+
+    plan = plan_changes(want, have, renames_while_up=False)
+
+    lines = [line for namespace, line in plan.lines() if namespace == GUEST]
+    assert len(lines) == len(list(plan.lines()))
+    assert lines[:3] == ["ip link set dev eth0 down", "ip link set dev eth0 name lan0", "ip link set dev lan0 up"]
+    default = "ip route replace default via 10.100.10.101 dev lan0 proto static src 1.2.3.4"
+    assert default in lines[3:]
+    assert not any("eth0" in line for line in lines[3:])
+    back = [line for _, line in plan.undo().lines()]
+    assert back[:3] == ["ip link set dev lan0 down", "ip link set dev lan0 name eth0", "ip link set dev eth0 up"]
+
+
+def test_what_a_tenant_put_on_a_link_survives_its_new_name() -> None:
+    have, want = renamed_pair()
+    theirs = KernelState(
+        [
+            AssignedAddress(GUEST, "eth0", parsed("2001:db8:77::1/64")),
+            Route(GUEST, Network.parse("10.77.0.0/16"), "eth0", Address.parse("10.100.10.101"), 3, 0),
+        ]
+    )
+
+    live = plan_changes(want, have, theirs)
+    the_long_way = plan_changes(want, have, theirs, renames_while_up=False)
+
+    assert len(live.changes) == 1
+    both = have.with_objects(theirs.objects)
+    on_new_name = [msgspec.structs.replace(each, link="lan0") for each in theirs.objects]
+    for plan in (live, the_long_way):
+        assert pretend(both, plan.changes) == want.with_objects(on_new_name)
+        assert pretend(pretend(both, plan.changes), plan.undo().changes) == both
+
+
+def test_a_name_that_becomes_free_by_another_renaming_is_taken_after_that() -> None:
+    one = interface(via=["10.0.0.0/30"])
+    two = msgspec.structs.replace(interface(via=["10.0.1.0/30"]), uuid="two", name="eth1", link="osweb01-eth1")
+    before = container_with(one, two)
+    after = before.with_renamed_interface("eth1", "eth2").with_renamed_interface("eth0", "eth1")
+
+    lines = [line for _, line in plan_changes(desired(after), desired(before)).lines()]
+
+    assert lines == ["ip link set dev eth1 name eth2", "ip link set dev eth0 name eth1"]
 
 
 # --- text --------------------------------------------------------------------------------------------------------

@@ -614,6 +614,8 @@ def _comparable(line: str) -> str | None:
     if "addr_info" in each:
         for address in each["addr_info"]:
             address.pop("tentative", None)
+            # A new name of a link makes the labels of all but its first IPv4 address aliases: `lan0:2`.
+            address.pop("label", None)
         # A stable sort: addresses of one IPv4 subnet stay in their order, the first of them is its primary.
         each["addr_info"].sort(key=_subnet_or_address)
     return json.dumps(each, sort_keys=True)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from osctld.core.kernel_state import KernelObject
+from osctld.core.kernel_state import KernelObject, Link
 
 
 class Add(msgspec.Struct, frozen=True):
@@ -34,9 +34,19 @@ class Restore(msgspec.Struct, frozen=True):
     object: KernelObject
 
 
-Change: TypeAlias = Add | Replace | Remove | Restore
+class RenameLink(msgspec.Struct, frozen=True):
+    """Give a guest's end of a pair another name. All that is on the link stays on it.
+
+    `new` is `old` under its new name. Kernels before 6.2 refuse it while the link is up.
+    """
+
+    old: Link
+    new: Link
+
+
+Change: TypeAlias = Add | Replace | Remove | Restore | RenameLink
 
 
 def subject_of(change: Change) -> KernelObject:
-    """The object that a change is about; of a replacement, the new one."""
-    return change.new if isinstance(change, Replace) else change.object
+    """The object that a change is about; of a replacement or a new name, the new one."""
+    return change.new if isinstance(change, Replace | RenameLink) else change.object

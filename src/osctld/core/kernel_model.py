@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
-from osctld.core.changes import Add, Change, Remove, Replace, Restore
+import msgspec
+
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     AssignedAddress,
     KernelObject,
@@ -43,9 +45,26 @@ def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
             case Remove(old):
                 objects.pop(old.key, None)
                 _take_along(objects, old, None)
+            case RenameLink(old, new):
+                objects = {each.key: each for each in (on_renamed(each, old, new.name) for each in objects.values())}
             case _:
                 assert_never(change)
     return KernelState(objects.values())
+
+
+def on_renamed(each: KernelObject, link: Link, name: str) -> KernelObject:
+    """The object as it is after a link, which is the peer of a pair, was given another name."""
+    match each:
+        case Link() if (each.namespace, each.name) == (link.namespace, link.name):
+            return msgspec.structs.replace(each, name=name)
+        case Veth() if (each.peer_namespace, each.peer_name) == (link.namespace, link.name):
+            return msgspec.structs.replace(each, peer_name=name)
+        case AssignedAddress() | Route() | Neighbour() if (each.namespace, each.link) == (link.namespace, link.name):
+            return msgspec.structs.replace(each, link=name)
+        case Sysctl() if (each.namespace, each.link) == (link.namespace, link.name):
+            return msgspec.structs.replace(each, link=name, path=each.path.replace(f"/{link.name}/", f"/{name}/"))
+        case _:
+            return each
 
 
 def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: KernelObject | None) -> None:

@@ -285,6 +285,8 @@ class HostFacts(msgspec.Struct, frozen=True):
     has_ipv6_forwarding: bool
     #: False where the kernel was started without IPv6 (ipv6.disable=1): there are no such settings and addresses then.
     has_ipv6: bool = True
+    #: Whether the kernel gives a link that is up another name (from 6.2 on).
+    renames_while_up: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):

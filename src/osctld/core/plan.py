@@ -12,7 +12,7 @@ from typing import assert_never
 import msgspec
 
 from osctld.core.addresses import BITS, Address
-from osctld.core.changes import Add, Change, Remove, Replace, Restore, subject_of
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
 from osctld.core.errors import Conflict
 from osctld.core.kernel_model import depends_on_address, goes_along, peer_of, pretend
 from osctld.core.kernel_state import (
@@ -42,6 +42,8 @@ class Plan(msgspec.Struct, frozen=True):
     want: KernelState
     changes: tuple[Change, ...]
     foreign: KernelState = KernelState()
+    #: Whether the kernel renames a link that is up (from 6.2 on); else a plan takes it down for that.
+    renames_while_up: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -57,10 +59,17 @@ class Plan(msgspec.Struct, frozen=True):
             else [change for change, outcome in zip(self.changes, outcomes, strict=True) if outcome.succeeded]
         )
         reached = pretend(self.have, done)
+        names_only = [each for each in done if isinstance(each, RenameLink)]
+        foreign = pretend(self.foreign, names_only) if names_only else self.foreign
         # What came and by our model, which assumes the worst, was taken along again may be there all the same.
-        came = {subject_of(each).key: subject_of(each) for each in done if not isinstance(each, Remove)}
+        came = {subject_of(each).key: subject_of(each) for each in done if not isinstance(each, Remove | RenameLink)}
         doubtful = [each for key, each in came.items() if key not in reached and key not in self.have]
-        back = plan_changes(self.have, reached.with_objects(doubtful).without_keys(self.foreign), self.foreign)
+        back = plan_changes(
+            self.have,
+            reached.with_objects(doubtful).without_keys(foreign),
+            foreign,
+            renames_while_up=self.renames_while_up,
+        )
         changes = tuple(Restore(each.object) if isinstance(each, Add) else each for each in back.changes)
         return msgspec.structs.replace(back, changes=changes)
 
@@ -84,19 +93,28 @@ class Plan(msgspec.Struct, frozen=True):
         return "".join(f"{line}\n" for line in out)
 
 
-def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | None = None) -> Plan:
+def plan_changes(
+    want: KernelState, have: KernelState, foreign: KernelState | None = None, *, renames_while_up: bool = True
+) -> Plan:
     """Plan the changes that turn `have` into `want`.
 
     `foreign` holds what is there and not ours. An equal object of it is as good as ours and is left as it is; a
     different one under the same key is in the way: Conflict, naming it. What the kernel takes along of it is put
-    back where it still can be.
+    back where it still can be. Without `renames_while_up` a link that is up is taken down to be renamed.
     """
     foreign = foreign or KernelState()
     changes_of_routes = _if_only_routes_differ(want, have, foreign)
     if changes_of_routes is not None:
         return Plan(have, want, changes_of_routes, foreign)
-    first = _first_of_all(want, have)
-    cleared = pretend(have, first)
+    found, others = have, foreign
+    renames = _renames(want, have, foreign, while_up=renames_while_up)
+    # From here on, all is called by its new name.
+    renamed = pretend(found, renames) if renames else found
+    if renames:
+        names_only = [each for each in renames if isinstance(each, RenameLink)]
+        have, foreign = pretend(have, names_only), pretend(foreign, names_only)
+    first = _first_of_all(want, renamed)
+    cleared = pretend(renamed, first)
     ordered: list[tuple[tuple[int, int], Change]] = []
     created_peers = KernelState()
     leaving = [each for key, each in cleared.items() if isinstance(each, Veth) and key not in want]
@@ -139,13 +157,43 @@ def plan_changes(want: KernelState, have: KernelState, foreign: KernelState | No
     ordered = _without_overlaps(ordered)
 
     ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
-    changes = [*first, *(change for _, change in ordered)]
-    reached = pretend(have, changes)
+    changes = [*renames, *first, *(change for _, change in ordered)]
+    reached = pretend(found, changes)
     lost = [each for key, each in want.items() if reached.get(key) != each and foreign.get(key) != each]
-    lost.extend(_lost_of_others(foreign, have, changes))
+    lost.extend(_lost_of_others(foreign, KernelState([*others.objects, *found.objects]), changes))
     lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
     changes.extend(Restore(each) for each in lost)
-    return Plan(have, want, tuple(changes), foreign)
+    return Plan(found, want, tuple(changes), others, renames_while_up)
+
+
+def _renames(want: KernelState, have: KernelState, foreign: KernelState, *, while_up: bool) -> list[Change]:
+    """Give the other ends of pairs that stay the names that they shall have.
+
+    One whose name is taken waits for that to become free; what waits for each other is made anew, see _first_of_all.
+    """
+    waiting: list[tuple[Link, str]] = []
+    for key, wanted in want.items():
+        present = have.get(key)
+        if not isinstance(wanted, Veth) or not isinstance(present, Veth) or present.peer_name == wanted.peer_name:
+            continue
+        link = have.get(peer_of(present).key)
+        if isinstance(link, Link) and present.peer_namespace == wanted.peer_namespace:
+            waiting.append((link, wanted.peer_name))
+    changes: list[Change] = []
+    taken = {key for key in (*have, *foreign) if key[0] == "link"}
+    while True:
+        ready = [(link, name) for link, name in waiting if ("link", link.namespace, name) not in taken]
+        if not ready:
+            return changes
+        for link, name in ready[:1]:
+            taken = (taken - {link.key}) | {("link", link.namespace, name)}
+            waiting.remove((link, name))
+            down, new = (msgspec.structs.replace(link, is_up=False), msgspec.structs.replace(link, name=name))
+            if while_up or not link.is_up:
+                changes.append(RenameLink(link, new))
+            else:
+                down_anew = msgspec.structs.replace(new, is_up=False)
+                changes.extend([Replace(link, down), RenameLink(down, down_anew), Replace(down_anew, new)])
 
 
 def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: KernelState) -> tuple[Change, ...] | None:
@@ -254,17 +302,30 @@ def _broadcast_by(address: AssignedAddress) -> Iterator[Address]:
         yield network.last
 
 
-def _lost_of_others(foreign: KernelState, have: KernelState, changes: Sequence[Change]) -> Iterator[KernelObject]:
-    """What the changes take along of other people's addresses, routes and neighbours and can be put back."""
+def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[Change]) -> Iterator[KernelObject]:
+    """What the changes take along of other people's addresses, routes and neighbours and can be put back.
+
+    `foreign` is theirs under the names that links have in the end, `found` all that was there before the changes.
+    """
     if not any(isinstance(each, Remove | Replace) for each in changes):
         return
-    reached = pretend(KernelState([*foreign.objects, *have.objects]), changes)
+    reached = pretend(found, changes)
     for key, each in foreign.items():
         if key in reached or not isinstance(each, AssignedAddress | Route | Neighbour):
             continue
+        link = reached.get(("link", each.namespace, each.link))
         is_lost_for_good = isinstance(each, Route) and _lacks(each, reached, foreign)
-        if ("link", each.namespace, each.link) in reached and not is_lost_for_good:
+        if isinstance(link, Veth | Link) and not is_lost_for_good and not _is_made_by_kernel(each, link):
             yield each
+
+
+def _is_made_by_kernel(each: KernelObject, link: Veth | Link) -> bool:
+    """Whether it is the link-local address that a link gives itself when it comes up (RFC 4291, appendix A)."""
+    if not isinstance(each, AssignedAddress) or each.address.version == 4:
+        return False
+    octets = bytes.fromhex(link.mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return each.address.packed == b"\xfe\x80" + bytes(6) + identifier
 
 
 def _lacks(route: Route, *states: KernelState) -> bool:

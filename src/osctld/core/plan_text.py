@@ -7,7 +7,7 @@ from typing import assert_never
 
 from osctld.core import packet_filter
 from osctld.core.addresses import Network
-from osctld.core.changes import Add, Change, Remove, Replace, Restore
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     IPV6_DEFAULT_METRIC,
     PROTOCOL_STATIC,
@@ -59,6 +59,8 @@ def lines_of(change: Change) -> Iterator[str]:
             yield from _lines_of_replacement(old, new)
         case Remove(old):
             yield from _lines_of_absence(old)
+        case RenameLink(old, new):
+            yield f"ip link set dev {old.name} name {new.name}"
         case _:
             assert_never(change)
 

@@ -35,6 +35,9 @@ from osctld.shell.packet_filter_elements import PacketFilterElements
 from osctld.shell.plan_application import FaultHook, PlanApplication
 from osctld.shell.rtnetlink_dumps import LinkFacts
 
+#: Release of the kernel that lets links be renamed while they are up (dev_change_name in linux/net/core/dev.c).
+RENAMES_WHILE_UP = (6, 2)
+
 #: From so many links on, they are found in one dump of all.
 _MANY_NAMES = 8
 
@@ -47,11 +50,13 @@ class Kernel:
     host's namespace, where they are unless they leave it.
     """
 
-    def __init__(self, *, fault: FaultHook | None = None) -> None:
+    def __init__(self, *, fault: FaultHook | None = None, renames_while_up: bool | None = None) -> None:
+        """`renames_while_up` overrules what the kernel's release says of that, so that tests can go the long way."""
         self._host = NetlinkSocket()
         self._nftables = Nftables()
         self._elements = PacketFilterElements(self._index)
         self._fault = fault
+        self._renames_while_up = _release() >= RENAMES_WHILE_UP if renames_while_up is None else renames_while_up
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -88,7 +93,8 @@ class Kernel:
                     for link in sorted(chosen, key=lambda link: link.name)
                 ),
                 has_ipv6_forwarding=sysctl.read("ipv6/conf/all/forwarding") == "1",
-            has_ipv6=sysctl.read("ipv6/conf/all/forwarding") is not None,
+                has_ipv6=sysctl.read("ipv6/conf/all/forwarding") is not None,
+                renames_while_up=self._renames_while_up,
             )
 
     def host_networks(self) -> tuple[HostNetwork, ...]:
@@ -265,6 +271,12 @@ class Kernel:
             return rtnetlink_dumps.namespace_id(self._host, descriptor)
         finally:
             os.close(descriptor)
+
+
+def _release() -> tuple[int, int]:
+    """The first two numbers of the running kernel's release, as in `6.1.0-28-amd64`."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(itertools.takewhile(str.isdigit, minor)))
 
 
 def _find_links(through: NetlinkSocket, names: Sequence[str]) -> list[LinkFacts]:

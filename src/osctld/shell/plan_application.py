@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from osctld.core.changes import Add, Change, Remove, Replace, Restore, subject_of
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
 from osctld.core.errors import Unavailable
 from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import (
@@ -154,7 +154,8 @@ class PlanApplication:
                 for position, outcome in self._look_again(batch, lost, through).items():
                     made[position] = outcome
                     has_failed |= outcome.error is not None
-            if isinstance(batch[0], Remove) and isinstance(batch[0].object, Veth):
+            is_rename = isinstance(batch[0], RenameLink)
+            if is_rename or (isinstance(batch[0], Remove) and isinstance(batch[0].object, Veth)):
                 self._forget_links()  # such a change stands alone
             outcomes.extend(made)
             if has_failed:
@@ -384,10 +385,11 @@ def _segments(changes: Sequence[Change]) -> Iterator[tuple[int, int]]:
     executor_before, namespace_before = -1, HOST
     for number, change in enumerate(changes):
         is_replacement = isinstance(change, Replace)
-        subject = change.new if isinstance(change, Replace) else change.object
+        subject = subject_of(change)
         kind = type(subject)
         executor, namespace = _EXECUTORS[kind], subject.namespace
-        if (kind is AssignedAddress and is_replacement) or (kind is Veth and not is_replacement):
+        takes_steps = (kind is AssignedAddress and is_replacement) or (kind is Veth and not is_replacement)
+        if takes_steps or isinstance(change, RenameLink):
             executor = -1
         if number and (executor != executor_before or executor == -1 or namespace != namespace_before):
             yield start, number

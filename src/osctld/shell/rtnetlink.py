@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from osctld.core.addresses import BITS
-from osctld.core.changes import Add, Change, Remove, Replace, Restore
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     MAIN_TABLE,
     AssignedAddress,
@@ -125,6 +125,10 @@ def set_link(new: Veth | Link, old: Veth | Link | None, sequence: int) -> bytes:
     return message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, flags, IFF_UP) + body, sequence)
 
 
+def rename_link(index: int, name: str, sequence: int) -> bytes:
+    return message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, index, 0, 0) + name_attribute(name), sequence)
+
+
 def delete_link(name: str, sequence: int) -> bytes:
     return message(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + name_attribute(name), sequence)
 
@@ -150,6 +154,8 @@ class Encoder:
         Raises NoSuchLink.
         """
         # Routes come by the ten thousand; they go the short way.
+        if isinstance(change, RenameLink):
+            return rename_link(self._index(change.old.name), change.new.name, sequence)
         subject = change.new if isinstance(change, Replace) else change.object
         if type(subject) is Route:
             return self._pack_route(type(change), subject, sequence)

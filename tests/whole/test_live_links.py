@@ -1,0 +1,127 @@
+"""Name, MAC address and MTU of an interface change while the container runs, and nothing on it is lost."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from whole.host import WORLD_4, WORLD_6, Topology, differences
+
+OLD_KERNEL = str(Path(__file__).with_name("old_kernel_daemon.py"))
+VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
+ADDRESSES = ("1.2.3.4", "1.2.3.5", "2001:db8:2::4", "2001:db8:2::5")
+
+
+@pytest.fixture(params=["renames while up", "renames while down"])
+def either_host(request: pytest.FixtureRequest) -> Iterator[Topology]:
+    """A host whose kernel renames links that are up, and one that takes its kernel for an older one."""
+    if request.param == "renames while up":
+        with Topology() as topology:
+            yield topology
+    else:
+        with Topology(program=(sys.executable, OLD_KERNEL)) as topology:
+            yield topology
+
+
+def lost_while(host: Topology, address: str, *argv: str) -> int:
+    """How many of a hundred pings a second from the router are not answered while a command runs."""
+    ping = ["nsenter", f"--net=/run/netns/{host.R}", "ping", "-n", "-q", "-i", "0.01", "-c", "60", "-W", "1", address]
+    with subprocess.Popen(ping, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as pinging:
+        host.osctl(*argv)
+        output, _ = pinging.communicate()
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+    assert found, output
+    return int(found[1]) - int(found[2])
+
+
+def restarted(host: Topology) -> dict[str, list[str]]:
+    """What a fresh start makes of the same configuration."""
+    host.osctl("ct", "restart", "-k", "web")
+    return host.comparable_state("web")
+
+
+def test_a_running_interface_is_renamed_with_all_that_is_on_it(either_host: Topology) -> None:
+    host = either_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    # A tenant's own address and route, on the same link.
+    host.in_guest_network("web", "ip", "addr", "add", "2001:db8:77::1/64", "dev", "eth0", "nodad")
+    host.in_guest_network("web", "ip", "route", "add", "10.77.0.0/16", "via", "10.100.10.101")
+    (before,) = host.guest_ip_json("web", "link", "show", "eth0")
+
+    host.osctl("ct", "netif", "rename", "web", "eth0", "lan0")
+
+    (after,) = host.guest_ip_json("web", "link", "show", "lan0")
+    assert (after["ifindex"], after["address"]) == (before["ifindex"], before["address"])
+    for address in ADDRESSES:
+        assert host.ping(host.R, address) == 3
+    assert host.guest_ping("web", WORLD_4) == 3
+    assert host.guest_ping("web", WORLD_6) == 3
+    theirs = host.guest_ip_json("web", "addr", "show", "dev", "lan0")[0]["addr_info"]
+    assert "2001:db8:77::1" in {each["local"] for each in theirs}
+    assert host.guest_ip_json("web", "route", "show", "10.77.0.0/16")[0]["dev"] == "lan0"
+
+    host.in_guest_network("web", "ip", "addr", "del", "2001:db8:77::1/64", "dev", "lan0")
+    host.in_guest_network("web", "ip", "route", "del", "10.77.0.0/16")
+    live = host.comparable_state("web")
+    assert not differences(live, restarted(host))
+
+
+def test_a_dry_run_tells_how_an_interface_is_renamed_by_this_kernel(either_host: Topology) -> None:
+    host = either_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+
+    lines = host.osctl("--dry-run", "ct", "netif", "rename", "web", "eth0", "lan0").stdout.splitlines()
+
+    if host.program[-1] == OLD_KERNEL:
+        assert lines[:4] == [
+            "# in container web",
+            "ip link set dev eth0 down",
+            "ip link set dev eth0 name lan0",
+            "ip link set dev lan0 up",
+        ]
+        assert "ip -6 route replace default via fd00:1::1 dev lan0 proto static src 2001:db8:2::4" in lines
+    else:
+        assert lines == ["# in container web", "ip link set dev eth0 name lan0"]
+
+
+@pytest.mark.parametrize("address", ["1.2.3.4", "2001:db8:2::4"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("ct", "netif", "rename", "web", "eth0", "lan0"),
+        ("ct", "netif", "set", "--mtu", "1400", "web", "eth0"),
+        ("ct", "netif", "set", "--mtu", "9000", "web", "eth0"),
+    ],
+    ids=["another name", "a smaller MTU", "a larger MTU"],
+)
+def test_no_packet_is_lost_while_an_interface_gets(host: Topology, argv: tuple[str, ...], address: str) -> None:
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    assert host.ping(host.R, address) == 3
+
+    assert lost_while(host, address, *argv) == 0
+
+    live = host.comparable_state("web")
+    assert not differences(live, restarted(host))
+
+
+@pytest.mark.parametrize("address", ["1.2.3.4", "2001:db8:2::4"])
+def test_a_running_interface_gets_another_mac_address_on_both_sides_at_once(host: Topology, address: str) -> None:
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    assert host.ping(host.R, address) == 3
+
+    # One that is on its way between the two changes may miss its target.
+    assert lost_while(host, address, "ct", "netif", "set", "--hwaddr", "02:00:00:00:00:77", "web", "eth0") <= 1
+
+    assert host.guest_ip_json("web", "link", "show", "eth0")[0]["address"] == "02:00:00:00:00:77"
+    known = host.ip_json(host.H, "neigh", "show", "dev", host.veth("web"), "nud", "permanent")
+    assert {each["lladdr"] for each in known} == {"02:00:00:00:00:77"}
+    inside = host.guest_ip_json("web", "neigh", "show", "dev", "eth0", "nud", "permanent")
+    assert {each["dst"] for each in inside} == {"10.100.10.101", "fd00:1::1"}
+    for each in ADDRESSES:
+        assert host.ping(host.R, each) == 3
