@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +43,16 @@ class Answer:
     response: Any
     changed: bool | None
     progress: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. `sequence` grows by each event; `time` is in seconds since 1970."""
+
+    sequence: int
+    time: float
+    type: str
+    opts: dict[str, Any]
 
 
 def connect(path: str | None = None) -> Client:
@@ -124,6 +134,21 @@ class Client:
             message = self._message()
             if "progress" not in message:
                 return int(message["response"]["exitstatus"])
+
+    def events(self, *types: str, **opts: Any) -> Iterator[Event]:
+        """Subscribe to events and yield each as it happens, without end: use a connection for nothing else.
+
+        Of these types, all when there is none; with these values of their opts, each a value or a list of acceptable
+        ones. Raises ConnectionError when the daemon ends.
+        """
+        self._send("event_subscribe", {"type": list(types), "opts": opts})
+        self._message()
+        return self._events()
+
+    def _events(self) -> Iterator[Event]:
+        while True:
+            event = self._message()["response"]
+            yield Event(event["sequence"], event["time"], event["type"], event["opts"])
 
     # --- messages ---------------------------------------------------------------------------------------------------
 

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from osctl.client import Client
 from osctld.cli.version import VERSION
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
-from osctld.core.command import ExitStatus, GlobalOptions, Reply, Text
+from osctld.core.command import ActCommand, ExitStatus, GlobalOptions, Reply, Text
 from osctld.core.errors import Conflict, Refused
+from osctld.core.events import Event, EventFilter
+from osctld.protocol.families.event import EventSubscribe
 from osctld.server.lines import LONGEST_LINE
 from osctld.server.ports import Caller
 from server.serving import PATIENCE, PONG, Running, Talk, open_descriptors, wait_until
@@ -298,6 +301,87 @@ def test_progress_arrives_before_the_end_unless_unwanted(server: Running, argv: 
         if is_told:
             assert talk.read() == {"status": True, "progress": "building the root directory"}
         assert talk.read() == answered()
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+STATE = Event(7, 1.5, "state", {"pool": "default", "id": "web", "state": "running"})
+ROUTE = Event(8, 2.5, "ct_netif_route", {"action": "add", "addr": "1.2.3.4/32", "more": None})
+
+
+async def two_events_and_no_end(caller: Caller) -> Reply:
+    caller.watching()
+    for event in (STATE, ROUTE):
+        await caller.event(event)
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def test_a_program_gets_each_event_as_an_answer_after_it_subscribed(server: Running) -> None:
+    server.fake.performing = two_events_and_no_end
+
+    with Client.connect(str(server.path)) as client:
+        events = client.events("state", "ct_netif_route", id=["web", "db"])
+        assert [(each.sequence, each.type, each.opts) for each in (next(events), next(events))] == [
+            (7, "state", STATE.opts),
+            (8, "ct_netif_route", ROUTE.opts),
+        ]
+
+    (command,) = server.fake.commands
+    assert isinstance(command, ActCommand)
+    wanted = EventFilter(types=("state", "ct_netif_route"), opts={"id": ["web", "db"]})
+    assert command == EventSubscribe(type=wanted.types, opts=wanted.opts)
+    assert server.fake.cancelled.wait(PATIENCE)
+
+
+def test_a_person_gets_each_event_as_a_line(server: Running) -> None:
+    server.fake.performing = two_events_and_no_end
+
+    with server.connect() as talk:
+        talk.request("cli", argv=["ping"])
+        assert [talk.read() for _ in range(2)] == [
+            {"status": True, "print": "state default web running\n"},
+            {"status": True, "print": "ct_netif_route action=add addr=1.2.3.4/32 more=null\n"},
+        ]
+    with server.connect() as talk:
+        talk.request("cli", argv=["-j", "ping"])
+        assert json.loads(talk.read()["print"]) == {
+            "sequence": 7, "time": 1.5, "type": "state", "opts": {"pool": "default", "id": "web", "state": "running"},
+        }  # fmt: skip
+
+
+def test_whoever_watches_does_not_delay_the_end(server: Running) -> None:
+    server.fake.performing = two_events_and_no_end
+    server.grace_seconds = 10 * PATIENCE
+
+    with server.connect() as talk:
+        talk.request("event_subscribe")
+        assert talk.read()["response"] == "subscribed"
+        assert talk.read()["response"]["type"] == "state"
+
+        server.stop()
+
+        assert server.fake.cancelled.is_set()
+
+
+def test_events_wait_for_a_reader_that_does_not_read(server: Running) -> None:
+    told = 0
+
+    async def performing(caller: Caller) -> Reply:
+        nonlocal told
+        caller.watching()
+        while True:
+            await caller.event(Event(told, 0.0, "state", {"filler": "x" * 100_000}))
+            told += 1
+
+    server.fake.performing = performing
+    with server.connect() as deaf, server.connect() as talk:
+        deaf.request("event_subscribe")
+        wait_until(server.fake.started.is_set)
+        for _ in range(20):
+            assert talk.ping() == PONG
+
+        assert told < 1000
 
 
 # --- many clients -------------------------------------------------------------------------------------------------

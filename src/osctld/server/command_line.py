@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+from osctld.cli.events import event_line
 from osctld.cli.interpret import interpret, refusal
 from osctld.cli.parse import Invocation, wants_standard_input, with_standard_input
 from osctld.cli.show import printable, show
 from osctld.core.command import ExitStatus
 from osctld.core.errors import OsctlError, Refused
+from osctld.core.events import Event
 from osctld.core.wire import CliRequest, CliResponse
 from osctld.server.documents import internal_error
 from osctld.server.lines import Gone, TooLong
@@ -36,6 +38,8 @@ class Client(Protocol):
     async def ask(self, need: Mapping[str, Any], *, descriptors: int = 0) -> tuple[Mapping[str, Any], list[int]]: ...
     async def next_signal(self) -> int: ...
     def close_descriptors(self) -> None: ...
+    def go_on_until_left(self) -> None: ...
+    async def flush(self) -> None: ...
 
 
 async def answer_command_line(opts: Mapping[str, Any], performer: Performer, client: Client) -> None:
@@ -57,7 +61,7 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
         if isinstance(interpreted, CliResponse):
             return interpreted
         is_json = interpreted.options.json
-        caller = _Person(client, request, is_quiet=interpreted.options.quiet or is_json)
+        caller = _Person(client, request, is_quiet=interpreted.options.quiet or is_json, is_json=is_json)
         return await _perform(interpreted, performer, caller)
     except OsctlError as error:
         return refusal(error, columns=columns, is_json=is_json)
@@ -82,11 +86,12 @@ async def _perform(invocation: Invocation, performer: Performer, caller: Caller)
 class _Person:
     """The caller of a command line. Each thing is asked for once."""
 
-    def __init__(self, client: Client, request: CliRequest, *, is_quiet: bool) -> None:
+    def __init__(self, client: Client, request: CliRequest, *, is_quiet: bool, is_json: bool) -> None:
         self.command_line = shlex.join(["osctl", *request.argv])
         self.terminal_type = request.terminal_type
         self._client = client
         self._is_quiet = is_quiet
+        self._is_json = is_json
         self._stdin: str | None = None
         self._standard: tuple[int, int, int] | None = None
 
@@ -124,3 +129,10 @@ class _Person:
 
     def may_stop(self) -> None:
         self._client.tell({"stop": True})
+
+    def watching(self) -> None:
+        self._client.go_on_until_left()
+
+    async def event(self, event: Event) -> None:
+        self._client.tell({"print": event_line(event, is_json=self._is_json)})
+        await self._client.flush()

@@ -53,6 +53,12 @@ class Connection:
         if not self._is_busy:
             self._cancel()
 
+    def go_on_until_left(self) -> None:
+        """The running request has no end: finishing does not wait for it."""
+        self._is_busy = False
+        if self._is_finishing:
+            self._cancel()
+
     def _cancel(self) -> None:
         if self.task is not None:
             self.task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from osctld.core.command import Command, GlobalOptions, Reply
+from osctld.core.events import Event
 
 
 class Caller(Protocol):
@@ -36,6 +37,13 @@ class Caller(Protocol):
 
     def may_stop(self) -> None:
         """Let a caller stop that got a SIGTSTP."""
+
+    def watching(self) -> None:
+        """Say that what was asked to be watched is watched from now on. Such a request has no end of its own: the
+        caller's leaving ends it, or the server's."""
+
+    async def event(self, event: Event) -> None:
+        """Tell of something that happened. Returns when the caller has taken it: one that does not read waits here."""
 
 
 class Performer(Protocol):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from osctld.cli.show import printable
 from osctld.core.errors import OsctlError, Refused
+from osctld.core.events import Event
 from osctld.protocol.answers import answer
 from osctld.protocol.reading import COMMAND_LINE, read
 from osctld.server.documents import encode, internal_error
@@ -23,6 +24,9 @@ _LONGEST_LOGGED = 500
 
 #: Says that the client shall send its descriptors now, each with one byte of its own.
 CONTINUE = "continue"
+
+#: Says that events follow, each as an answer of its own.
+SUBSCRIBED = "subscribed"
 
 #: A path that stands for a descriptor of the client.
 _STREAM = "-"
@@ -42,6 +46,7 @@ class Client(Protocol):
     def keep_descriptor(self, descriptor: int) -> int: ...
     async def next_signal(self) -> int: ...
     def close_descriptors(self) -> None: ...
+    def go_on_until_left(self) -> None: ...
     async def flush(self) -> None: ...
 
 
@@ -127,3 +132,13 @@ class _Program:
 
     def may_stop(self) -> None:
         self._client.tell({"stop": True})
+
+    def watching(self) -> None:
+        self._client.succeed(SUBSCRIBED)
+        self._client.go_on_until_left()
+
+    async def event(self, event: Event) -> None:
+        self._client.succeed(
+            {"type": event.type, "opts": event.opts, "sequence": event.sequence, "time": event.time}
+        )
+        await self._client.flush()
