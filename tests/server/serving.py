@@ -106,7 +106,7 @@ class Talk:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def request(self, cmd: str, **opts: Any) -> None:
+    def request(self, cmd: str, /, **opts: Any) -> None:
         self.send(json.dumps({"cmd": cmd, "opts": opts}).encode() + b"\n")
 
     def read(self) -> Any:

@@ -303,6 +303,150 @@ def test_progress_arrives_before_the_end_unless_unwanted(server: Running, argv: 
         assert talk.read() == answered()
 
 
+# --- what a program gives -----------------------------------------------------------------------------------------
+
+
+def send_io(talk: Talk, descriptor: int, octet: bytes = b"\0") -> None:
+    socket.send_fds(talk.socket, [octet], [descriptor])
+
+
+@pytest.mark.parametrize("octet", [b"\0", b"\n", b"{"])
+def test_three_descriptors_come_each_with_a_byte_and_the_answer_before_they_are_closed(
+    server: Running, octet: bytes
+) -> None:
+    async def performing(caller: Caller) -> Reply:
+        stdin, stdout, stderr = await caller.descriptors()
+        os.write(stdout, os.read(stdin, 100).upper())
+        os.write(stderr, b"done")
+        return ExitStatus(7)
+
+    server.fake.performing = performing
+    ours, theirs = zip(*(os.pipe() for _ in range(3)), strict=True)
+    os.write(theirs[0], b"words")
+    with server.connect() as talk:
+        before = open_descriptors()
+        talk.request("ct_exec", id="web", cmd=["x"])
+        assert talk.read() == {"status": True, "response": "continue"}
+        for each in (ours[0], theirs[1], theirs[2]):
+            send_io(talk, each, octet)
+
+        assert talk.read() == {"status": True, "response": {"exitstatus": 7}}
+        wait_until(lambda: open_descriptors() == before)
+        assert talk.ping() == PONG
+    assert os.read(ours[1], 100) == b"WORDS"
+    assert os.read(ours[2], 100) == b"done"
+    for each in (*ours, *theirs):
+        os.close(each)
+
+
+def test_bytes_without_descriptors_are_refused(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        raise AssertionError
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        before = open_descriptors()
+        talk.request("ct_exec", id="web", cmd=["x"])
+        talk.read()
+        send_io(talk, 0)
+        talk.send(b"ab")
+
+        assert talk.read() == failed("the client sent 1 descriptors instead of 3", code="bad-descriptors")
+        wait_until(lambda: open_descriptors() == before)
+        assert talk.ping() == PONG
+
+
+def test_a_program_that_leaves_instead_of_giving_leaks_nothing(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        raise AssertionError
+
+    server.fake.performing = performing
+    before = open_descriptors()
+    with server.connect() as talk:
+        talk.request("ct_exec", id="web", cmd=["x"])
+        talk.read()
+        send_io(talk, 0)
+
+    assert server.fake.cancelled.wait(PATIENCE)
+    wait_until(lambda: open_descriptors() == before)
+
+
+def test_a_file_is_opened_for_a_program_of_the_daemons_own_user(server: Running, directory: Path) -> None:
+    (directory / "archive").write_bytes(b"content")
+    os.mkfifo(directory / "fifo")
+    path = str(directory / "archive")
+
+    async def performing(caller: Caller) -> Reply:
+        descriptor = await caller.open_file(path)
+        assert os.get_blocking(descriptor)
+        return Text((os.read(descriptor, 100).decode(),))
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        before = open_descriptors()
+        talk.request("ping")
+        assert talk.read() == {"status": True, "response": ["content"]}
+        for path, reason in (
+            ("archive", "the path is not absolute"),
+            (str(directory), "Is a directory"),
+            (f"{directory}/none", "No such file or directory"),
+            ("/tmp/\0", "embedded null byte"),
+        ):
+            talk.request("ping")
+            answer = talk.read()
+            assert (answer["code"], answer["subject"]) == ("file", path)
+            assert answer["message"].endswith(reason)
+        wait_until(lambda: open_descriptors() == before)
+
+
+def test_an_archive_may_come_as_a_descriptor(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        return Text((os.read(await caller.open_file("-"), 100).decode(),))
+
+    server.fake.performing = performing
+    reading, writing = os.pipe()
+    os.write(writing, b"content")
+    with server.connect() as talk:
+        talk.request("ping")
+        assert talk.read() == {"status": True, "response": "continue"}
+        send_io(talk, reading)
+        assert talk.read() == {"status": True, "response": ["content"]}
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_mistake_in_a_request_is_logged_and_told_as_an_internal_error(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def performing(_: Caller) -> Reply:
+        raise KeyError("veth")
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        talk.request("ping", cli="osctl ping")
+        assert talk.read() == failed("internal error (KeyError: 'veth'), see the log of osctld", code="internal")
+        assert talk.ping() == PONG
+
+    assert "a request failed: osctl ping" in caplog.text
+
+
+def test_what_a_program_typed_is_its_command_line_else_what_it_asked_for(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        return Text((caller.command_line,))
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        for opts, line in (
+            ({"cli": "osctl ct ls"}, "osctl ct ls"),
+            ({"cli": "a\nb\udc80"}, "a\\nb\\udc80"),
+            ({"cli": 7, "pool": "default"}, 'ping {"cli":7,"pool":"default"}'),
+        ):
+            talk.request("ping", **opts)
+            assert talk.read()["response"] == [line]
+
+
 # --- events -------------------------------------------------------------------------------------------------------
 
 STATE = Event(7, 1.5, "state", {"pool": "default", "id": "web", "state": "running"})
