@@ -25,6 +25,7 @@ import msgspec
 
 from osctld import config
 from osctld.core import command as commands
+from osctld.core import health
 from osctld.core.claims import Claims, ClaimsChange
 from osctld.core.command import ActCommand, Command, EditCommand, Edited, GlobalOptions, Observed, Reply, ViewCommand
 from osctld.core.errors import Conflict, OsctlError, Refused, Unavailable, UsageError
@@ -36,6 +37,7 @@ from osctld.core.settings import Settings
 from osctld.lives import Lives
 from osctld.network import Kernel, Network
 from osctld.reconciler import Reconciler
+from osctld.shell.health import gather_facts
 from osctld.shell.pending import PendingChanges
 from osctld.shell.store import HistoryLine, Saved, Store
 from osctld.turns import Turns
@@ -184,6 +186,8 @@ class Daemon:
     async def _act(self, command: ActCommand, caller: Caller) -> Reply:
         action = command.act(self.host)
         match action:
+            case commands.CheckHealth():
+                return await self._check_health()
             case commands.CreateContainer():
                 await self._create(command, action, caller)
             case commands.DeleteContainer(name, is_forced):
@@ -210,6 +214,10 @@ class Daemon:
             case _:
                 assert_never(action)
         return commands.Text()
+
+    async def _check_health(self) -> Reply:
+        facts = await asyncio.to_thread(lambda: gather_facts(self.network.facts_of_host(), self.host))
+        return health.listing(health.findings(facts))
 
     async def _start(self, name: str, wait_seconds: int, caller: Caller) -> None:
         caller.progress("Starting container")

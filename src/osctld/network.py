@@ -202,10 +202,14 @@ class Network:
         ours = (interface.link for one in host.containers.values() for interface in one.interfaces)
         return tuple(networks_of_others(self.kernel.host_networks(), ours))
 
+    def facts_of_host(self) -> HostFacts:
+        """Look at the uplinks and at forwarding as they are now."""
+        host = self.settings.host
+        return self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
+
     def see_to_host_level(self, found: list[str] | None = None) -> None:
         """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
-        host = self.settings.host
-        self.facts = self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
+        self.facts = self.facts_of_host()
         want = desired_host_level(self.settings, self.facts)
         sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
         plan = plan_changes(want, self.kernel.observe_host_level(sysctls))

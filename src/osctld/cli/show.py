@@ -55,12 +55,15 @@ def _show_listing(listing: Listing, command: Command, options: GlobalOptions) ->
             return _json(dict(listing.rows[0]) if listing.rows else None)
         return _json([dict(row) for row in listing.rows])
     columns = chosen_columns(listing, wishes.output)
+    if not listing.rows and listing.when_empty and not wishes.hide_header:
+        return f"{listing.when_empty}\n"
     rows: Sequence[Row] = listing.rows
     if isinstance(command, ListOptions) and command.sort:
         rows = sorted_rows(rows, command.sort, columns)
     cells = [[_cell(row.get(column.name), column, is_exact=options.parsable) for column in columns] for row in rows]
     header = None if wishes.hide_header else [column.name.upper() for column in columns]
-    return (_records if listing.is_record else _table)(cells, [column.name.upper() for column in columns], header)
+    layout = _records if listing.is_record or listing.is_paragraphs else _table
+    return layout(cells, [column.name.upper() for column in columns], header)
 
 
 # --- which columns, in which order --------------------------------------------------------------------------------

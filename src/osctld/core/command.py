@@ -100,6 +100,11 @@ class Listing(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
     #: One record, a line per field, instead of a table.
     is_record: bool = False
+    #: A table whose rows hold sentences: shown as records, one after another.
+    is_paragraphs: bool = False
+    #: What a person is told instead of an empty listing.
+    when_empty: str = ""
+    exit_status: int = 0
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -209,8 +214,13 @@ class WaitForState(msgspec.Struct, frozen=True):
     states: tuple[str, ...]
 
 
+class CheckHealth(msgspec.Struct, frozen=True):
+    """Look for what on the host stands in the way of containers."""
+
+
 Action: TypeAlias = (
-    CreateContainer
+    CheckHealth
+    | CreateContainer
     | DeleteContainer
     | StartContainer
     | StopContainer

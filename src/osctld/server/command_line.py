@@ -15,7 +15,7 @@ from osctld.cli.events import event_line
 from osctld.cli.interpret import interpret, refusal
 from osctld.cli.parse import Invocation, wants_standard_input, with_standard_input
 from osctld.cli.show import printable, show
-from osctld.core.command import ExitStatus
+from osctld.core.command import ExitStatus, Listing
 from osctld.core.errors import OsctlError, Refused
 from osctld.core.events import Event
 from osctld.core.wire import CliRequest, CliResponse
@@ -79,7 +79,11 @@ async def _perform(invocation: Invocation, performer: Performer, caller: Caller)
     if wants_standard_input(command):
         command = with_standard_input(command, await caller.read_stdin())
     reply = await performer.perform(command, invocation.options, caller)
-    status = reply.status if isinstance(reply, ExitStatus) else 0
+    match reply:
+        case ExitStatus(status=status) | Listing(exit_status=status):
+            pass
+        case _:
+            status = 0
     return CliResponse(stdout=show(reply, command, invocation.options), exit=status)
 
 

@@ -1,0 +1,409 @@
+"""What on this host stands in the way of containers: rules over facts, each finding with the command that mends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from osctld.core.command import Column, Listing
+from osctld.core.firewalls import ForwardChain, ForwardedPacket, Maker, chains_that_drop
+from osctld.core.kernel_state import HostFacts
+from osctld.core.ownership import LINK_PREFIX
+
+COLUMNS = (
+    Column("severity", "error: containers are not reached, or will not be; warning: something may fail; note"),
+    Column("code", "stays the same, for programs"),
+    Column("what", "is found"),
+    Column("why", "it matters"),
+    Column("commands", "that mend it, one after another", type=list[str]),
+)
+
+#: Where a setting goes that shall win against what packages ship: sysctl.d(5) takes the last file by name.
+OVERRIDES = "/etc/sysctl.d/zz-osctl.conf"
+
+NETWORKD_FILE = "/etc/systemd/network/05-osctl.network"
+NETWORK_MANAGER_FILE = "/etc/NetworkManager/conf.d/osctl.conf"
+
+#: Programs that the daemon executes, and Debian's package of each.
+PROGRAMS = {
+    "lxc-start": "lxc",
+    "lxc-attach": "lxc",
+    "lxc-stop": "lxc",
+    "unshare": "util-linux",
+    "setsid": "util-linux",
+    "tar": "tar",
+    "busybox": "busybox-static",
+}
+
+#: Settings that are asked for beside those of uplinks; paths below /proc/sys.
+SYSCTLS = (
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv4/conf/all/rp_filter",
+    "net/ipv4/neigh/default/gc_thresh3",
+    "net/ipv6/neigh/default/gc_thresh3",
+    "fs/inotify/max_user_instances",
+)
+
+#: inotify instances that a guest with systemd uses, about; counted against root, who made the user namespaces.
+_INOTIFY_INSTANCES = 8
+#: Entries of the kernel's neighbour table for each interface, about: two versions, and as many that are not permanent.
+_NEIGHBOURS = 4
+
+#: From here on a link that is up can be renamed (net: allow live renaming when an interface is up, Linux 6.2).
+_LIVE_RENAME = (6, 2)
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is not as it should be. `code` is stable; `commands` mend it, run one after another."""
+
+    severity: Severity
+    code: str
+    what: str
+    why: str
+    commands: tuple[str, ...] = ()
+
+
+class SysctlLine(msgspec.Struct, frozen=True):
+    """A line of a file that sets a kernel setting at boot. `path` is below /proc/sys."""
+
+    file: str
+    line: int
+    path: str
+    value: str
+
+
+class LegacyForwarding(msgspec.Struct, frozen=True):
+    """The chain FORWARD of iptables where it is not kept in nftables.
+
+    `accepted_in` and `accepted_out` are links, or beginnings of names that end in +, from and to which all is accepted.
+    """
+
+    policy: str
+    accepted_in: tuple[str, ...] = ()
+    accepted_out: tuple[str, ...] = ()
+
+
+class HealthFacts(msgspec.Struct, frozen=True):
+    """What was seen on the host.
+
+    `sysctls`: present values by path below /proc/sys, those that are not there left out. `sysctl_lines`: in the order
+    in which they are applied at boot. `ruleset`: of nftables. `files`: those of ours, and of others' configuration,
+    that are there. `settings_of_networkd`: its [Network] section. `legacy`: by IP version.
+    """
+
+    host: HostFacts
+    kernel: tuple[int, int]
+    link_group: int
+    containers: int = 0
+    interfaces: int = 0
+    has_container_with_several: bool = False
+    manages_forwarding: bool = True
+    sysctls: Mapping[str, str] = {}
+    sysctl_lines: tuple[SysctlLine, ...] = ()
+    ruleset: tuple[Mapping[str, Any], ...] = ()
+    legacy: Mapping[int, LegacyForwarding] = {}
+    missing_programs: tuple[str, ...] = ()
+    runs_networkd: bool = False
+    settings_of_networkd: Mapping[str, str] = {}
+    runs_network_manager: bool = False
+    files: frozenset[str] = frozenset()
+
+
+def findings(facts: HealthFacts) -> tuple[Finding, ...]:
+    """All that is not as it should be, the worst first."""
+    rules = (_programs, _forwarding, _advertised_routes, _firewalls, _legacy_firewalls, _boot, _reverse_path, _limits)
+    found = [each for rule in (*rules, _networkd, _network_manager, _kernel) for each in rule(facts)]
+    order = tuple(Severity)
+    return tuple(sorted(found, key=lambda each: order.index(each.severity)))
+
+
+def listing(found: Sequence[Finding]) -> Listing:
+    """Findings as a reply; its exit status is 1 when there are errors among them."""
+    return Listing(
+        columns=COLUMNS,
+        shown=tuple(column.name for column in COLUMNS if column.name != "code"),
+        rows=tuple(msgspec.structs.asdict(each) for each in found),
+        is_paragraphs=True,
+        when_empty="all is well",
+        exit_status=int(any(each.severity is Severity.ERROR for each in found)),
+    )
+
+
+# --- programs and kernel ----------------------------------------------------------------------------------------------
+
+
+def _programs(facts: HealthFacts) -> Iterator[Finding]:
+    for program in facts.missing_programs:
+        package = PROGRAMS.get(program, program)
+        yield Finding(
+            Severity.WARNING if program == "busybox" else Severity.ERROR,
+            "program-missing",
+            f"the program {program} is not installed",
+            "containers of the distribution busybox cannot be created"
+            if program == "busybox"
+            else "containers cannot be created, started or entered",
+            (f"apt-get install --no-install-recommends {package}",),
+        )
+
+
+def _kernel(facts: HealthFacts) -> Iterator[Finding]:
+    if facts.kernel < _LIVE_RENAME:
+        yield Finding(
+            Severity.NOTE,
+            "old-kernel",
+            f"the kernel is Linux {facts.kernel[0]}.{facts.kernel[1]}",
+            "before 6.2 an interface has to be taken down for a moment to be renamed while its container runs",
+        )
+
+
+# --- forwarding -------------------------------------------------------------------------------------------------------
+
+
+def _forwarding(facts: HealthFacts) -> Iterator[Finding]:
+    paths = {f"net/ipv4/conf/{each.name}/forwarding": each.has_ipv4_forwarding for each in facts.host.uplinks}
+    if facts.host.has_ipv6:
+        paths["net/ipv6/conf/all/forwarding"] = facts.host.has_ipv6_forwarding
+    for path, is_on in paths.items():
+        if not is_on:
+            who = "osctld mends it when it next looks" if facts.manages_forwarding else "manage_forwarding is off"
+            yield Finding(
+                Severity.ERROR,
+                "no-forwarding",
+                f"{path.replace('/', '.')} is 0",
+                f"the host does not pass packets on to containers; {who}",
+                (f"sysctl -w {_name(path)}=1",),
+            )
+
+
+def _advertised_routes(facts: HealthFacts) -> Iterator[Finding]:
+    if not facts.host.has_ipv6_forwarding:
+        return
+    for each in facts.host.uplinks:
+        if each.has_default_route_from_advertisement and each.accept_ra < 2:
+            yield Finding(
+                Severity.ERROR,
+                "advertised-route",
+                f"the IPv6 default route by {each.name} was advertised, and net.ipv6.conf.{each.name}.accept_ra is "
+                f"{each.accept_ra}",
+                "a host that forwards IPv6 takes no more advertisements then, and the route will expire",
+                (f"sysctl -w {_name(f'net/ipv6/conf/{each.name}/accept_ra')}=2",),
+            )
+
+
+def _name(path: str) -> str:
+    """A setting as sysctl(8) takes it, also where the name of a link has dots."""
+    return path if "." in path else path.replace("/", ".")
+
+
+# --- firewalls of others ----------------------------------------------------------------------------------------------
+
+
+def _packets(facts: HealthFacts) -> Iterator[ForwardedPacket]:
+    inside, outside = f"{LINK_PREFIX}ct-eth0", facts.host.uplinks[0].name if facts.host.uplinks else "eth0"
+    group = facts.link_group
+    for version in (4, 6) if facts.host.has_ipv6 else (4,):
+        yield ForwardedPacket(version, outside, inside, group_out=group)
+        yield ForwardedPacket(version, inside, outside, group_in=group)
+
+
+def _firewalls(facts: HealthFacts) -> Iterator[Finding]:
+    for chain in chains_that_drop(facts.ruleset, _packets(facts), own=(("inet", "osctl"), ("arp", "osctl"))):
+        yield Finding(
+            Severity.ERROR,
+            "firewall",
+            f"the chain {chain} drops what is forwarded to or from containers",
+            f"it is {_WHOSE[chain.maker]}; what one chain drops no other brings back",
+            tuple(_mend(chain, facts.link_group)),
+        )
+
+
+_WHOSE = {
+    Maker.DOCKER: "docker's, which lets through what its chain DOCKER-USER accepts, until the next boot",
+    Maker.UFW: "ufw's, which keeps the rules that it is given",
+    Maker.FIREWALLD: "firewalld's, which passes nothing from one zone to another unless a policy says so",
+    Maker.IPTABLES: "made by iptables; put these rules where the others come from, too",
+    Maker.NFTABLES: "made by somebody's nft; put these rules where the others come from, too",
+}
+
+
+def _mend(chain: ForwardChain, group: int) -> Iterator[str]:
+    links = f"{LINK_PREFIX}+"
+    iptables = "ip6tables" if chain.family == "ip6" else "iptables"
+    match chain.maker:
+        case Maker.DOCKER:
+            yield f"{iptables} -I DOCKER-USER -i {links} -j ACCEPT"
+            yield f"{iptables} -I DOCKER-USER -o {links} -j ACCEPT"
+        case Maker.UFW:
+            yield f"ufw route allow in on {links}"
+            yield f"ufw route allow out on {links}"
+        case Maker.FIREWALLD:
+            yield "firewall-cmd --permanent --new-zone=osctl"
+            yield f"firewall-cmd --permanent --zone=osctl --add-interface={links}"
+            for policy, ingress, egress in (("osctl-in", "ANY", "osctl"), ("osctl-out", "osctl", "ANY")):
+                yield f"firewall-cmd --permanent --new-policy={policy}"
+                yield f"firewall-cmd --permanent --policy={policy} --add-ingress-zone={ingress}"
+                yield f"firewall-cmd --permanent --policy={policy} --add-egress-zone={egress}"
+                yield f"firewall-cmd --permanent --policy={policy} --set-target=ACCEPT"
+            yield "firewall-cmd --reload"
+        case Maker.IPTABLES:
+            yield f"{iptables} -I {chain.name} -i {links} -j ACCEPT"
+            yield f"{iptables} -I {chain.name} -o {links} -j ACCEPT"
+        case Maker.NFTABLES:
+            yield f"nft insert rule {chain} iifgroup {group} accept"
+            yield f"nft insert rule {chain} oifgroup {group} accept"
+
+
+def _legacy_firewalls(facts: HealthFacts) -> Iterator[Finding]:
+    links = f"{LINK_PREFIX}+"
+    for version, chain in facts.legacy.items():
+        if chain.policy != "ACCEPT" and not (links in chain.accepted_in and links in chain.accepted_out):
+            iptables = "iptables-legacy" if version == 4 else "ip6tables-legacy"
+            yield Finding(
+                Severity.ERROR,
+                "legacy-firewall",
+                f"the policy of the chain FORWARD of {iptables} is {chain.policy}",
+                "what its rules do not accept is dropped; put these rules where the others come from, too",
+                tuple(f"{iptables} -I FORWARD {way} {links} -j ACCEPT" for way in ("-i", "-o")),
+            )
+
+
+# --- settings that come back at boot ----------------------------------------------------------------------------------
+
+
+def _boot(facts: HealthFacts) -> Iterator[Finding]:
+    uplinks = {f"net/ipv4/conf/{each.name}/forwarding" for each in facts.host.uplinks}
+    all_forwarding = {"net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv6/conf/all/forwarding"}
+    wrong = dict.fromkeys(uplinks | all_forwarding, ("0", "1"))
+    wrong["net/ipv4/conf/all/rp_filter"] = ("2", "0")
+    last = {each.path: each for each in facts.sysctl_lines}
+    for path, each in sorted(last.items()):
+        bad, good = wrong.get(path, ("", ""))
+        if each.value == bad and bad:
+            yield Finding(
+                Severity.WARNING,
+                "reset-at-boot",
+                f"{each.file}:{each.line} sets {path.replace('/', '.')} to {bad}",
+                "it is applied at boot, and whenever sysctl --system is run",
+                (_mend_line(each, good),),
+            )
+
+
+def _mend_line(line: SysctlLine, good: str) -> str:
+    if re.search(r"(?:^|/)(?:usr/)?lib/sysctl\.d/|(?:^|/)run/sysctl\.d/", line.file):
+        # A package's file comes back with its next version.
+        return f"echo '{_name(line.path)} = {good}' >> {OVERRIDES}"
+    return f"sed -i '{line.line}s/^/# /' {line.file}"
+
+
+# --- reverse path and limits ------------------------------------------------------------------------------------------
+
+
+def _reverse_path(facts: HealthFacts) -> Iterator[Finding]:
+    present = facts.sysctls.get("net/ipv4/conf/all/rp_filter", "0")
+    if present == "2":
+        yield Finding(
+            Severity.WARNING,
+            "rp-filter",
+            "net.ipv4.conf.all.rp_filter is 2",
+            "the kernel's own source check is loose on every link then; that of the packet filter stands alone",
+            ("sysctl -w net.ipv4.conf.all.rp_filter=0",),
+        )
+    elif present == "1" and facts.has_container_with_several:
+        yield Finding(
+            Severity.ERROR,
+            "rp-filter",
+            "net.ipv4.conf.all.rp_filter is 1",
+            "a container with several interfaces answers from the address of one by another; that is dropped",
+            ("sysctl -w net.ipv4.conf.all.rp_filter=0",),
+        )
+
+
+def _limits(facts: HealthFacts) -> Iterator[Finding]:
+    wanted = {
+        "net/ipv4/neigh/default/gc_thresh3": facts.interfaces * _NEIGHBOURS,
+        "net/ipv6/neigh/default/gc_thresh3": facts.interfaces * _NEIGHBOURS,
+        "fs/inotify/max_user_instances": facts.containers * _INOTIFY_INSTANCES,
+    }
+    for path, least in wanted.items():
+        present = facts.sysctls.get(path, "")
+        if present.isdigit() and int(present) < least:
+            is_inotify = path.startswith("fs/")
+            count = f"{facts.containers} containers" if is_inotify else f"{facts.interfaces} interfaces"
+            yield Finding(
+                Severity.WARNING,
+                "low-limit",
+                f"{path.replace('/', '.')} is {present}, for {count}",
+                "programs inside will fail to watch files" if is_inotify else "new neighbours may be refused",
+                (f"sysctl -w {_name(path)}={_round_up(least)}", _keep(path, _round_up(least))),
+            )
+
+
+def _round_up(least: int) -> int:
+    return 1 << max(10, (least * 2 - 1).bit_length())
+
+
+def _keep(path: str, value: int) -> str:
+    return f"echo '{_name(path)} = {value}' >> {OVERRIDES}"
+
+
+# --- other programs that manage links ---------------------------------------------------------------------------------
+
+
+def _networkd(facts: HealthFacts) -> Iterator[Finding]:
+    if not facts.runs_networkd:
+        return
+    if NETWORKD_FILE not in facts.files:
+        text = f"[Match]\\nName={LINK_PREFIX}*\\n\\n[Link]\\nUnmanaged=yes\\n"
+        yield Finding(
+            Severity.WARNING,
+            "networkd",
+            f"systemd-networkd runs, and {NETWORKD_FILE} is missing",
+            "a .network file that matches any link would make it configure those of containers",
+            (f"printf '{text}' > {NETWORKD_FILE}", "networkctl reload"),
+        )
+    kept = {
+        name: facts.settings_of_networkd.get(name, "yes").lower()
+        for name in ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
+    }
+    if _is_true(kept.values()):
+        directory = "/etc/systemd/networkd.conf.d"
+        text = "[Network]\\n" + "".join(f"{name}=no\\n" for name in kept)
+        yield Finding(
+            Severity.WARNING,
+            "networkd-routes",
+            f"systemd-networkd runs with {' and '.join(f'{name}={value}' for name, value in kept.items())}",
+            "when it is restarted it removes routes and rules that it did not make, on links that it manages",
+            (
+                f"mkdir -p {directory}",
+                f"printf '{text}' > {directory}/osctl.conf",
+                "systemctl restart systemd-networkd",
+            ),
+        )
+
+
+def _is_true(values: Iterable[str]) -> bool:
+    """As systemd reads booleans, see systemd.syntax(7)."""
+    return any(each in ("1", "yes", "y", "true", "t", "on") for each in values)
+
+
+def _network_manager(facts: HealthFacts) -> Iterator[Finding]:
+    if facts.runs_network_manager and not facts.files & {"/etc/udev/rules.d/70-osctl.rules", NETWORK_MANAGER_FILE}:
+        text = f"[keyfile]\\nunmanaged-devices=interface-name:{LINK_PREFIX}*\\n"
+        yield Finding(
+            Severity.WARNING,
+            "network-manager",
+            "NetworkManager runs, and nothing tells it to leave the links of containers alone",
+            "it would configure them as if they led to a network",
+            (f"printf '{text}' > {NETWORK_MANAGER_FILE}", "nmcli general reload"),
+        )
