@@ -50,7 +50,11 @@ from osctld.core.settings import Settings
 from osctld.netif.routed import RoutedInterface, routed_interface
 from pure.generated import HOST_UUID, containers
 
-OBSERVED = Observed({"web01": LifeFacts("running", 4711, 4096, 1_000_000)}, {"state_dir": "/var/lib/osctl"})
+DAEMON = {
+    "version": "1.2.3", "pid": 1, "uptime": 5_000_000_000, "last_reconcile": "nothing to mend",
+    "state_dir": "/var/lib/osctl", "run_dir": "/run/osctl",
+}
+OBSERVED = Observed({"web01": LifeFacts("running", 4711, 4096, 1_000_000)}, DAEMON)
 
 
 def empty(*names: str) -> Host:
