@@ -20,7 +20,7 @@ from osctld.commands.ct_netif_set import CtNetifSet
 from osctld.core.addresses import VERSIONS, Network
 from osctld.core.command import Edited, Listing, Observed, Reply
 from osctld.core.errors import Refused
-from osctld.core.host import POOL, Container, Host, Interface
+from osctld.core.host import POOL, Container, Host
 from osctld.netif.routed import RoutedInterface, routed_interface
 from osctld.protocol.request import EditRequest, ViewRequest, check_pool, find_container
 
@@ -188,15 +188,11 @@ class NetifList(ViewRequest, frozen=True, kw_only=True):
     def view(self, host: Host, observed: Observed) -> Reply:
         chosen = self.ids or (() if self.id is None else (self.id,))
         rows = [
-            {
-                **_shown(container, interface, observed),
-                "pool": POOL,
-                "ctid": container.name,
-                "hwaddr": _row(container, interface, observed)["hwaddr"],
-            }
+            {**_shown(row), "pool": row["pool"], "ctid": row["ctid"], "hwaddr": row["hwaddr"]}
             for container in _containers(host, chosen, pool=self.pool)
-            for interface in container.interfaces
+            for index, interface in enumerate(container.interfaces)
             if self.type is None or interface.type_name in self.type
+            for row in (interface_row(container, interface, index=index, observed=observed),)
         ]
         if self.link is not None:
             rows = [row for row in rows if row["link"] in self.link]
@@ -212,17 +208,14 @@ class NetifShow(ViewRequest, frozen=True, kw_only=True):
 
     def view(self, host: Host, observed: Observed) -> Reply:
         container = find_container(host, self.id, pool=self.pool)
-        row = _shown(container, container.interface(self.name), observed)
+        interface = container.interface(self.name)
+        index = container.interfaces.index(interface)
+        row = _shown(interface_row(container, interface, index=index, observed=observed))
         return Listing(columns=(), shown=(), rows=(row,), is_record=True)
 
 
-def _shown(container: Container, interface: Interface, observed: Observed) -> dict[str, Any]:
-    row = _row(container, interface, observed)
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ShownInterface.__struct_fields__}
-
-
-def _row(container: Container, interface: Interface, observed: Observed) -> dict[str, Any]:
-    return interface_row(container, interface, index=container.interfaces.index(interface), observed=observed)
 
 
 # --- addresses ----------------------------------------------------------------------------------------------------
