@@ -305,7 +305,7 @@ class Daemon:
             "uptime": time.monotonic_ns() - self._started,
             "last_reconcile": self.reconciler.last,
         }
-        return Observed(lives=self.lives.facts(), daemon=about)
+        return Observed(lives=self.lives.facts(), daemon=about, state=self.lives.state)
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Wait for work that goes on when the client that asked for it goes away: half done is no state to leave."""

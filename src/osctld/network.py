@@ -29,6 +29,7 @@ from osctld.core.kernel_state import (
     Namespace,
     Outcome,
     PrivateNetwork,
+    Route,
     SiblingLinks,
     Sysctl,
     Veth,
@@ -261,6 +262,8 @@ class Network:
         elements: dict[FilterElement, None] = {}
         for state in wanted:
             for each in state.objects:
+                if type(each) is Route:
+                    continue  # first, for there may be very many
                 if isinstance(each, Veth):
                     links[LinkScope(HOST, each.name)] = None
                     links[LinkScope(inside, each.peer_name)] = None

@@ -75,7 +75,7 @@ def interface_row(container: Container, interface: Interface, *, index: int, obs
         "index": index,
         "type": interface.type_name,
         "link": None,
-        "veth": interface.link if observed.life(container.name).state == "running" else None,
+        "veth": interface.link if observed.is_running(container.name) else None,
         "via": {str(version): str(via.network) for version, via in routed.vias.items()} if routed else None,
         "hwaddr": routed.mac if routed else None,
         "mtu": routed.mtu if routed else None,

@@ -38,7 +38,7 @@ class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
         routed = [each for each in interfaces if isinstance(each, RoutedInterface)]
         counts = {
             "containers": len(host.containers),
-            "running": sum(observed.life(name).state == "running" for name in host.containers),
+            "running": sum(map(observed.is_running, host.containers)),
             "interfaces": len(interfaces),
             "addresses": sum(len(each.addresses) for each in routed),
             "routes": sum(len(each.routes) for each in routed),

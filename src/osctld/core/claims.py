@@ -74,7 +74,8 @@ class Claims:
     def update(self, *, removed: Iterable[Claim], added: Iterable[Claim]) -> None:
         stale = [claim.network for claim in removed if self._remove(claim)]
         fresh = [claim.network for claim in added if self._note(claim)]
-        for version, ordered in self._sorted.items():
+        for version in {each.version for each in (*stale, *fresh)}:
+            ordered = self._sorted[version]
             going = [each for each in stale if each.version == version]
             coming = [each for each in fresh if each.version == version]
             # Many at once in one pass over all; a few each at its place.
@@ -188,6 +189,9 @@ class ClaimsChange(msgspec.Struct, frozen=True):
 
     @classmethod
     def between(cls, before: Iterable[Claim], after: Iterable[Claim]) -> ClaimsChange:
+        before, after = tuple(before), tuple(after)
+        if not before or not after:
+            return cls(before, after)
         # Dictionaries rather than sets: they keep the order.
         old, new = dict.fromkeys(before), dict.fromkeys(after)
         return cls(

@@ -10,7 +10,7 @@ the parser, the help, completion and the manual. There is one file per command i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -157,9 +157,15 @@ class Observed(msgspec.Struct, frozen=True):
 
     lives: Mapping[str, LifeFacts]
     daemon: Mapping[str, Any]
+    #: The state alone, which is known; all of a life's facts are read anew, from several files each.
+    state: Callable[[str], str] | None = None
 
     def life(self, container: str) -> LifeFacts:
         return self.lives.get(container) or LifeFacts("stopped")
+
+    def is_running(self, container: str) -> bool:
+        state = self.state(container) if self.state is not None else self.life(container).state
+        return state == "running"
 
 
 class CreateContainer(msgspec.Struct, frozen=True):

@@ -116,7 +116,8 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        return ("route", self.namespace, self.network.version, self.network.number, self.network.length, self.metric)
+        network = self.network
+        return ("route", self.namespace, network.version, network.number, network.length, self.metric)
 
 
 class Neighbour(msgspec.Struct, frozen=True):

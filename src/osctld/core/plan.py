@@ -105,7 +105,7 @@ def plan_changes(
     foreign = foreign or KernelState()
     changes_of_routes = _if_only_routes_differ(want, have, foreign)
     if changes_of_routes is not None:
-        return Plan(have, want, changes_of_routes, foreign)
+        return Plan(have, want, changes_of_routes, foreign, renames_while_up)
     found, others = have, foreign
     renames = _renames(want, have, foreign, while_up=renames_while_up)
     # From here on, all is called by its new name.
@@ -201,13 +201,18 @@ def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: Kernel
 
     By the hundred thousand, routes neither need nor take along each other or anything else: nothing has to be imagined.
     """
-    coming, kept = [], 0
+    coming: list[Route] = []
+    kept = 0
     for key, wanted in want.items():
         present = have.get(key)
         if present is None:
             if type(wanted) is not Route:
                 return None
-            coming.append(wanted)
+            there = foreign.get(key)
+            if there is None:
+                coming.append(wanted)
+            elif there != wanted:
+                return None
         elif present == wanted:
             kept += 1
         else:
@@ -219,11 +224,6 @@ def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: Kernel
                 if type(present) is not Route:
                     return None
                 leaving.append(present)
-    if foreign:
-        there = [foreign.get(each.key) for each in coming]
-        if any(one is not None and one != wanted for one, wanted in zip(there, coming, strict=True)):
-            return None
-        coming = [wanted for one, wanted in zip(there, coming, strict=True) if one is None]
     coming.sort(key=lambda each: _stage_of_presence(each, Add))
     leaving.sort(key=_stage_of_absence)
     return (*map(Add, coming), *map(Remove, leaving))

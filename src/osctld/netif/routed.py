@@ -320,11 +320,13 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             # neighbour table by scanning the network.
             yield route(via.container_end.as_network(), None, routes.present_protocol)
             yield route(via.network, via.container_end, routes.present_protocol)
+        link, gateway, announced = self.link, via.container_end, routes.announce_protocol
         for each in self.routes:
             if each.network.version != via.version:
                 continue
             if each.next_hop is None or each.next_hop == via.container_end:
-                yield route(each.network, via.container_end, routes.announce_protocol)
+                # Not by way of `route`: these may be very many.
+                yield Route(HOST, each.network, link, gateway, announced, metric)
                 continue
             # The host reaches an assigned address by the container end, which no next hop may depend on: it is said
             # to be on the link, where its MAC is known.
