@@ -124,7 +124,7 @@ def edited(draw: st.DrawFn, start: RoutedInterface, *, steps: int = 8) -> Routed
 
 @st.composite
 def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInterface:
-    match draw(st.sampled_from(["assign", "assign", "assign", "assign in via", "route", "route", "take", "unroute"])):
+    match draw(st.sampled_from(["assign", "assign", "assign", "assign in via", "route", "route", "take", "unroute", "place"])):
         case "assign":
             route_as = draw(st.none() | networks(version)) if draw(st.booleans()) else None
             return start.with_address(draw(interface_addresses(version)), route=draw(st.booleans()), route_as=route_as)
@@ -141,6 +141,10 @@ def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInter
         case "unroute" if start.routes:
             network = draw(st.sampled_from(start.routes)).network
             return start.without_route(network, typed=str(network))
+        case "place" if start.addresses:
+            draft = start.draft()
+            draft.place(draw(st.sampled_from(start.addresses)), before=None)
+            return start.with_draft(draft)
         case _:
             return start
 
