@@ -124,7 +124,8 @@ def edited(draw: st.DrawFn, start: RoutedInterface, *, steps: int = 8) -> Routed
 
 @st.composite
 def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInterface:
-    match draw(st.sampled_from(["assign", "assign", "assign", "assign in via", "route", "route", "take", "unroute", "place"])):
+    steps = ["assign", "assign", "assign", "assign in via", "route", "route", "take", "unroute", "place"]
+    match draw(st.sampled_from(steps)):
         case "assign":
             route_as = draw(st.none() | networks(version)) if draw(st.booleans()) else None
             return start.with_address(draw(interface_addresses(version)), route=draw(st.booleans()), route_as=route_as)
