@@ -123,8 +123,8 @@ class Host:
             os.close(descriptor)
 
 
-#: What a namespace counts or numbers by itself.
-_VOLATILE = frozenset({"ifindex", "link_index", "link_netnsid", "cacheinfo", "used", "operstate", "gc_timer"})
+#: What a namespace counts or numbers by itself; a label becomes an alias (`eth0:2`) when its link is renamed.
+_VOLATILE = frozenset({"label", "ifindex", "link_index", "link_netnsid", "cacheinfo", "used", "operstate", "gc_timer"})
 _VOLATILE_FLAGS = frozenset({"LOWER_UP", "NO-CARRIER", "M-DOWN", "linkdown"})
 
 
