@@ -56,6 +56,7 @@ def interface(number: int) -> KernelState:
         Veth(HOST, outer, mac, 1500, GROUP, True, GUEST, inner, inner_mac),
         Link(GUEST, inner, inner_mac, 1500, True),
         Sysctl(HOST, f"ipv4/conf/{outer}/forwarding", "1", link=outer),
+        SiblingLinks(HOST, outer, outer),
         AssignedAddress(HOST, outer, InterfaceAddress.parse("fe80::1/64")),
     ]
     for version in (4, 6):
@@ -214,12 +215,12 @@ def test_siblings_of_links_that_are_gone_are_reported_and_removable(host: Host, 
     index = host.ip("link show osweb01-eth0")[0]["ifindex"]
     host.run("ip link del osweb01-eth0")
 
-    (stale,) = (each for each in kernel.observe_links(link_group=GROUP).objects if isinstance(each, SiblingLinks))
-    assert stale == SiblingLinks(HOST, str(index), "osweb01-eth1")
-    assert stale in set(kernel.observe([], {}, elements=[pair]).objects)
+    stale = {SiblingLinks(HOST, str(index), other) for other in (str(index), "osweb01-eth1")}
+    assert stale <= set(kernel.observe_links(link_group=GROUP).objects)
+    assert stale <= set(kernel.observe([], {}, elements=[pair]).objects)
 
-    assert errors(kernel.apply(plan_of(Remove(stale)), {})) == [None]
-    assert stale not in set(kernel.observe_links(link_group=GROUP).objects)
+    assert errors(kernel.apply(plan_of(*map(Remove, stale)), {})) == [None, None]
+    assert stale.isdisjoint(kernel.observe_links(link_group=GROUP).objects)
 
 
 # --- private networks --------------------------------------------------------------------------------------------
@@ -372,6 +373,32 @@ def test_what_is_routed_to_a_link_may_be_sent_from_it_and_nothing_else(
     assert kernel.read_dropped() == {}
 
     assert receives(target, lambda: send(host, STRANGER[version], target)) is None
+    assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_part_that_was_given_to_another_container_is_no_source_of_the_whole_s_any_more(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    """The network around is routed to the first link, a part of it to the second."""
+    whole = Network.parse("9.9.0.0/16" if version == 4 else "2001:db8:9::/48")
+    part = Address.parse(STRANGER[version]).as_network()
+    metric = 0 if version == 4 else 8
+    first, second = (Address.parse(GUEST_END[version].format(number)) for number in (0, 1))
+    around = Route(HOST, whole, HOST_LINK, first, 111, metric)
+    inside = Route(HOST, part, "osweb01-eth1", second, 111, metric)
+    configure(kernel, host, interface(0), interface(1), KernelState([around]))
+    host.run("sysctl -w net.ipv4.conf.all.rp_filter=0")
+    host.run(f"sysctl -w net.ipv4.conf.{HOST_LINK}.rp_filter=0")
+    target = HOST_END[version].format(0)
+    assert receives(target, lambda: send(host, STRANGER[version], target, link="eth0")) == STRANGER[version].encode()
+
+    kernel.apply(plan_of(Add(inside)), host.namespaces)
+
+    assert receives(target, lambda: send(host, STRANGER[version], target, link="eth0")) is None
+    assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
+    # And what is sent to it does not come back: it goes to the second.
+    send(host, ROUTED[version], STRANGER[version], link="eth0")
     assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
 
 

@@ -205,6 +205,9 @@ class StrictKernel:
                         and (each.namespace, each.link) in ends
                     ):
                         del self.objects[key]
+                    elif isinstance(each, SiblingLinks) and there.name in (each.link, each.sibling):
+                        # The element stays, with a number that nobody has.
+                        del self.objects[key]
             case AssignedAddress():
                 self._lose_with_address(there)
             case _:

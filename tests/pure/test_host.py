@@ -259,8 +259,8 @@ def test_several_interfaces_are_siblings_and_checked_by_the_packet_filter_alone(
             each.value for each in state.objects if isinstance(each, Sysctl) and each.path.endswith("rp_filter")
         }
 
-    assert (siblings(one), reverse_path_filters(one)) == (set(), {"1"})
-    assert siblings(two) == {("oseth0", "oseth1"), ("oseth1", "oseth0")}
+    assert (siblings(one), reverse_path_filters(one)) == ({("oseth0", "oseth0")}, {"1"})
+    assert siblings(two) == {(one, other) for one in ("oseth0", "oseth1") for other in ("oseth0", "oseth1")}
     assert reverse_path_filters(two) == {"0"}
     assert all(each.namespace in (HOST, guest("web01")) for each in two.objects)
 

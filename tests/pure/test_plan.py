@@ -604,8 +604,6 @@ def test_a_new_interface_of_both_versions_is_printed_in_full() -> None:
             " peer name eth0 address 02:00:00:00:00:02 mtu 1500 netns web01"
         ),
         "ip link set dev osweb01-eth0 group 111 addrgenmode none",
-        "nft add element inet osctl private4 '{ 10.100.10.100/30 comment \"10.100.10.100/30 dev osweb01-eth0\" }'",
-        "nft add element inet osctl private6 '{ fd00:1::/126 comment \"fd00:1::/126 dev osweb01-eth0\" }'",
         "sysctl -w net.ipv4.conf.osweb01-eth0.forwarding=1",
         "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=1",
         "sysctl -w net.ipv4.conf.osweb01-eth0.accept_redirects=0",
@@ -615,6 +613,9 @@ def test_a_new_interface_of_both_versions_is_printed_in_full() -> None:
         "sysctl -w net.ipv6.conf.osweb01-eth0.accept_ra=0",
         "sysctl -w net.ipv6.conf.osweb01-eth0.accept_redirects=0",
         "ip link set dev osweb01-eth0 up",
+        "nft add element inet osctl private4 '{ 10.100.10.100/30 comment \"10.100.10.100/30 dev osweb01-eth0\" }'",
+        "nft add element inet osctl private6 '{ fd00:1::/126 comment \"fd00:1::/126 dev osweb01-eth0\" }'",
+        "nft add element inet osctl own '{ \"osweb01-eth0\" . \"osweb01-eth0\" }'",
         "# in container web01",
         "ip link set dev eth0 up",
         "ip addr add 10.100.10.102/30 brd 10.100.10.103 dev eth0",

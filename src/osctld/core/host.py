@@ -179,7 +179,7 @@ class Container(msgspec.Struct, frozen=True):
             for version in each.versions:
                 rank[version] += 1
         links = [each.link for each in self.interfaces]
-        objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links if one != other)
+        objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links)
         return KernelState(objects)
 
 

@@ -124,17 +124,17 @@ def _is_ipv4_on_link(each: KernelObject, gone: AssignedAddress) -> bool:
 
 
 def goes_along(each: KernelObject, link: Veth) -> bool:
-    """Whether an object vanishes with a veth pair: everything on either end, and the other end itself."""
+    """Whether an object is worth nothing without a veth pair: everything on either end, and the other end itself."""
     ends = ((link.namespace, link.name), (link.peer_namespace, link.peer_name))
     match each:
         case Veth() | Link():
             return (each.namespace, each.name) in ends
         case AssignedAddress() | Route() | Neighbour() | Sysctl():
             return (each.namespace, each.link) in ends
-        case SiblingLinks() | PrivateNetwork():
-            # Elements of a set outlive the link; they are removed by name while the name still resolves.
-            return False
-        case PacketFilter():
+        case SiblingLinks():
+            # The element stays, and means nothing: a link of the same name has another number.
+            return link.namespace == each.namespace and link.name in (each.link, each.sibling)
+        case PrivateNetwork() | PacketFilter():
             return False
         case _:
             assert_never(each)

@@ -150,9 +150,10 @@ class Sysctl(msgspec.Struct, frozen=True):
 
 
 class SiblingLinks(msgspec.Struct, frozen=True):
-    """Host links of one container with several interfaces: each may carry the sources routed to the other.
+    """Host links of one container: the first may carry the sources routed to the second, which may be itself.
 
-    One element, an ordered pair, of the set `siblings` in our packet filter table.
+    One element, an ordered pair, of the set `siblings` in our packet filter table, of a link with itself of the set
+    `own`. These sets know links by number: an element outlives its links, and means nothing then.
     """
 
     namespace: Namespace

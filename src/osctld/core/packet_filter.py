@@ -18,13 +18,13 @@ TABLE = f"{FAMILY} {NAME}"
 ARP_TABLE = f"arp {NAME}"
 
 #: Grows with every change of the rules, so that a newer daemon replaces an older one's table.
-VERSION = 4
+VERSION = 5
 
 #: How many rules TABLE has. One that was flushed keeps its chains and checks nothing.
 RULES = 28
 
 #: The sets that plans fill.
-SIBLINGS = "siblings"
+OWN, SIBLINGS = "own", "siblings"
 PRIVATE = {4: "private4", 6: "private6"}
 
 #: The sets in which the packet path counts, by link, what it dropped or rejected.
@@ -52,15 +52,22 @@ def read_mark(chain: str) -> PacketFilter | None:
     return PacketFilter(HOST, TABLE, version=int(version), group=int(group))
 
 
+def set_of(each: FilterElement) -> str:
+    """The set that an element belongs to."""
+    if isinstance(each, SiblingLinks):
+        return OWN if each.link == each.sibling else SIBLINGS
+    return PRIVATE[each.network.version]
+
+
 def element(each: FilterElement) -> tuple[str, str, str]:
     """An element of a set as nft takes it: table and set, the element to be added, and its key alone."""
     if isinstance(each, SiblingLinks):
         # A link that is gone has but its number.
         words = (name if name.isdigit() else f'"{name}"' for name in (each.link, each.sibling))
         key = " . ".join(words)
-        return f"{TABLE} {SIBLINGS}", key, key
+        return f"{TABLE} {set_of(each)}", key, key
     key = str(each.network)
-    return f"{TABLE} {PRIVATE[each.network.version]}", f'{key} comment "{private_comment(each)}"', key
+    return f"{TABLE} {set_of(each)}", f'{key} comment "{private_comment(each)}"', key
 
 
 def private_comment(each: PrivateNetwork) -> str:
@@ -86,8 +93,10 @@ def script(wanted: PacketFilter) -> str:
     """What `nft -f` takes to make the tables, replacing those that are there, as one transaction.
 
     Source check: priority -310 is before connection tracking (-200) and its raw rules, so that forged packets cost
-    nothing more. `fib saddr . iif oif` looks the source up among the routes through the link it came by; for several
-    interfaces of one container, `siblings` holds the pairs of links that may carry each other's sources.
+    nothing more. `fib saddr oif` is the link that the host would answer by: where the best route leads, so that a
+    part of a network that was given to another container is not the first one's any more. `own` holds each link with
+    itself; for several interfaces of one container, `siblings` holds the pairs of links that may carry each other's
+    sources.
     Neighbour solicitations and multicast listener reports from :: are a guest's duplicate address detection
     (RFC 4862 5.4, RFC 3590) and never leave the link; nor does anything else that comes from a link-local address.
 
@@ -112,6 +121,9 @@ def script(wanted: PacketFilter) -> str:
     return f"""\
 {removal()}\
 table {TABLE} {{
+    set own {{
+        type iface_index . iface_index
+    }}
     set siblings {{
         type iface_index . iface_index
     }}
@@ -159,8 +171,8 @@ table {TABLE} {{
         }} accept
         ip6 saddr fe80::/10 jump link_local
         icmpv6 type nd-neighbor-solicit update @asking {{ iifname {rarely} }} drop
-        meta pkttype host fib daddr . iif oif exists goto bounce
-        fib saddr . iif oif exists accept
+        meta pkttype host iif . fib daddr oif @own goto bounce
+        iif . fib saddr oif @own accept
         iif . fib saddr oif @siblings accept
         iif . fib daddr oif @siblings goto bounce
         goto forge

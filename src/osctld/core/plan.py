@@ -148,7 +148,9 @@ def plan_changes(
     first_removed = [each.object for each in first]
     vanishing = [*leaving, *(each for each in first_removed if isinstance(each, Veth))]
     for key, present in have.items():
-        if key in want or present in first_removed or any(goes_along(present, link) for link in vanishing):
+        if key in want or present in first_removed:
+            continue
+        if not isinstance(present, SiblingLinks) and any(goes_along(present, link) for link in vanishing):
             continue
         if isinstance(present, Sysctl):
             continue  # a setting is changed or stays; it has no absence
@@ -263,7 +265,14 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
                 is_in_the_way = False
         if is_in_the_way:
             first.append(Remove(present))
-    return first
+    gone = {each.object.name for each in first if isinstance(each.object, Veth)}
+    # By name, while the names stand for the links that go.
+    elements = [
+        Remove(each)
+        for each in (have.values() if gone else ())
+        if isinstance(each, SiblingLinks) and not gone.isdisjoint((each.link, each.sibling))
+    ]
+    return [*elements, *first]
 
 
 def _without_overlaps(ordered: Sequence[tuple[tuple[int, int], Change]]) -> list[tuple[tuple[int, int], Change]]:
@@ -286,7 +295,7 @@ def _without_overlaps(ordered: Sequence[tuple[tuple[int, int], Change]]) -> list
             and any(each.object.network.overlaps(network) for network in coming)
         )
         if is_in_the_way:
-            first.append((_ADD_PRIVATE, each))
+            first.append((_ADD_ELEMENT, each))
         else:
             rest.append((stage, each))
     return [*first, *rest]
@@ -363,17 +372,16 @@ def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> No
 
 _ADD_LINK = (10, 0)
 _PACKET_FILTER = (11, 0)
-# Before the link carries anything, and until nothing comes by it any more.
-_ADD_PRIVATE = (12, 0)
 _SET_SYSCTL = (20, 0)
 _SET_HOST_LINK = (30, 0)
+# Before the guest's end is up: nothing that comes by a link is let in without.
+_ADD_ELEMENT = (31, 0)
 _PRESENT_IN_GUEST = 40
 _PRESENT_ON_HOST = 50
-_ADD_SIBLINGS = (60, 0)
-_REMOVE_SIBLINGS = (70, 0)
 _ABSENT_ON_HOST = 80
 _ABSENT_IN_GUEST = 90
-_REMOVE_PRIVATE = (98, 0)
+# When nothing comes by a link any more, and its name still stands for its number.
+_REMOVE_ELEMENT = (98, 0)
 _REMOVE_LINK = (99, 0)
 
 
@@ -395,10 +403,8 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
             return (stage, 2)
         case Sysctl():
             return _SET_SYSCTL
-        case SiblingLinks():
-            return _ADD_SIBLINGS
-        case PrivateNetwork():
-            return _ADD_PRIVATE
+        case SiblingLinks() | PrivateNetwork():
+            return _ADD_ELEMENT
         case PacketFilter():
             return _PACKET_FILTER
         case _:
@@ -416,10 +422,8 @@ def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
             return (stage, 3)
         case Link() | Sysctl():
             return (stage, 4)
-        case SiblingLinks():
-            return _REMOVE_SIBLINGS
-        case PrivateNetwork():
-            return _REMOVE_PRIVATE
+        case SiblingLinks() | PrivateNetwork():
+            return _REMOVE_ELEMENT
         case PacketFilter():
             return (stage, 5)
         case Veth():

@@ -7,6 +7,7 @@ Formats and numbers are those of linux/include/uapi/linux/netfilter/{nfnetlink,n
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from osctld.core.addresses import BITS, Network
 from osctld.core.changes import Change, Remove, Replace, subject_of
 from osctld.core.kernel_state import HOST, FilterElement, KernelObject, PrivateNetwork, SiblingLinks
-from osctld.core.packet_filter import FAMILY, NAME, PRIVATE, SIBLINGS, private_comment, read_private_comment
+from osctld.core.packet_filter import (
+    FAMILY,
+    NAME,
+    OWN,
+    PRIVATE,
+    SIBLINGS,
+    private_comment,
+    read_private_comment,
+    set_of,
+)
 from osctld.shell.netlink import NLM_F_ACK, NLM_F_CREATE, YES, Answer, NetlinkSocket, attribute, attributes, message
 
 NETLINK_NETFILTER = 12
@@ -102,18 +112,18 @@ class PacketFilterElements:
             # Asked for an address, the kernel answers with the nearest beginning below it.
             yield from (there for there in _networks([found]) if there.network == each.network)
         if has_gone_links:
-            for each in self._dump_set(SIBLINGS):
+            for each in itertools.chain(self._dump_set(OWN), self._dump_set(SIBLINGS)):
                 if isinstance(each, SiblingLinks) and (each.link.isdigit() or each.sibling.isdigit()):
                     yield each
 
     def dump(self) -> Iterator[FilterElement]:
         """All elements. A link that is gone shows as its bare number where the set knows links by number."""
-        for name in (SIBLINGS, *PRIVATE.values()):
+        for name in (OWN, SIBLINGS, *PRIVATE.values()):
             yield from self._dump_set(name)
 
     def _dump_set(self, name: str) -> Iterator[FilterElement]:
         found = self._socket.dump(NFT_MSG_GETSETELEM, _list(name))
-        if name == SIBLINGS:
+        if name in (OWN, SIBLINGS):
             for key, _ in _elements(found):
                 one, other = _INDEXES.unpack(key)
                 yield SiblingLinks(HOST, _name(one), _name(other))
@@ -126,8 +136,8 @@ class PacketFilterElements:
             one, other = self._number(each.link), self._number(each.sibling)
             if one is None or other is None:
                 return None
-            return _list(SIBLINGS, _key(_INDEXES.pack(one, other)))
-        name, start = PRIVATE[each.network.version], _key(each.network.packed)
+            return _list(set_of(each), _key(_INDEXES.pack(one, other)))
+        name, start = set_of(each), _key(each.network.packed)
         if is_question:
             return _list(name, start)
         comment = private_comment(each).encode() + b"\0"
