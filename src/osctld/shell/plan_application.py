@@ -387,6 +387,8 @@ def _segments(changes: Sequence[Change]) -> Iterator[tuple[int, int]]:
         is_replacement = isinstance(change, Replace)
         subject = subject_of(change)
         kind = type(subject)
+        if kind is Route and executor_before == _RTNETLINK and subject.namespace == namespace_before:
+            continue  # the next of very many
         executor, namespace = _EXECUTORS[kind], subject.namespace
         takes_steps = (kind is AssignedAddress and is_replacement) or (kind is Veth and not is_replacement)
         if takes_steps or isinstance(change, RenameLink):

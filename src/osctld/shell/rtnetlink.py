@@ -154,6 +154,8 @@ class Encoder:
         Raises NoSuchLink.
         """
         # Routes come by the ten thousand; they go the short way.
+        if type(change) is Add and type(change.object) is Route:
+            return self._pack_route(Add, change.object, sequence)
         if isinstance(change, RenameLink):
             return rename_link(self._index(change.old.name), change.new.name, sequence)
         subject = change.new if isinstance(change, Replace) else change.object
