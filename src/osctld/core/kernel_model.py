@@ -6,11 +6,12 @@ the real kernel: it is never more hopeful.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import assert_never
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, assert_never
 
 import msgspec
 
+from osctld.core.addresses import Address, Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     AssignedAddress,
@@ -18,6 +19,7 @@ from osctld.core.kernel_state import (
     KernelState,
     Key,
     Link,
+    Namespace,
     Neighbour,
     PacketFilter,
     PrivateNetwork,
@@ -30,26 +32,29 @@ from osctld.core.kernel_state import (
 
 def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
     """The state that the changes lead to by our model of the kernel, which assumes the worst of side effects."""
-    objects = dict(state)
+    imagined = _Imagination(state)
     for change in changes:
         match change:
             case Add(new) | Restore(new):
-                objects[new.key] = new
+                imagined.put(new)
                 if isinstance(new, Veth):
                     peer = peer_of(new)
-                    objects.setdefault(peer.key, peer)
+                    if peer.key not in imagined.objects:
+                        imagined.put(peer)
             case Replace(old, new):
-                objects.pop(old.key, None)
-                _take_along(objects, old, new)
-                objects[new.key] = new
+                imagined.drop(old.key)
+                imagined.take_along(old, new)
+                imagined.put(new)
             case Remove(old):
-                objects.pop(old.key, None)
-                _take_along(objects, old, None)
+                imagined.drop(old.key)
+                imagined.take_along(old, None)
             case RenameLink(old, new):
-                objects = {each.key: each for each in (on_renamed(each, old, new.name) for each in objects.values())}
+                imagined = _Imagination(
+                    KernelState(on_renamed(each, old, new.name) for each in imagined.objects.values())
+                )
             case _:
                 assert_never(change)
-    return KernelState(objects.values())
+    return KernelState(imagined.objects.values())
 
 
 def on_renamed(each: KernelObject, link: Link, name: str) -> KernelObject:
@@ -67,60 +72,146 @@ def on_renamed(each: KernelObject, link: Link, name: str) -> KernelObject:
             return each
 
 
-def _take_along(objects: dict[Key, KernelObject], old: KernelObject, new: KernelObject | None) -> None:
-    match old:
-        case Veth() if new is None:
-            lost = [key for key, each in objects.items() if goes_along(each, old)]
-        case Veth() | Link() if isinstance(new, Veth | Link) and old.is_up and not new.is_up:
-            # Link down drops routes, IPv6 addresses and neighbours; link up brings none of them back.
-            lost = [
-                key
-                for key, each in objects.items()
-                if isinstance(each, Route | Neighbour | AssignedAddress)
-                and (each.namespace, each.link) == (old.namespace, old.name)
-                and not (isinstance(each, AssignedAddress) and each.address.version == 4)
-            ]
-        case Veth() | Link() if isinstance(new, Veth | Link) and old.mac != new.mac:
-            # With its own address a link forgets those of its neighbours, permanent ones too
-            # (linux/net/core/neighbour.c, neigh_changeaddr).
-            lost = [
-                key
-                for key, each in objects.items()
-                if isinstance(each, Neighbour) and (each.namespace, each.link) == (old.namespace, old.name)
-            ]
-        case AssignedAddress():
-            lost = [key for key, each in objects.items() if depends_on_address(each, old)]
-        case _:
-            lost = []
-    for key in lost:
-        gone = objects.pop(key, None)
-        if isinstance(gone, AssignedAddress):
-            # In turn: with the other addresses of its subnet go the routes whose preferred source they were.
-            _take_along(objects, gone, None)
-    if isinstance(old, AssignedAddress) and old.address.version == 4 and not _has_ipv4_address(objects, old):
-        # With its last IPv4 address a link loses all IPv4 routes and neighbours, permanent ones too
-        # (linux/net/ipv4/fib_frontend.c, fib_disable_ip).
-        for key in [key for key, each in objects.items() if _is_ipv4_on_link(each, old)]:
-            del objects[key]
+#: A place is a namespace and a link.
+_Place: TypeAlias = tuple[Namespace, str]
+_Keys: TypeAlias = dict[Key, None]
 
 
-def _has_ipv4_address(objects: Mapping[Key, KernelObject], gone: AssignedAddress) -> bool:
-    place = (gone.namespace, gone.link)
-    return any(
-        isinstance(each, AssignedAddress) and each.address.version == 4 and (each.namespace, each.link) == place
-        for each in objects.values()
-    )
+class _Imagination:
+    """Objects, and which of them what else depends on: looked up, because plans remove them by the thousand.
+
+    The look-ups are made when something is first taken along; most plans take nothing.
+    """
+
+    def __init__(self, state: KernelState) -> None:
+        self.objects: dict[Key, KernelObject] = dict(state.items())
+        self._is_indexed = False
+        self._on_link: dict[_Place, _Keys] = {}
+        #: IPv4 addresses by place, and by place and network.
+        self._addresses: dict[_Place, _Keys] = {}
+        self._subnets: dict[tuple[Namespace, str, Network], _Keys] = {}
+        #: Routes by preferred source, and by place and gateway.
+        self._sources: dict[tuple[Namespace, Address], _Keys] = {}
+        self._gateways: dict[_Place, dict[Address, _Keys]] = {}
+
+    def put(self, each: KernelObject) -> None:
+        key = each.key
+        if self._is_indexed:
+            self.drop(key)
+            for keys in self._indexes_of(each):
+                keys[key] = None
+        self.objects[key] = each
+
+    def drop(self, key: Key) -> KernelObject | None:
+        gone = self.objects.pop(key, None)
+        if gone is not None and self._is_indexed:
+            for keys in self._indexes_of(gone):
+                keys.pop(key, None)
+        return gone
+
+    def _indexes_of(self, each: KernelObject) -> Iterator[_Keys]:
+        match each:
+            case Veth() | Link():
+                yield self._on_link.setdefault((each.namespace, each.name), {})
+            case AssignedAddress():
+                place = (each.namespace, each.link)
+                yield self._on_link.setdefault(place, {})
+                if each.address.version == 4:
+                    yield self._addresses.setdefault(place, {})
+                    yield self._subnets.setdefault((*place, each.address.network), {})
+            case Route():
+                place = (each.namespace, each.link)
+                yield self._on_link.setdefault(place, {})
+                if each.source is not None:
+                    yield self._sources.setdefault((each.namespace, each.source), {})
+                if each.gateway is not None:
+                    yield self._gateways.setdefault(place, {}).setdefault(each.gateway, {})
+            case Neighbour() | Sysctl():
+                yield self._on_link.setdefault((each.namespace, each.link), {})
+            case SiblingLinks():
+                yield self._on_link.setdefault((each.namespace, each.link), {})
+                if each.sibling != each.link:
+                    yield self._on_link.setdefault((each.namespace, each.sibling), {})
+            case PrivateNetwork() | PacketFilter():
+                return
+            case _:
+                assert_never(each)
+
+    def _on(self, *places: _Place) -> list[KernelObject]:
+        """What is on links, the links included."""
+        return [self.objects[key] for place in places for key in self._on_link.get(place, ())]
+
+    def take_along(self, old: KernelObject, new: KernelObject | None) -> None:
+        """Let go what goes with an object that was just dropped, or that is about to become another."""
+        if not isinstance(old, Veth | Link | AssignedAddress):
+            return
+        if not self._is_indexed:
+            self._is_indexed = True
+            for key, each in self.objects.items():
+                for keys in self._indexes_of(each):
+                    keys[key] = None
+        lost: Iterable[KernelObject] = ()
+        match old:
+            case Veth() if new is None:
+                ends = ((old.namespace, old.name), (old.peer_namespace, old.peer_name))
+                lost = [each for each in self._on(*ends) if goes_along(each, old)]
+            case Veth() | Link() if isinstance(new, Veth | Link) and old.is_up and not new.is_up:
+                # Link down drops routes, IPv6 addresses and neighbours; link up brings none of them back.
+                lost = [
+                    each
+                    for each in self._on((old.namespace, old.name))
+                    if isinstance(each, Route | Neighbour)
+                    or (isinstance(each, AssignedAddress) and each.address.version == 6)
+                ]
+            case Veth() | Link() if isinstance(new, Veth | Link) and old.mac != new.mac:
+                # With its own address a link forgets those of its neighbours, permanent ones too
+                # (linux/net/core/neighbour.c, neigh_changeaddr).
+                lost = [each for each in self._on((old.namespace, old.name)) if isinstance(each, Neighbour)]
+            case AssignedAddress():
+                lost = list(self._dependent_on(old))
+        for each in lost:
+            gone = self.drop(each.key)
+            if isinstance(gone, AssignedAddress):
+                # In turn: with the other addresses of its subnet go the routes whose preferred source they were.
+                self.take_along(gone, None)
+        if isinstance(old, AssignedAddress) and old.address.version == 4:
+            place = (old.namespace, old.link)
+            if not self._addresses.get(place):
+                # With its last IPv4 address a link loses all IPv4 routes and neighbours, permanent ones too
+                # (linux/net/ipv4/fib_frontend.c, fib_disable_ip).
+                for each in self._on(place):
+                    if _is_ipv4_of_link(each):
+                        self.drop(each.key)
+
+    def _dependent_on(self, address: AssignedAddress) -> Iterator[KernelObject]:
+        """What deleting an address may delete too.
+
+        IPv4 deletes the other addresses of the subnet when their primary goes (promote_secondaries=0), every route
+        whose preferred source it was, and with the connected route all routes whose gateway lay in it. IPv6 keeps such
+        routes but strips the preferred source.
+        """
+        place = (address.namespace, address.link)
+        network = address.address.network
+        found: _Keys = {}
+        if address.address.version == 4:
+            found.update(self._subnets.get((*place, network), {}))
+        found.update(self._sources.get((address.namespace, address.address.address), {}))
+        for gateway, keys in self._gateways.get(place, {}).items():
+            if network.includes(gateway):
+                found.update(keys)
+        found.pop(address.key, None)
+        for key in found:
+            yield self.objects[key]
 
 
-def _is_ipv4_on_link(each: KernelObject, gone: AssignedAddress) -> bool:
+def _is_ipv4_of_link(each: KernelObject) -> bool:
     match each:
         case Route():
-            version = each.network.version
+            return each.network.version == 4
         case Neighbour():
-            version = each.address.version
+            return each.address.version == 4
         case _:
             return False
-    return version == 4 and (each.namespace, each.link) == (gone.namespace, gone.link)
 
 
 def goes_along(each: KernelObject, link: Veth) -> bool:
@@ -138,30 +229,6 @@ def goes_along(each: KernelObject, link: Veth) -> bool:
             return False
         case _:
             assert_never(each)
-
-
-def depends_on_address(each: KernelObject, address: AssignedAddress) -> bool:
-    """Whether deleting an address may delete the object too.
-
-    IPv4 deletes the other addresses of the subnet when their primary goes (promote_secondaries=0), every route
-    whose preferred source it was, and with the connected route all routes whose gateway lay in it. IPv6 keeps such
-    routes but strips the preferred source.
-    """
-    network = address.address.network
-    match each:
-        case AssignedAddress():
-            return (
-                each.key != address.key
-                and address.address.version == 4
-                and (each.namespace, each.link) == (address.namespace, address.link)
-                and each.address.network == network
-            )
-        case Route() if each.namespace == address.namespace:
-            return each.source == address.address.address or (
-                each.gateway is not None and each.link == address.link and network.includes(each.gateway)
-            )
-        case _:
-            return False
 
 
 def peer_of(veth: Veth) -> Link:

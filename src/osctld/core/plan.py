@@ -11,15 +11,16 @@ from typing import assert_never
 
 import msgspec
 
-from osctld.core.addresses import BITS, Address
+from osctld.core.addresses import BITS, Address, Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
 from osctld.core.errors import Conflict
-from osctld.core.kernel_model import depends_on_address, goes_along, peer_of, pretend
+from osctld.core.kernel_model import goes_along, peer_of, pretend
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
     KernelObject,
     KernelState,
+    Key,
     Link,
     Namespace,
     Neighbour,
@@ -137,18 +138,11 @@ def plan_changes(
             _refuse_foreign([wanted], foreign)
             # What was cleared away may be there all the same: our model assumes the worst.
             ordered.append((_stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
-    # What goes for a moment with an address that is replaced is needed again before the routes: they may name it.
-    replaced = [each.old for _, each in ordered if isinstance(each, Replace) and isinstance(each.old, AssignedAddress)]
-    if replaced:
-        ordered.extend(
-            (_stage_of_presence(wanted, Add), Restore(wanted))
-            for wanted in want.values()
-            if isinstance(wanted, AssignedAddress) and any(depends_on_address(wanted, old) for old in replaced)
-        )
-    first_removed = [each.object for each in first]
-    vanishing = [*leaving, *(each for each in first_removed if isinstance(each, Veth))]
+    ordered.extend((_stage_of_presence(each, Add), Restore(each)) for each in _gone_for_a_moment(want, ordered))
+    first_removed = {each.object.key for each in first}
+    vanishing = [*leaving, *(each.object for each in first if isinstance(each.object, Veth))]
     for key, present in have.items():
-        if key in want or present in first_removed:
+        if key in want or key in first_removed:
             continue
         if not isinstance(present, SiblingLinks) and any(goes_along(present, link) for link in vanishing):
             continue
@@ -166,6 +160,25 @@ def plan_changes(
     lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
     changes.extend(Restore(each) for each in lost)
     return Plan(found, want, tuple(changes), others, renames_while_up)
+
+
+def _gone_for_a_moment(
+    want: KernelState, ordered: Iterable[tuple[tuple[int, int], Change]]
+) -> list[AssignedAddress]:
+    """IPv4 addresses that may go with one of their subnet that is replaced: needed again before routes name them."""
+    subnets: dict[tuple[str, str, Network], set[Key]] = {}
+    for _, change in ordered:
+        if isinstance(change, Replace) and isinstance(change.old, AssignedAddress) and change.old.address.version == 4:
+            old = change.old
+            subnets.setdefault((old.namespace, old.link, old.address.network), set()).add(old.key)
+    if not subnets:
+        return []
+    return [
+        each
+        for each in want.values()
+        if isinstance(each, AssignedAddress)
+        and subnets.get((each.namespace, each.link, each.address.network), set()) - {each.key}
+    ]
 
 
 def _renames(want: KernelState, have: KernelState, foreign: KernelState, *, while_up: bool) -> list[Change]:
@@ -316,7 +329,7 @@ def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[
 
     `foreign` is theirs under the names that links have in the end, `found` all that was there before the changes.
     """
-    if not any(isinstance(each, Remove | Replace) for each in changes):
+    if not foreign or not any(isinstance(each, Remove | Replace) for each in changes):
         return
     reached = pretend(found, changes)
     for key, each in foreign.items():
