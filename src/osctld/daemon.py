@@ -145,7 +145,9 @@ class Daemon:
     def _check_claims(self, claims: ClaimsChange, edited: Edited) -> None:
         try:
             self.claims.check(
-                removed=claims.removed, added=claims.added, is_delegation_allowed=edited.is_delegation_allowed
+                removed=claims.removed,
+                added=claims.to_be_checked(),
+                is_delegation_allowed=edited.is_delegation_allowed,
             )
         except Conflict as conflict:
             for network, suggestion in edited.suggestions.items():

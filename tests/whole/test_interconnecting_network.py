@@ -969,3 +969,32 @@ def test_words_and_options_may_be_shortened_where_they_stay_clear(host: Topology
     assert host.osctl_json("ct", "netif", "show", "web", "eth0")["via"] == {"4": VIA_4}
     assert host.refusal("ct", "st", "web", status=64)
     assert ROUTER_4 not in host.osctl("ct", "netif", "ls").stdout
+
+
+def test_interfaces_with_a_part_of_anothers_network_and_with_the_rest_of_it_can_be_renamed(host: Topology) -> None:
+    host.new_container("wide", via=["10.100.10.100/30"])
+    host.new_container("part", via=["10.100.10.104/30"], start=False)
+    host.osctl("ct", "netif", "route", "add", "wide", "eth0", "10.5.5.0/24")
+    host.osctl("ct", "netif", "route", "add", "--force", "part", "eth0", "10.5.5.0/28")
+
+    host.osctl("ct", "netif", "rename", "wide", "eth0", "wan0")
+    host.osctl("ct", "netif", "rename", "part", "eth0", "wan0")
+
+    assert {(each["ctid"], each["netif"]) for each in host.osctl_json("ct", "netif", "route", "ls")} == {
+        ("wide", "wan0"),
+        ("part", "wan0"),
+    }
+
+
+def test_an_mtu_too_small_for_ipv6_leaves_ipv4(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4"])
+
+    host.osctl("ct", "netif", "set", "--mtu", "1000", "web", "eth0")
+    assert host.ping(host.R, "1.2.3.4") == 3
+    host.osctl("ct", "restart", "-k", "web")
+    assert host.ping(host.R, "1.2.3.4") == 3
+    host.osctl("ct", "netif", "set", "--mtu", "-", "--via", "fd00:1::/126", "web", "eth0")
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "2001:db8:2::4")
+
+    assert host.ping(host.R, "1.2.3.4") == 3
+    assert host.ping(host.R, "2001:db8:2::4") == 3

@@ -199,6 +199,11 @@ class ClaimsChange(msgspec.Struct, frozen=True):
             added=tuple([claim for claim in new if claim not in old]),
         )
 
+    def to_be_checked(self) -> list[Claim]:
+        """Those added that somebody else may hold: not what only passes to another name of the same interface."""
+        passed_on = {(claim.network, claim.kind) for claim in self.removed}
+        return [claim for claim in self.added if (claim.network, claim.kind) not in passed_on]
+
 
 def _asked(claim: Claim) -> str:
     is_one_address = claim.network.length == BITS[claim.network.version]

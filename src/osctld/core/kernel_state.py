@@ -20,6 +20,10 @@ HOST = Namespace("host")
 #: Table 254 is the main table (linux/include/uapi/linux/rtnetlink.h RT_TABLE_MAIN).
 MAIN_TABLE = 254
 
+#: A link with a smaller MTU has no IPv6 and no settings of it (IPV6_MIN_MTU; addrconf_notify in
+#: linux/net/ipv6/addrconf.c).
+LEAST_IPV6_MTU = 1280
+
 #: Metric that an IPv6 route gets when none is given (IP6_RT_PRIO_USER, linux/include/net/ip6_route.h).
 IPV6_DEFAULT_METRIC = 1024
 

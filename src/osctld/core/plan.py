@@ -17,6 +17,7 @@ from osctld.core.errors import Conflict
 from osctld.core.kernel_model import goes_along, peer_of, pretend
 from osctld.core.kernel_state import (
     HOST,
+    LEAST_IPV6_MTU,
     AssignedAddress,
     KernelObject,
     KernelState,
@@ -150,7 +151,7 @@ def plan_changes(
             continue  # a setting is changed or stays; it has no absence
         ordered.append((_stage_of_absence(present), Remove(present)))
     ordered.extend((_REMOVE_LINK, Remove(link)) for link in leaving)
-    ordered = _without_overlaps(ordered)
+    ordered = _without_overlaps(_settings_in_their_time(ordered))
 
     ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
     changes = [*renames, *first, *(change for _, change in ordered)]
@@ -387,6 +388,7 @@ _ADD_LINK = (10, 0)
 _PACKET_FILTER = (11, 0)
 _SET_SYSCTL = (20, 0)
 _SET_HOST_LINK = (30, 0)
+_SET_SYSCTL_LATE = (30, 1)
 # Before the guest's end is up: nothing that comes by a link is let in without.
 _ADD_ELEMENT = (31, 0)
 _PRESENT_IN_GUEST = 40
@@ -396,6 +398,29 @@ _ABSENT_IN_GUEST = 90
 # When nothing comes by a link any more, and its name still stands for its number.
 _REMOVE_ELEMENT = (98, 0)
 _REMOVE_LINK = (99, 0)
+
+
+def _settings_in_their_time(
+    ordered: Iterable[tuple[tuple[int, int], Change]],
+) -> list[tuple[tuple[int, int], Change]]:
+    """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before."""
+    changes = list(ordered)
+    late = {
+        each.new.name
+        for _, each in changes
+        if isinstance(each, Replace)
+        and isinstance(each.old, Veth)
+        and isinstance(each.new, Veth)
+        and each.old.mtu < LEAST_IPV6_MTU <= each.new.mtu
+    }
+    if not late:
+        return changes
+
+    def is_late(change: Change) -> bool:
+        subject = subject_of(change)
+        return isinstance(subject, Sysctl) and subject.link in late and subject.path.startswith("ipv6/")
+
+    return [(_SET_SYSCTL_LATE if is_late(change) else stage, change) for stage, change in changes]
 
 
 def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from osctld.core.host import Container, GuestPolicy, Host, Surroundings, check_i
 from osctld.core.kernel_state import (
     HOST,
     IPV6_DEFAULT_METRIC,
+    LEAST_IPV6_MTU,
     PROTOCOL_STATIC,
     AssignedAddress,
     KernelObject,
@@ -40,7 +41,7 @@ HOST_LINK_LOCAL = InterfaceAddress.parse("fe80::1/64")
 METRIC_STEP = 100
 
 #: RFC 791 and RFC 8200: what every link has to carry. Below it the kernel refuses, or switches IPv6 off.
-LEAST_MTU = {4: 68, 6: 1280}
+LEAST_MTU = {4: 68, 6: LEAST_IPV6_MTU}
 #: ETH_MAX_MTU (linux/include/uapi/linux/if_ether.h), which veth takes at most.
 LARGEST_MTU = 65535
 
@@ -276,20 +277,21 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             peer_mac=self.mac,
         )
         yield Link(namespace=inside, name=self.name, mac=self.mac, mtu=mtu, is_up=True)
-        yield from self._host_settings(surroundings)
-        if surroundings.has_ipv6:
+        has_ipv6 = surroundings.has_ipv6 and mtu >= LEAST_MTU[6]
+        yield from self._host_settings(has_ipv6=has_ipv6, is_only_interface=surroundings.is_only_interface)
+        if has_ipv6:
             yield AssignedAddress(HOST, self.link, HOST_LINK_LOCAL)
         for version, via in sorted(self.vias.items()):
             yield from self._host_side(via, surroundings)
             yield from self._guest_side(via, inside, rank=surroundings.rank[version])
 
-    def _host_settings(self, surroundings: Surroundings) -> Iterator[Sysctl]:
+    def _host_settings(self, *, has_ipv6: bool, is_only_interface: bool) -> Iterator[Sysctl]:
         """Settings of the host link. A guest may send what it likes: it must not change how the host routes."""
         for path, value in (
             ("ipv4/conf/{}/forwarding", "1"),
             # A second line behind the packet filter. Strict reverse-path filtering would drop what a container with
             # several interfaces sends from the second one's address through the first one's default route.
-            ("ipv4/conf/{}/rp_filter", "1" if surroundings.is_only_interface else "0"),
+            ("ipv4/conf/{}/rp_filter", "1" if is_only_interface else "0"),
             ("ipv4/conf/{}/accept_redirects", "0"),
             ("ipv4/conf/{}/send_redirects", "0"),
             # Deleting one address of a subnet must not delete the others while a via is changed.
@@ -299,7 +301,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             ("ipv6/conf/{}/accept_ra", "0"),
             ("ipv6/conf/{}/accept_redirects", "0"),
         ):
-            if surroundings.has_ipv6 or not path.startswith("ipv6/"):
+            if has_ipv6 or not path.startswith("ipv6/"):
                 yield Sysctl(HOST, path.format(self.link), value, link=self.link)
 
     def _host_side(self, via: Via, surroundings: Surroundings) -> Iterator[KernelObject]:

@@ -13,6 +13,7 @@ from typing import TypeAlias, assert_never
 from osctld.core.addresses import BITS
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
+    LEAST_IPV6_MTU,
     MAIN_TABLE,
     AssignedAddress,
     KernelObject,
@@ -106,7 +107,9 @@ def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
 def settle_new_veth(wanted: Veth, sequence: int) -> bytes:
     """What is not taken together with the creation of a link (rtnl_newlink_create in linux/net/core/rtnetlink.c)."""
     state = IFF_UP if wanted.is_up else 0
-    body = IFINFO.pack(0, 0, 0, state, state) + name_attribute(wanted.name) + _ADDRESS_GENERATION_OFF
+    body = IFINFO.pack(0, 0, 0, state, state) + name_attribute(wanted.name)
+    if wanted.mtu >= LEAST_IPV6_MTU:
+        body += _ADDRESS_GENERATION_OFF
     return message(RTM_NEWLINK, 0, body, sequence)
 
 
@@ -119,7 +122,7 @@ def set_link(new: Veth | Link, old: Veth | Link | None, sequence: int) -> bytes:
         body += attribute(IFLA_MTU, U32.pack(new.mtu))
     if isinstance(new, Veth) and (not isinstance(old, Veth) or old.group != new.group):
         body += attribute(IFLA_GROUP, U32.pack(new.group))
-    if isinstance(new, Veth) and old is None:
+    if isinstance(new, Veth) and old is None and new.mtu >= LEAST_IPV6_MTU:
         body += _ADDRESS_GENERATION_OFF
     flags = IFF_UP if new.is_up else 0
     return message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, flags, IFF_UP) + body, sequence)
