@@ -307,7 +307,8 @@ class Daemon:
             "uptime": time.monotonic_ns() - self._started,
             "last_reconcile": self.reconciler.last,
         }
-        return Observed(lives=self.lives.facts(), daemon=about, state=self.lives.state)
+        dropped = self.network.kernel.dropped_of
+        return Observed(lives=self.lives.facts(), daemon=about, state=self.lives.state, dropped=dropped)
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Wait for work that goes on when the client that asked for it goes away: half done is no state to leave."""

@@ -77,6 +77,12 @@ class Kernel(Protocol):
     def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
         """The packet filter and these settings."""
 
+    def dropped_of(self, link: str) -> Mapping[str, int]:
+        """Packets of a host link that the packet filter dropped or rejected, by the set that counts them."""
+
+    def forget_dropped(self, links: Iterable[str]) -> None:
+        """Begin to count anew for these links."""
+
     def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
         """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error."""
 
@@ -195,6 +201,7 @@ class Network:
             if not on_host:
                 break
             await self.press_on(plan_changes(KernelState(), on_host), name=name)
+        self.kernel.forget_dropped(each.link for each in container.interfaces)
 
     # --- the host ------------------------------------------------------------------------------------------------
 

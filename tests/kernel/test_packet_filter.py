@@ -223,6 +223,23 @@ def test_siblings_of_links_that_are_gone_are_reported_and_removable(host: Host, 
     assert stale.isdisjoint(kernel.observe_links(link_group=GROUP).objects)
 
 
+# --- counters ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_is_counted_of_one_link_is_told_and_forgotten(host: Host, kernel: Kernel, version: int) -> None:
+    configure(kernel, host, interface(0), interface(1))
+    assert kernel.dropped_of(HOST_LINK) == {}
+    for link in ("eth0", "eth0", "eth1"):
+        send(host, STRANGER[version], HOST_END[version].format(0), link=link)
+    assert kernel.dropped_of(HOST_LINK) == {"spoofed": 2}
+
+    kernel.forget_dropped([HOST_LINK, "osgone"])
+
+    assert kernel.dropped_of(HOST_LINK) == {}
+    assert kernel.read_dropped() == {"osweb01-eth1": {"spoofed": 1}}
+
+
 # --- private networks --------------------------------------------------------------------------------------------
 
 PRIVATE = {

@@ -305,6 +305,9 @@ def test_a_private_network_talks_to_the_host_and_local_containers_and_is_refused
         refused = host.in_namespace(host.R, "ping", "-n", "-c1", "-W2", end, check=False)
     assert prohibited in refused.stdout
 
+    assert int(shown(host, "rejected_private")) == 2
+    assert int(shown(host, "dropped_spoofed")) == 0
+
     # What is routed to the container goes out as before.
     address = "2001:db8:2::4" if version == 6 else "1.2.3.4"
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
@@ -312,6 +315,8 @@ def test_a_private_network_talks_to_the_host_and_local_containers_and_is_refused
     assert host.guest_ping("web", outside) == 3
 
     host.osctl("ct", "stop", "-k", "web")
+    assert shown(host, "rejected_private") == "-"
+    assert host.veth("web") not in host.in_namespace(host.H, "nft", "list", "set", "inet", "osctl", "rejected").stdout
     assert end not in host.in_namespace(host.H, "nft", "list", "set", "inet", "osctl", f"private{version}").stdout
 
 
@@ -342,6 +347,10 @@ def known_to_router(host: Topology, network: str) -> Iterator[None]:
         yield
     finally:
         host.ip(host.R, version, "route", "del", network)
+
+
+def shown(host: Topology, field: str) -> str:
+    return host.osctl("ct", "netif", "show", "-H", "-o", field, "web", "eth0").stdout.strip()
 
 
 def container_end(host: Topology, container: str, version: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from osctld.commands.ct_netif_ls import COLUMNS, interface_row
 from osctld.core.addresses import VERSIONS
@@ -18,6 +18,9 @@ _COLUMNS = (
     Column("source", "addresses that the container speaks from", type=dict[str, str]),
     Column("addresses", "assigned, in the operator's order", type=list[str]),
     Column("routes", "networks routed to the container", type=list[str]),
+    Column("dropped_spoofed", "packets from sources that are not its own, since it started", type=int | None),
+    Column("dropped_bounced", "packets that would go back by the link they came from", type=int | None),
+    Column("rejected_private", "packets between a private interconnecting network and the world", type=int | None),
 )
 
 
@@ -48,5 +51,15 @@ class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
             "source": {str(version): str(interface.source(version)) for version in versions},
             "addresses": [str(each) for each in interface.addresses],
             "routes": [str(each.network) for each in interface.routes],
+            **_counted(interface.link, observed if observed.is_running(container.name) else None),
         }
         return Listing(columns=_COLUMNS, shown=tuple(each.name for each in _COLUMNS), rows=(row,), is_record=True)
+
+
+def _counted(link: str, observed: Observed | None) -> dict[str, Any]:
+    """What the packet filter counted; nothing is known of a link that is not there."""
+    columns = {"dropped_spoofed": "spoofed", "dropped_bounced": "bounced", "rejected_private": "rejected"}
+    if observed is None or observed.dropped is None:
+        return dict.fromkeys(columns)
+    counted = observed.dropped(link)
+    return {column: counted.get(name, 0) for column, name in columns.items()}

@@ -159,6 +159,8 @@ class Observed(msgspec.Struct, frozen=True):
     daemon: Mapping[str, Any]
     #: The state alone, which is known; all of a life's facts are read anew, from several files each.
     state: Callable[[str], str] | None = None
+    #: Packets that the packet filter dropped or rejected of a host link, by set: asked for one link at a time.
+    dropped: Callable[[str], Mapping[str, int]] | None = None
 
     def life(self, container: str) -> LifeFacts:
         return self.lives.get(container) or LifeFacts("stopped")

@@ -55,6 +55,7 @@ class Kernel:
         self._host = NetlinkSocket()
         self._nftables = Nftables()
         self._elements = PacketFilterElements(self._index)
+        self._counters = PacketFilterElements(self._index)
         self._fault = fault
         self._renames_while_up = _release() >= RENAMES_WHILE_UP if renames_while_up is None else renames_while_up
         self._lock = threading.Lock()
@@ -63,6 +64,7 @@ class Kernel:
         self._host.close()
         self._nftables.close()
         self._elements.close()
+        self._counters.close()
 
     # --- observe --------------------------------------------------------------------------------------------------
 
@@ -181,6 +183,21 @@ class Kernel:
         """Packets dropped or rejected per host link, by the name of the set of our table that counts them."""
         with self._alone():
             return packet_filter_table.dropped(self._nftables)
+
+    def dropped_of(self, link: str) -> dict[str, int]:
+        """Packets dropped or rejected of one host link, by set. It waits for no plan; for one thread."""
+        try:
+            return self._counters.counted(link)
+        except OSError as error:
+            raise Unavailable(
+                f"what the packet filter counts cannot be read: {error.strerror or error}", code="kernel-unreadable"
+            ) from error
+
+    def forget_dropped(self, links: Iterable[str]) -> None:
+        """Begin to count anew for these links: another may be given the name."""
+        with self._alone():
+            for link in links:
+                self._elements.forget_counted(link)
 
     # --- apply ----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from osctld.core.addresses import BITS, Network
 from osctld.core.changes import Change, Remove, Replace, subject_of
 from osctld.core.kernel_state import HOST, FilterElement, KernelObject, PrivateNetwork, SiblingLinks
 from osctld.core.packet_filter import (
+    COUNTERS,
     FAMILY,
     NAME,
     OWN,
@@ -36,6 +37,7 @@ NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 
 NFTA_LIST_ELEM = 1
 NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA = 1, 3, 6
 NFT_SET_ELEM_INTERVAL_END = 1
+NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS = 7, 2, 2
 NFTA_DATA_VALUE = 1
 NLA_F_NESTED = 0x8000
 
@@ -46,6 +48,10 @@ _NFGENMSG = struct.Struct("=BBH")  # family, version, resource
 _INDEXES = struct.Struct("=II")
 _HEADER = struct.Struct("=HH")
 _FLAGS = struct.Struct(">I")
+_PACKETS = struct.Struct(">Q")
+
+#: Bytes of a link's name in a key (IFNAMSIZ).
+_NAME_SIZE = 16
 
 #: A link's number by its name, None when there is no such link.
 IndexOf = Callable[[str], int | None]
@@ -69,30 +75,52 @@ class PacketFilterElements:
             if isinstance(change, Replace):
                 steps.append((position, True, _element_of(change.old)))
             steps.append((position, isinstance(change, Remove), _element_of(subject_of(change))))
-        count = len(steps) + 2
-        first = self._socket.reserve(count)
-        marker = _NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
-        messages = [message(NFNL_MSG_BATCH_BEGIN, 0, marker, first)]
-        for number, (position, is_removal, element) in enumerate(steps, start=first + 1):
+        messages: list[tuple[int, int, bytes]] = []
+        for position, is_removal, element in steps:
             body = self._body(element)
             if body is None:
                 answers = [Answer(errno.ECANCELED)] * len(changes)
                 answers[position] = Answer(errno.ENODEV, "Interface does not exist")
                 return answers
             kind, flags = (NFT_MSG_DELSETELEM, 0) if is_removal else (NFT_MSG_NEWSETELEM, NLM_F_CREATE)
-            messages.append(message(kind, flags | NLM_F_ACK, body, number))
-        messages.append(message(NFNL_MSG_BATCH_END, 0, marker, first + count - 1))
-        told = self._socket.transact(messages, first=first, count=count)
-        whole = told.get(0)
-        if whole is not None and whole.errno:
-            return [whole] * len(changes)
-        lost = Answer(errno.ENOBUFS, "the kernel's answer was lost")
+            messages.append((kind, flags, body))
         answers = [YES] * len(changes)
-        for number, (position, _, _) in enumerate(steps, start=1):
-            answer = told.get(number, lost)
+        for (position, _, _), answer in zip(steps, self._transact(messages), strict=True):
             if answer.errno:
                 answers[position] = answer
         return answers
+
+    def _transact(self, messages: Sequence[tuple[int, int, bytes]]) -> list[Answer]:
+        """Messages as kind, flags and body: one answer for each, the same for all when it is about the whole."""
+        count = len(messages) + 2
+        first = self._socket.reserve(count)
+        marker = _NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
+        packed = [message(NFNL_MSG_BATCH_BEGIN, 0, marker, first)]
+        for number, (kind, flags, body) in enumerate(messages, start=first + 1):
+            packed.append(message(kind, flags | NLM_F_ACK, body, number))
+        packed.append(message(NFNL_MSG_BATCH_END, 0, marker, first + count - 1))
+        told = self._socket.transact(packed, first=first, count=count)
+        whole = told.get(0)
+        if whole is not None and whole.errno:
+            return [whole] * len(messages)
+        lost = Answer(errno.ENOBUFS, "the kernel's answer was lost")
+        return [told.get(position, lost) for position in range(1, count - 1)]
+
+    def counted(self, link: str) -> dict[str, int]:
+        """Packets of a link by the set that counts them; sets that know nothing of it are left out."""
+        found = {}
+        for name in COUNTERS:
+            data = self._socket.get(NFT_MSG_GETSETELEM, _list(name, _key(_padded(link))))
+            for element in _attributes_of_elements([data] if data is not None else []):
+                counter = attributes(attributes(element.get(NFTA_SET_ELEM_EXPR, b"")).get(NFTA_EXPR_DATA, b""))
+                if NFTA_COUNTER_PACKETS in counter:
+                    found[name] = _PACKETS.unpack(counter[NFTA_COUNTER_PACKETS])[0]
+        return found
+
+    def forget_counted(self, link: str) -> None:
+        """Remove what is counted of a link. That there is nothing is as good."""
+        for name in COUNTERS:
+            self._transact([(NFT_MSG_DELSETELEM, 0, _list(name, _key(_padded(link))))])
 
     def present(self, elements: Iterable[FilterElement]) -> Iterator[FilterElement]:
         """Those of the elements that are there, and when links of theirs are gone, all that are left of gone links.
@@ -177,17 +205,26 @@ def _end(network: Network) -> bytes:
     return _key(key) + attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END))
 
 
-def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
-    """Key and comment of each element in messages of the kernel's."""
+def _attributes_of_elements(messages: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
+    """The attributes of each element in messages of the kernel's."""
     for data in messages:
         elements = attributes(data, _NFGENMSG.size).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
         offset = 0
         while offset + _HEADER.size <= len(elements):
             length, _ = _HEADER.unpack_from(elements, offset)
-            found = attributes(elements[offset + _HEADER.size : offset + length])
+            yield attributes(elements[offset + _HEADER.size : offset + length])
             offset += (max(length, _HEADER.size) + 3) & ~3
-            key = attributes(found.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
-            yield key, _comment(found.get(NFTA_SET_ELEM_USERDATA, b""))
+
+
+def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Key and comment of each element in messages of the kernel's."""
+    for found in _attributes_of_elements(messages):
+        key = attributes(found.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
+        yield key, _comment(found.get(NFTA_SET_ELEM_USERDATA, b""))
+
+
+def _padded(link: str) -> bytes:
+    return link.encode().ljust(_NAME_SIZE, b"\0")
 
 
 def _comment(data: bytes) -> str:
