@@ -32,8 +32,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.daemon": (
         *("osctld.core", "osctld.netif", "osctld.guest", "osctld.announce", "osctld.commands"),
         *("osctld.config", "osctld.shell", "osctld.lives", "osctld.turns", "osctld.network", "osctld.reconciler"),
+        "osctld.event_log",
     ),
     "osctld.turns": (),
+    "osctld.event_log": ("osctld.core",),
     "osctld.network": ("osctld.core", "osctld.config", "osctld.shell", "osctld.lives"),
     "osctld.reconciler": ("osctld.core", "osctld.lives", "osctld.network", "osctld.turns"),
     "osctld.server": ("osctld.core", "osctld.cli", "osctld.protocol"),

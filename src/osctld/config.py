@@ -7,6 +7,7 @@ and outlive changes to the classes in memory. `SCHEMA` changes when a reader of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from osctld.core.life import IdMap
 from osctld.core.via import Via
 from osctld.netif.routed import RoutedInterface, RoutedNetwork
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class ViaDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,6 +93,12 @@ def encode_container(container: Container) -> bytes:
             wanted=container.is_wanted,
         )
     )
+
+
+def plain(container: Container) -> dict[str, Any]:
+    """The same document as plain values."""
+    document: dict[str, Any] = msgspec.json.decode(encode_container(container))
+    return document
 
 
 def decode_container(document: bytes) -> Container:

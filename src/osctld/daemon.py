@@ -16,9 +16,11 @@ writer at a time: edits and reconciles take turns (`turns`); reads use the froze
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
@@ -28,12 +30,15 @@ from osctld.core import command as commands
 from osctld.core import health
 from osctld.core.claims import Claims, ClaimsChange
 from osctld.core.command import ActCommand, Command, EditCommand, Edited, GlobalOptions, Observed, Reply, ViewCommand
+from osctld.core.configuration_events import events_between
 from osctld.core.errors import Conflict, OsctlError, Refused, Unavailable, UsageError
-from osctld.core.host import Container, Host
+from osctld.core.events import Event, EventFilter, plain_fields
+from osctld.core.host import POOL, Container, Host
 from osctld.core.host_level import forwarding_warnings
 from osctld.core.life import StopMethod
 from osctld.core.plan import Plan
 from osctld.core.settings import Settings
+from osctld.event_log import EventLog
 from osctld.lives import Lives
 from osctld.network import Kernel, Network
 from osctld.reconciler import Reconciler
@@ -46,6 +51,11 @@ log = logging.getLogger("osctld")
 
 T = TypeVar("T")
 
+#: So many containers are started at a time after a boot of the host.
+STARTED_AT_ONCE = 8
+#: Seconds that such a start may take before the next container has its turn.
+LONGEST_START = 300.0
+
 
 class Caller(Protocol):
     """Who asked, and what only they can give. Descriptors are closed when the request ends."""
@@ -55,6 +65,8 @@ class Caller(Protocol):
     @property
     def terminal_type(self) -> str: ...
     def progress(self, text: str) -> None: ...
+    def watching(self) -> None: ...
+    async def event(self, event: Event) -> None: ...
     async def open_file(self, path: str) -> int: ...
     async def descriptors(self) -> tuple[int, int, int]: ...
     async def next_signal(self) -> int: ...
@@ -90,7 +102,9 @@ class Daemon:
         pending: PendingChanges,
         lives: Lives,
         about: Mapping[str, Any],
+        run: int = 1,
     ) -> None:
+        """`run` counts the runs of the daemon on this store."""
         self.claims = Claims(claim for each in host.containers.values() for claim in each.claims())
         self.host = msgspec.structs.replace(host, holdings=self.claims)
         self.store = store
@@ -99,7 +113,10 @@ class Daemon:
         self.turns = Turns()
         self.network = Network(settings=host.settings, kernel=kernel, lives=lives, pending=pending)
         self.reconciler = Reconciler(host=lambda: self.host, network=self.network, lives=lives, turns=self.turns)
+        self.events = EventLog(run=run)
+        self._commands = itertools.count(1)
         self._building: set[str] = set()
+        self._restarting: set[str] = set()
         self._started = time.monotonic_ns()
 
     @property
@@ -114,15 +131,30 @@ class Daemon:
             raise Refused(f"pool {options.pool!r} not found", code="pool-not-found", subject=options.pool or "")
         match command:
             case EditCommand():
-                return await self.in_turn(lambda: self._edit(command, options, caller))
+                return await self._tell(command, options, self.in_turn(lambda: self._edit(command, options, caller)))
             case ViewCommand():
                 return command.view(self.host, self._observed())
             case ActCommand():
                 if options.dry_run:
-                    raise UsageError("--dry-run goes with commands that change the configuration")
-                return await self._act(command, caller)
+                    return commands.Text(self._lines_of_act(command))
+                return await self._tell(command, options, self._act(command, caller))
             case _:
                 raise TypeError(command)
+
+    async def _tell(self, command: Command, options: GlobalOptions, work: Awaitable[Reply]) -> Reply:
+        """Do the work of a command, and tell who listens when it begins and how it ended."""
+        if options.dry_run:
+            return await work
+        told = {"cmd": "_".join(command.words), "opts": plain_fields(command)}
+        number = next(self._commands)
+        self.events.emit("management", {"id": number, "state": "run", **told})
+        state = "failed"
+        try:
+            reply = await work
+            state = "done"
+            return reply
+        finally:
+            self.events.emit("management", {"id": number, "state": state, **told})
 
     async def _edit(self, command: EditCommand, options: GlobalOptions, caller: Caller) -> Reply:
         if command.looks_at_host:
@@ -140,7 +172,7 @@ class Daemon:
             await self.network.apply(plan, name=after.name)
             await self._save_or_undo(edited.host, after.name, kept, plan, caller)
             self.network.settle(after.name)
-        return commands.Text(edited.messages)
+        return commands.Text(edited.messages, changed=after != before)
 
     def _check_claims(self, claims: ClaimsChange, edited: Edited) -> None:
         try:
@@ -162,26 +194,46 @@ class Daemon:
 
     async def _save_or_undo(self, host: Host, name: str, kept: _Kept, plan: Plan | None, caller: Caller) -> None:
         try:
-            await self._save(host, name, kept, caller)
+            await self._save(host, name, kept, caller.command_line)
         except OsctlError:
             if plan:
                 await self.network.undo(plan, name=name)
             raise
 
-    async def _save(self, host: Host, name: str, kept: _Kept, caller: Caller) -> None:
-        """Keep the change of one container, then make it the present configuration."""
+    async def _save(self, host: Host, name: str, kept: _Kept, command_line: str | None) -> None:
+        """Keep the change of one container, then make it the present configuration and tell who listens."""
         change = Saved(
             container=name,
             document=kept.document or None,
             host_serial=host.serial,
             holdings_removed=config.holding_rows(kept.claims.removed),
             holdings_added=config.holding_rows(kept.claims.added),
-            history=HistoryLine(time.time(), caller.command_line),
+            history=HistoryLine(time.time(), command_line) if command_line is not None else None,
         )
         # Shielded: a client that goes away must not leave it open whether the change was kept.
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.lives.disk, self.store.save, change))
+        before, after = self.host.containers.get(name), host.containers.get(name)
         self.host = host
         self.claims.update(removed=kept.claims.removed, added=kept.claims.added)
+        if self.events.is_followed:
+            documents = (config.plain(before) if before else None, config.plain(after) if after else None)
+            is_running = self.lives.is_configured(name)
+            for kind, opts in events_between(*documents, pool=POOL, is_running=is_running):
+                self.events.emit(kind, opts)
+
+    async def _want_while_it_lives(self, name: str, command_line: str | None) -> None:
+        """Keep that a container shall run that does: it may have ended meanwhile."""
+        if self.lives.state(name) in ("starting", "running"):
+            await self._want(name, command_line, is_wanted=True)
+
+    async def _want(self, name: str, command_line: str | None, *, is_wanted: bool) -> None:
+        """Keep whether a container shall run."""
+        container = self.host.containers.get(name)
+        if container is None or container.is_wanted == is_wanted:
+            return
+        changed = msgspec.structs.replace(container, is_wanted=is_wanted)
+        kept = _Kept(document=config.encode_container(changed), claims=ClaimsChange.between((), ()))
+        await self._save(self.host.with_container(changed), name, kept, command_line)
 
     # --- act ------------------------------------------------------------------------------------------------------
 
@@ -192,17 +244,17 @@ class Daemon:
                 return await self._check_health()
             case commands.CreateContainer():
                 await self._create(command, action, caller)
+                return commands.Text(changed=True)
             case commands.DeleteContainer(name, is_forced):
                 await _to_the_end(self._delete(name, caller, is_forced=is_forced))
+                return commands.Text(changed=True)
             case commands.StartContainer(name, wait_seconds):
-                await self._start(name, wait_seconds, caller)
-            case commands.StopContainer(name, timeout_seconds, method):
-                caller.progress("Stopping container")
-                await _to_the_end(self.lives.stop(name, timeout_seconds=timeout_seconds, method=method))
-            case commands.RestartContainer(name, wait_seconds, timeout_seconds, method):
-                caller.progress("Stopping container")
-                await _to_the_end(self.lives.stop(name, timeout_seconds=timeout_seconds, method=method))
-                await self._start(name, wait_seconds, caller)
+                return commands.Text(changed=await _to_the_end(self._start(name, wait_seconds, caller)))
+            case commands.StopContainer():
+                return commands.Text(changed=await _to_the_end(self._stop(action, caller)))
+            case commands.RestartContainer():
+                await self._restart(action, caller)
+                return commands.Text(changed=True)
             case commands.Execute(name, words):
                 life = self.lives.running(name)
                 stdin, stdout, stderr = await caller.descriptors()
@@ -211,21 +263,114 @@ class Daemon:
                     terminal_type=caller.terminal_type, signals=caller,
                 )  # fmt: skip
                 return commands.ExitStatus(status)
-            case commands.Watch() | commands.WaitForState():
-                raise NotImplementedError(action)
+            case commands.Watch(wanted):
+                async with contextlib.aclosing(self.events.follow(wanted)) as events:
+                    caller.watching()
+                    async for event in events:
+                        await caller.event(event)
+                raise AssertionError("events do not end")
+            case commands.WaitForState(name, states):
+                await self._wait(name, states)
+                return commands.Text()
+            case commands.ShowHistory(columns, shown):
+                return commands.Listing(columns=columns, shown=shown, rows=await self._history())
             case _:
                 assert_never(action)
-        return commands.Text()
 
     async def _check_health(self) -> Reply:
         facts = await asyncio.to_thread(lambda: gather_facts(self.network.facts_of_host(), self.host))
         return health.listing(health.findings(facts))
 
-    async def _start(self, name: str, wait_seconds: int, caller: Caller) -> None:
+    def _lines_of_act(self, command: ActCommand) -> tuple[str, ...]:
+        """What an action would do, without doing it. Raises UsageError for one that changes nothing anyhow."""
+        action = command.act(self.host)
+        match action:
+            case commands.CreateContainer(edited):
+                return (f"# create container {edited.container}, stopped and without interfaces",)
+            case commands.DeleteContainer(name, is_forced):
+                self._check_deletable(name, is_forced=is_forced)
+                stop = (f"# stop container {name}",) if self.lives.state(name) != "stopped" else ()
+                return (*stop, f"# delete container {name} with everything in it")
+            case commands.StartContainer(name):
+                if self.lives.state(name) == "running":
+                    return ("# nothing to change",)
+                return self._lines_of_start(name)
+            case commands.StopContainer(name):
+                if self.lives.state(name) == "stopped":
+                    return ("# nothing to change",)
+                return (f"# stop container {name}; its interfaces go with it",)
+            case commands.RestartContainer(name):
+                is_running = self.lives.state(name) != "stopped"
+                stop = (f"# stop container {name}; its interfaces go with it",) if is_running else ()
+                return (*stop, *self._lines_of_start(name))
+            case _:
+                raise UsageError("--dry-run goes with commands that change something")
+
+    def _lines_of_start(self, name: str) -> tuple[str, ...]:
+        plan = self.network.plan_of_start(self.host.container(name))
+        return (f"# start container {name}", *plan.text().splitlines())
+
+    async def _start(self, name: str, wait_seconds: int, caller: Caller) -> bool:
         caller.progress("Starting container")
-        await self.lives.start(name, wait_seconds=wait_seconds)
+        was_running = self.lives.state(name) == "running"
+        try:
+            await self.lives.start(name, wait_seconds=wait_seconds)
+        finally:
+            # Not before: a start that is refused leaves nothing. One that was too slow to wait for goes on.
+            await self.in_turn(lambda: self._want_while_it_lives(name, caller.command_line))
         for warning in forwarding_warnings(self.settings, self.network.facts):
             caller.progress(warning)
+        return not was_running
+
+    async def _stop(self, action: commands.StopContainer, caller: Caller) -> bool:
+        caller.progress("Stopping container")
+        name = action.container
+        was_running, was_wanted = self.lives.state(name) != "stopped", self.host.container(name).is_wanted
+        await self.in_turn(lambda: self._want(name, caller.command_line, is_wanted=False))
+        try:
+            await self.lives.stop(name, timeout_seconds=action.timeout_seconds, method=action.method)
+        except OsctlError:
+            if was_wanted:
+                await self.in_turn(lambda: self._want(name, None, is_wanted=True))
+            raise
+        return was_running
+
+    async def _restart(self, action: commands.RestartContainer, caller: Caller) -> None:
+        caller.progress("Stopping container")
+        name = action.container
+        self._restarting.add(name)
+        try:
+            await _to_the_end(
+                self.lives.stop(name, timeout_seconds=action.timeout_seconds, method=action.method)
+            )
+        finally:
+            self._restarting.discard(name)
+        await self._start(name, action.wait_seconds, caller)
+
+    async def _wait(self, name: str, states: Collection[str]) -> None:
+        if self.lives.state(name) in states:
+            return
+        async with contextlib.aclosing(
+            self.events.follow(EventFilter(types=("state", "db"), opts={"id": name}))
+        ) as events:
+            async for event in events:
+                if event.type == "db" and event.opts["action"] == "remove":
+                    self.host.container(name)
+                if event.opts.get("state", "") in states or self.lives.state(name) in states:
+                    return
+
+    async def _history(self) -> tuple[commands.Row, ...]:
+        loop = asyncio.get_running_loop()
+        lines = await loop.run_in_executor(self.lives.disk, lambda: self.store.history(limit=-1))
+        return tuple(
+            {
+                "time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time)),
+                "time_iso": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(line.time)),
+                "pool": POOL,
+                "command": line.command,
+            }
+            for line in lines
+        )
 
     async def _create(self, command: ActCommand, action: commands.CreateContainer, caller: Caller) -> None:
         name = action.edited.container
@@ -253,19 +398,22 @@ class Daemon:
         assert isinstance(action, commands.CreateContainer)
         edited = action.edited
         made = edited.host.container(edited.container)
-        await self._save(edited.host, made.name, _Kept.of(None, made), caller)
+        await self._save(edited.host, made.name, _Kept.of(None, made), caller.command_line)
 
     async def _delete(self, name: str, caller: Caller, *, is_forced: bool) -> None:
+        self._check_deletable(name, is_forced=is_forced)
         if self.lives.state(name) != "stopped":
-            if not is_forced:
-                raise Refused(
-                    f"{name!r}: the container is running; stop it, or use --force", code="running", subject=name
-                )
             caller.progress("Stopping container")
             await self.lives.stop(name, timeout_seconds=0, method=StopMethod.KILL)
         caller.progress("Deleting container")
         await self.in_turn(lambda: self._unregister(name, caller))
         await self.lives.forget(name)
+
+    def _check_deletable(self, name: str, *, is_forced: bool) -> None:
+        if self.lives.state(name) != "stopped" and not is_forced:
+            raise Refused(
+                f"{name!r}: the container is running; stop it, or use --force", code="running", subject=name
+            )
 
     async def _unregister(self, name: str, caller: Caller) -> None:
         container = self.host.container(name)
@@ -273,7 +421,9 @@ class Daemon:
             raise Refused(f"{name!r}: the container was started meanwhile", code="running", subject=name)
         await self.lives.roots.set_aside(name)
         try:
-            await self._save(self.host.without_container(name), container.name, _Kept.of(container, None), caller)
+            await self._save(
+                self.host.without_container(name), container.name, _Kept.of(container, None), caller.command_line
+            )
         except BaseException:
             await self.lives.roots.put_back(name)
             raise
@@ -291,11 +441,54 @@ class Daemon:
 
     async def configure(self, name: str) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
-        await self.network.configure(self.host.container(name))
+        container = self.host.container(name)
+        await self.network.configure(container)
+        for each in container.interfaces:
+            opts = {"action": "up", "pool": POOL, "id": name, "name": each.name, "veth": each.link}
+            self.events.emit("ct_netif", opts)
 
     async def take_down(self, name: str) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
-        await self.network.take_down(name, self.host.containers.get(name))
+        container = self.host.containers.get(name)
+        await self.network.take_down(name, container)
+        for each in container.interfaces if container is not None else ():
+            self.events.emit("ct_netif", {"action": "down", "pool": POOL, "id": name, "name": each.name})
+
+    def state_changed(self, name: str, state: str) -> None:
+        """Tell who listens."""
+        self.events.emit("state", {"pool": POOL, "id": name, "state": state})
+
+    async def ended(self, name: str) -> None:
+        """A container's life ended, whoever ended it: the next boot of the host shall not bring it back."""
+        if name in self._restarting:
+            return
+        try:
+            await self.in_turn(lambda: self._want(name, None, is_wanted=False))
+        except OsctlError as error:
+            log.error("%s is still noted as wanted: %s", name, error.message)
+
+    async def adopted(self, name: str) -> None:
+        """A container was found running: the daemon may have died before it could keep that this is wanted."""
+        try:
+            await self.in_turn(lambda: self._want_while_it_lives(name, None))
+        except OsctlError as error:
+            log.error("%s is not noted as wanted: %s", name, error.message)
+
+    async def start_wanted(self, boot: str) -> None:
+        """Start what ran when the host went down; then remember that this was done on this boot."""
+        places = asyncio.Semaphore(STARTED_AT_ONCE)
+
+        async def start(name: str) -> None:
+            async with places:
+                try:
+                    await self.lives.start(name, wait_seconds=LONGEST_START)
+                    log.info("%s: started, as it ran before the host went down", name)
+                except OsctlError as error:
+                    log.error("%s: not started: %s", name, error.message)
+
+        wanted = [each.name for each in self.host.containers.values() if each.is_wanted]
+        await asyncio.gather(*map(start, wanted))
+        await asyncio.get_running_loop().run_in_executor(self.lives.disk, self.store.keep_boot, boot)
 
     async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run work when all that was asked for before it is done. A caller that goes away while waiting drops it."""

@@ -98,6 +98,8 @@ class Neighbourhood(Protocol):
     async def check_host(self) -> None: ...
     async def configure(self, name: str) -> None: ...
     async def take_down(self, name: str) -> None: ...
+    def state_changed(self, name: str, state: str) -> None: ...
+    async def ended(self, name: str) -> None: ...
     async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T: ...
 
 
@@ -207,11 +209,11 @@ class Lives:
             task = self._starting[name] = asyncio.create_task(self._start(name), name=f"start {name}")
             task.add_done_callback(lambda _: self._starting.pop(name, None))
         if wait_seconds == 0:
-            task.add_done_callback(_log_failure)
+            task.add_done_callback(log_failure)
             return
         done, _ = await asyncio.wait({task}, timeout=wait_seconds)
         if not done:
-            task.add_done_callback(_log_failure)
+            task.add_done_callback(log_failure)
             raise Unavailable(f"{name!r} does not run after {wait_seconds} s; the start goes on", code="slow-start")
         task.result()
 
@@ -224,6 +226,7 @@ class Lives:
             hostname=name.replace("_", "-")[:LONGEST_HOSTNAME],
         )
         current = self._current[name] = _Current()
+        self.neighbourhood.state_changed(name, current.state)
         # While the engine waits for its programs there is time to see to forwarding and the packet filter.
         checked = asyncio.create_task(self.neighbourhood.in_turn(self.neighbourhood.check_host))
         try:
@@ -256,9 +259,9 @@ class Lives:
         current.life = life
         current.close_namespace()
         current.is_configured = True
-        current.state = "running"
+        self._enter(name, current, "running")
         current.ended = asyncio.create_task(self._watch(name, current, life), name=f"watch {name}")
-        current.ended.add_done_callback(_log_failure)
+        current.ended.add_done_callback(log_failure)
 
     # --- end ------------------------------------------------------------------------------------------------------
 
@@ -276,12 +279,14 @@ class Lives:
         if current.life is None or current.state == "stopping":
             await self._ended(current)
             return
-        current.state, current.stop_was_asked = "stopping", True
+        current.stop_was_asked = True
+        self._enter(name, current, "stopping")
         try:
             await self.engine.shut_down(current.life, timeout_seconds=timeout_seconds, method=method)
         except OsctlError:
             if not (current.ended and current.ended.done()):
-                current.state, current.stop_was_asked = "running", False
+                current.stop_was_asked = False
+                self._enter(name, current, "running")
             raise
         await self._ended(current)
 
@@ -292,10 +297,13 @@ class Lives:
     async def _watch(self, name: str, current: _Current, life: Life) -> None:
         """Wait for the end of a life and clear away what is left; start anew when the guest rebooted."""
         end = await self.engine.wait_ended(life)
-        current.state = "stopping"
+        self._enter(name, current, "stopping")
+        is_rebooting = end is End.REBOOT and not current.stop_was_asked
         await self.neighbourhood.in_turn(lambda: self._forget_life(name, current))
         life.close()
-        if end is End.REBOOT and not current.stop_was_asked:
+        if not is_rebooting:
+            await self.neighbourhood.ended(name)
+        else:
             log.info("%s: reboots", name)
             await self.start(name, wait_seconds=0)
 
@@ -307,6 +315,12 @@ class Lives:
             current.close_namespace()
             if self._current.get(name) is current:
                 del self._current[name]
+                self.neighbourhood.state_changed(name, "stopped")
+
+    def _enter(self, name: str, current: _Current, state: str) -> None:
+        if current.state != state:
+            current.state = state
+            self.neighbourhood.state_changed(name, state)
 
     async def forget(self, name: str) -> None:
         """A container was deleted: remove what the engine keeps of it, and its root directory that was set aside."""
@@ -344,7 +358,8 @@ class _Facts(Mapping[str, LifeFacts]):
         return sum(1 for _ in self._lives)
 
 
-def _log_failure(task: asyncio.Task[None]) -> None:
+def log_failure(task: asyncio.Task[None]) -> None:
+    """When a task is done that nobody waits for, say why it failed if it did."""
     if task.cancelled():
         return
     error = task.exception()

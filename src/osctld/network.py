@@ -129,6 +129,10 @@ class Network:
         have, foreign = split(observed, saved=saved, settings=self.settings)
         return plan_changes(want, have, foreign, renames_while_up=self.facts.renames_while_up)
 
+    def plan_of_start(self, container: Container) -> Plan:
+        """What a start would configure, from nothing."""
+        return plan_changes(self._desired(container), KernelState())
+
     async def apply(self, plan: Plan | None, *, name: str) -> None:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
         if not plan:

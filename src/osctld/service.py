@@ -24,8 +24,9 @@ from osctld.core.errors import OsctlError, Refused, Unavailable, UsageError
 from osctld.core.host import Host
 from osctld.core.settings import Settings, parse_settings
 from osctld.daemon import Daemon
-from osctld.lives import Lives
+from osctld.lives import Lives, log_failure
 from osctld.server.listener import Server
+from osctld.shell.host_boot import boot_identity
 from osctld.shell.kernel import Kernel
 from osctld.shell.lxc import LxcEngine
 from osctld.shell.pending import PendingChanges
@@ -129,6 +130,7 @@ def lock(directory: Path) -> Iterator[None]:
 async def serve(places: Places, settings: Settings) -> None:
     """Everything between the lock and the last answer."""
     store = Store(places.state_dir / "osctl.sqlite", schema=config.SCHEMA, new_host_uuid=str(uuid.uuid4()))
+    store.begin_run()
     contents = store.load()
     host = Host(uuid=contents.host_uuid, settings=settings, serial=contents.host_serial)
     for document in contents.documents:
@@ -149,17 +151,25 @@ async def serve(places: Places, settings: Settings) -> None:
         "run_dir": str(places.run_dir),
         "engine": engine.about(),
     }
-    daemon = Daemon(host=host, kernel=Kernel(), store=store, pending=pending, lives=lives, about=about)
+    daemon = Daemon(
+        host=host, kernel=Kernel(), store=store, pending=pending, lives=lives, about=about, run=contents.run
+    )
     lives.attach(daemon)
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     writer = asyncio.create_task(daemon.turns.run(), name="writer")
-    await bring_up(daemon)
+    boot = boot_identity()
+    await bring_up(daemon, is_new_boot=boot != contents.boot)
     reconciler = asyncio.create_task(daemon.reconciler.run(), name="reconciler")
     server = Server(daemon, str(places.run_dir / "osctld.sock"))
     server.start()
+    tasks = {writer, reconciler}
+    if boot != contents.boot:
+        tasks.add(starter := asyncio.create_task(daemon.start_wanted(boot), name="starter"))
+        starter.add_done_callback(tasks.discard)
+        starter.add_done_callback(log_failure)
     # What exists now stays for ever: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -173,13 +183,13 @@ async def serve(places: Places, settings: Settings) -> None:
             task.result()
     await server.close()
     # Containers go on: their monitors are no children of ours.
-    for task in (reconciler, writer):
+    for task in tasks:
         task.cancel()
     disk.shutdown(wait=True)
     store.close()
 
 
-async def bring_up(daemon: Daemon) -> None:
+async def bring_up(daemon: Daemon, *, is_new_boot: bool) -> None:
     """Adopt what runs, bring the kernel to what was saved, start again what asked for a reboot meanwhile."""
     await daemon.lives.roots.collect()
     rebooted = [name for name in daemon.host.containers if await daemon.lives.adopt(name)]
@@ -190,6 +200,12 @@ async def bring_up(daemon: Daemon) -> None:
         log.error("reconcile: %s", error.message)
     for name in rebooted:
         await daemon.lives.start(name, wait_seconds=0)
+    for each in list(daemon.host.containers.values()):
+        await daemon.adopted(each.name)
+        # On the same boot, one that is gone ended by itself while nobody looked: it is not brought back.
+        is_gone = daemon.lives.state(each.name) == "stopped" and each.name not in rebooted
+        if each.is_wanted and is_gone and not is_new_boot:
+            await daemon.ended(each.name)
 
 
 def notify(state: str) -> None:

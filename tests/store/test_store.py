@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -19,7 +20,7 @@ from osctld.config import HoldingRow
 from osctld.core.errors import ApplyFailed, Unavailable
 from osctld.shell.store import Contents, HistoryLine, Saved, Store
 
-SCHEMA = 1
+SCHEMA = 2
 UUID = "3d5d0a8e-6a54-4e4b-9c5c-0d8c4d1f0a11"
 
 CLONE_NEWNS = 0x20000
@@ -164,9 +165,11 @@ def test_a_change_that_cannot_be_written_leaves_everything_as_it_was(store: Stor
     assert store.load().documents == (b"new",)
 
 
-@pytest.mark.parametrize("found", [2, 99])
+@pytest.mark.parametrize("found", [3, 99])
 def test_a_store_of_another_schema_is_refused_and_left_alone(file: Path, found: int) -> None:
-    Store(file, schema=found, new_host_uuid=UUID).close()
+    opened(file).close()
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute(f"PRAGMA user_version = {found}")
     before = file.read_bytes()
     open_before = descriptors()
 
@@ -349,7 +352,7 @@ import sys
 from pathlib import Path
 from osctld.config import HoldingRow
 from osctld.shell.store import HistoryLine, Saved, Store
-store = Store(Path(sys.argv[1]), schema=1, new_host_uuid="u")
+store = Store(Path(sys.argv[1]), schema=2, new_host_uuid="u")
 before = ()
 for serial in range(1, 1_000_000):
     rows = tuple(HoldingRow(4, (serial + n).to_bytes(4, "big"), 32, "route", "web01", "eth0") for n in range(40))
@@ -380,7 +383,7 @@ def test_killed_in_the_middle_of_a_commit_what_was_answered_is_kept_and_nothing_
     writer.stdout.close()
     writer.wait()
 
-    again = Store(file, schema=1, new_host_uuid="u")
+    again = Store(file, schema=2, new_host_uuid="u")
     kept = again.load()
 
     assert kept.host_serial in (answered, answered + 1)
@@ -413,3 +416,54 @@ def test_a_commit_that_reports_an_error_but_reached_the_disk_counts(store: Store
     witness = opened(file)
     assert witness.load() == Contents(UUID, 1, (b"kept",))
     witness.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_to_the_present_one_with_all_that_it_holds(file: Path) -> None:
+    old = sqlite3.connect(file)
+    old.executescript(
+        """
+        CREATE TABLE host (uuid TEXT NOT NULL, serial INTEGER NOT NULL);
+        CREATE TABLE container (name TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE holding (
+            version INTEGER NOT NULL, network BLOB NOT NULL, length INTEGER NOT NULL, kind TEXT NOT NULL,
+            container TEXT NOT NULL, interface TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
+            PRIMARY KEY (version, network, length, kind, container, interface)
+        ) WITHOUT ROWID;
+        CREATE TABLE history (
+            sequence INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, command TEXT NOT NULL
+        );
+        INSERT INTO host VALUES ('of-old', 3);
+        INSERT INTO container VALUES ('web01', x'7b7d');
+        INSERT INTO history (time, command) VALUES (1.0, 'ct new web01');
+        PRAGMA user_version = 1;
+        """
+    )
+    old.close()
+
+    store = opened(file)
+    store.begin_run()
+    contents, history = store.load(), store.history(limit=10)
+    store.close()
+
+    assert contents == Contents("of-old", 3, (b"{}",), run=1)
+    assert history == [HistoryLine(1.0, "ct new web01")]
+
+
+def test_each_run_gets_a_number_of_its_own_and_the_boot_is_remembered(file: Path) -> None:
+    for number in (1, 2, 3):
+        store = opened(file)
+        store.begin_run()
+        assert store.load().run == number
+        store.keep_boot("this one")
+        store.close()
+
+    store = opened(file)
+    assert store.load().boot == "this one"
+    store.close()
+
+
+def test_a_change_that_nobody_asked_for_leaves_no_line_in_the_history(store: Store) -> None:
+    store.save(Saved("web01", b"{}", 1, (), (), None))
+
+    assert store.load().documents == (b"{}",)
+    assert store.history(limit=10) == []

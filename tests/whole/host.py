@@ -429,14 +429,18 @@ class Topology:
         return run(*self._inside(container), *argv, check=check)
 
     def stored(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that the daemon keeps on disk, row by row of each table, history included."""
+        """Everything that the daemon keeps on disk, row by row of each table, history included.
+
+        Not how often the daemon was started: that is about the daemon, and no command changes it.
+        """
         file = self.state_dir / "osctl.sqlite"
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-            return {
+            stored = {
                 name: database.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
                 for (name,) in tables.fetchall()
             }
+            return {**stored, "run": database.execute("SELECT boot FROM run").fetchall()}
 
     def comparable_state(self, *running: str) -> dict[str, list[str]]:
         """The network of H and of these containers, without what carries no meaning.

@@ -226,6 +226,13 @@ class CheckHealth(msgspec.Struct, frozen=True):
     """Look for what on the host stands in the way of containers."""
 
 
+class ShowHistory(msgspec.Struct, frozen=True):
+    """List what was changed, with these columns."""
+
+    columns: tuple[Column, ...]
+    shown: tuple[str, ...]
+
+
 Action: TypeAlias = (
     CheckHealth
     | CreateContainer
@@ -236,6 +243,7 @@ Action: TypeAlias = (
     | Execute
     | Watch
     | WaitForState
+    | ShowHistory
 )
 
 

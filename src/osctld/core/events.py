@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,24 @@ class Event(msgspec.Struct, frozen=True):
     time: float
     type: str
     opts: Mapping[str, Any]
+
+
+#: Type and opts of what happened, before it gets a number and a time.
+Happening: TypeAlias = tuple[str, Mapping[str, Any]]
+
+
+def plain_fields(command: msgspec.Struct) -> dict[str, Any]:
+    """What a command was given, as plain values, for those who listen. Words that may hold secrets are left out."""
+    fields = {name: getattr(command, name) for name in command.__struct_fields__ if name not in _NOT_TOLD}
+    return {name: value for name, value in fields.items() if value not in (None, (), "") and _is_plain(value)}
+
+
+#: `command` is what `ct exec` runs inside.
+_NOT_TOLD = ("command", "password")
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int)) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
 
 
 class EventFilter(msgspec.Struct, frozen=True):

@@ -53,13 +53,18 @@ class Saved(msgspec.Struct, frozen=True):
     host_serial: int
     holdings_removed: Sequence[Holding]
     holdings_added: Sequence[Holding]
-    history: HistoryLine
+    #: None for what nobody asked for by a command.
+    history: HistoryLine | None
 
 
 class Contents(msgspec.Struct, frozen=True):
     host_uuid: str
     host_serial: int
     documents: tuple[bytes, ...]
+    #: How often the store was opened by `begin_run`, this time included.
+    run: int = 0
+    #: The `boot` that was last kept; empty at first.
+    boot: str = ""
 
 
 _TABLES = """
@@ -88,6 +93,14 @@ DELETE FROM holding WHERE version = :version AND network IN ({_EACH_NETWORK})
     AND length = :length AND kind = :kind AND container = :container AND interface = :interface
 """
 
+#: What brings a store from one schema to the next.
+_MIGRATIONS = {
+    1: """
+CREATE TABLE run (number INTEGER NOT NULL, boot TEXT NOT NULL);
+INSERT INTO run VALUES (0, '')
+""",
+}
+
 
 class Store:
     def __init__(self, file: Path, *, schema: int, new_host_uuid: str) -> None:
@@ -112,9 +125,24 @@ class Store:
         try:
             ((uuid, serial),) = self._connection.execute("SELECT uuid, serial FROM host").fetchall()
             documents = self._connection.execute("SELECT document FROM container ORDER BY name").fetchall()
+            ((run, boot),) = self._connection.execute("SELECT number, boot FROM run").fetchall()
         except (sqlite3.Error, ValueError) as error:
             raise Unavailable(f"{self._file} cannot be read: {error}", code="store-unreadable") from error
-        return Contents(uuid, serial, tuple(document for (document,) in documents))
+        return Contents(uuid, serial, tuple(document for (document,) in documents), run, boot)
+
+    def begin_run(self) -> None:
+        """Count one more run of the daemon; durable when this returns. Raises Unavailable when it cannot be kept."""
+        self._keep("UPDATE run SET number = number + 1")
+
+    def keep_boot(self, boot: str) -> None:
+        """Remember on which boot of the host the wanted containers were started. Raises Unavailable."""
+        self._keep("UPDATE run SET boot = ?", boot)
+
+    def _keep(self, statement: str, *values: str) -> None:
+        try:
+            self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self._file} cannot be written: {error}", code="store-unwritable") from error
 
     def save(self, change: Saved) -> None:
         """Keep a change; durable when this returns.
@@ -151,18 +179,25 @@ class Store:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if found == 0:
-            self._create(schema, new_host_uuid)
-        elif found != schema:
+        if found > schema:
             raise Unavailable(f"{self._file} has schema {found}, this osctld knows {schema}", code="store-schema")
+        if found < schema:
+            self._bring_to(schema, found, new_host_uuid)
 
-    def _create(self, schema: int, host_uuid: str) -> None:
+    def _bring_to(self, schema: int, found: int, host_uuid: str) -> None:
+        """Make the tables, or those that an older schema lacks: all in one transaction."""
         self._connection.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES.split(";"):
-            self._connection.execute(statement)
-        self._connection.execute("INSERT INTO host VALUES (?, 0)", (host_uuid,))
+        if found == 0:
+            self._execute_all(_TABLES)
+            self._connection.execute("INSERT INTO host VALUES (?, 0)", (host_uuid,))
+        for older in range(max(found, 1), schema):
+            self._execute_all(_MIGRATIONS[older])
         self._connection.execute(f"PRAGMA user_version = {schema:d}")
         self._connection.execute("COMMIT")
+
+    def _execute_all(self, statements: str) -> None:
+        for statement in statements.split(";"):
+            self._connection.execute(statement)
 
     def _write(self, change: Saved) -> None:
         execute = self._connection.execute
@@ -178,7 +213,8 @@ class Store:
         for values, networks in _alike(change.holdings_added):
             execute(_INSERT_HOLDINGS, {**values, "networks": b"".join(networks), "count": len(networks)})
         execute("UPDATE host SET serial = ?", (change.host_serial,))
-        execute("INSERT INTO history (time, command) VALUES (?, ?)", (change.history.time, change.history.command))
+        if change.history is not None:
+            execute("INSERT INTO history (time, command) VALUES (?, ?)", (change.history.time, change.history.command))
 
     def _roll_back(self) -> None:
         # After some errors SQLite has rolled back already; a disk that is gone may refuse this too.
@@ -194,7 +230,8 @@ class Store:
         except sqlite3.Error:
             return False
         same_document = (row[0] if row else None) == change.document
-        return same_document and last == (change.history.time, change.history.command)
+        line = change.history
+        return same_document and (line is None or last == (line.time, line.command))
 
 
 def _alike(rows: Iterable[Holding]) -> Iterator[tuple[dict[str, Any], list[bytes]]]:

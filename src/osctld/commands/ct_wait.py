@@ -1,0 +1,33 @@
+"""Wait for a state of a container."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.command import ActCommand, Action, Argument, Example, WaitForState
+from osctld.core.errors import UsageError
+from osctld.core.host import Host
+
+#: All states that a container can be in.
+STATES = ("stopped", "starting", "running", "stopping")
+
+
+class CtWait(ActCommand, frozen=True, kw_only=True):
+    """Wait until a container is in one of these states: stopped, starting, running or stopping.
+
+    Ends at once when it is already.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "wait")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct wait myct01 running", "Wait until a container runs"),
+    )
+
+    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    states: Annotated[tuple[str, ...], Argument("States", metavar="state", many=True)]
+
+    def act(self, host: Host) -> Action:
+        for each in self.states:
+            if each not in STATES:
+                raise UsageError(f"{each!r}: no state of a container (there are {', '.join(STATES)})")
+        return WaitForState(host.container(self.container).name, self.states)

@@ -1,0 +1,219 @@
+"""monitor, wait, history: what the daemon tells of what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from whole.bare_daemon import BARE, power_off
+from whole.host import BIN, Topology, wait_until
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Topology]:
+    with Topology(program=BARE) as host:
+        yield host
+
+
+class Monitor:
+    """A client that listens from the first moment of the block."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._lines: list[str] = []
+        self.process = process
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self._lines.extend(iter(self.process.stdout.readline, ""))
+
+    @property
+    def lines(self) -> list[str]:
+        return list(self._lines)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=10)
+        self._reader.join(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def monitor(host: Topology, *words: str) -> Iterator[Monitor]:
+    argv = [str(BIN / "osctl"), "--socket", str(host.socket), *words]
+    listener = Monitor(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True))
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+@contextlib.contextmanager
+def everything(host: Topology) -> Iterator[Monitor]:
+    with monitor(host, "-j", "monitor") as listener:
+
+        def is_listening() -> bool:
+            host.osctl("ct", "del", "nobody", check=False)
+            return bool(listener.lines)
+
+        wait_until(is_listening, "the monitor hears of a command that fails")
+        yield listener
+
+
+def happened(listener: Monitor) -> list[dict[str, Any]]:
+    events = [json.loads(line) for line in listener.lines]
+    return [each for each in events if each["type"] != "management"]
+
+
+def test_every_change_is_told_in_order_and_numbered_without_gaps(host: Topology) -> None:
+    with everything(host) as listener:
+        host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4/32"])
+        host.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.4/32")
+        host.osctl("ct", "del", "-f", "web")
+        wait_until(lambda: '"remove"' in listener.lines[-2], "the end of the container is told")
+
+        events = [json.loads(line) for line in listener.lines]
+        told = [
+            (each["type"], each["opts"].get("action") or each["opts"].get("state") or "")
+            for each in happened(listener)
+            if each["type"] != "ct_wanted"
+        ]
+
+    assert told == [
+        ("db", "add"),
+        ("ct_netif", "add"),
+        ("ct_netif_address", "add"),
+        ("ct_netif_route", "add"),
+        ("state", "starting"),
+        ("ct_netif", "up"),
+        ("state", "running"),
+        ("ct_netif_address", "remove"),
+        ("ct_netif_route", "remove"),
+        ("state", "stopping"),
+        ("ct_netif", "down"),
+        ("state", "stopped"),
+        ("ct_netif", "remove"),
+        ("db", "remove"),
+    ]
+    numbers = [each["sequence"] for each in events]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_command_is_told_when_it_begins_and_how_it_ended(host: Topology) -> None:
+    with everything(host) as listener:
+        host.osctl("ct", "new", "--distribution", "busybox", "app")
+        wait_until(lambda: '"done"' in listener.lines[-1], "the command is told to be done")
+        host.osctl("ct", "del", "app")
+
+        ours = [json.loads(line)["opts"] for line in listener.lines if '"ct_new"' in line]
+
+    assert [each["state"] for each in ours] == ["run", "done"]
+    assert len({each["id"] for each in ours}) == 1
+    assert ours[0]["opts"]["container"] == "app"
+
+
+def test_numbers_of_events_grow_over_a_kill_of_the_daemon(host: Topology) -> None:
+    with everything(host) as listener:
+        before = json.loads(listener.lines[-1])["sequence"]
+    host.kill_daemon()
+    host.start_daemon()
+    with everything(host) as listener:
+        after = json.loads(listener.lines[0])["sequence"]
+
+    assert after > before
+
+
+def test_the_states_of_one_container_are_printed_as_the_original_does(host: Topology) -> None:
+    host.new_container("one", start=False)
+    host.new_container("two", start=False)
+    with monitor(host, "ct", "monitor", "one") as listener:
+
+        def goes_up_and_down() -> bool:
+            for verb in ("start", "stop"):
+                host.osctl("ct", verb, "two")
+                host.osctl("ct", verb, "one")
+            return len(listener.lines) >= 4
+
+        wait_until(goes_up_and_down, "the monitor hears of it")
+        heard = listener.lines[-4:]
+    host.delete_containers()
+
+    assert heard == [f"state default one {state}\n" for state in ("starting", "running", "stopping", "stopped")]
+
+
+def test_wait_returns_at_once_or_as_soon_as_the_state_is_there(host: Topology) -> None:
+    host.new_container("web")
+
+    host.osctl("ct", "wait", "web", "running", "stopped")
+    with monitor(host, "ct", "wait", "web", "stopped") as waiting:
+        power_off(host.run_dir, "web")
+        status = waiting.process.wait(timeout=10)
+    host.delete_containers()
+
+    assert status == 0
+
+
+def test_wait_ends_with_an_error_when_the_container_is_deleted(host: Topology) -> None:
+    host.new_container("web", start=False)
+
+    with monitor(host, "ct", "wait", "web", "running") as waiting:
+        # Whether it came before or after, the container is not there.
+        host.osctl("ct", "del", "web")
+        status = waiting.process.wait(timeout=10)
+
+    assert status == 1
+
+
+def test_an_unknown_state_is_refused(host: Topology) -> None:
+    host.new_container("web", start=False)
+
+    refused = host.osctl("ct", "wait", "web", "flying", check=False)
+    host.delete_containers()
+
+    assert refused.status != 0
+    assert "'flying'" in refused.stderr
+
+
+def test_history_shows_the_commands_that_changed_something_and_no_others(host: Topology) -> None:
+    host.new_container("web")
+    host.osctl("ct", "start", "web")
+    host.osctl("ct", "ls")
+    host.osctl("ct", "stop", "web")
+    host.osctl("ct", "del", "web")
+
+    rows = host.osctl_json("history", "default")
+
+    assert [row["command"].split()[-2:] for row in rows[-3:]] == [["start", "web"], ["stop", "web"], ["del", "web"]]
+    assert rows[-1]["pool"] == "default"
+    assert "'nowhere'" in host.refusal("history", "nowhere")
+
+
+def test_a_dry_run_of_an_action_says_what_would_be_done_and_does_nothing(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4/32"], start=False)
+    stored = host.stored()
+
+    start = host.osctl("--dry-run", "ct", "start", "web").stdout
+    lines = [
+        host.osctl("ct", "del", "--dry-run", "web").stdout,
+        host.osctl("ct", "stop", "--dry-run", "web").stdout,
+        host.osctl("ct", "new", "--dry-run", "--distribution", "busybox", "other").stdout,
+    ]
+
+    assert start.startswith("# start container web\n# on the host\n")
+    assert "1.2.3.4" in start
+    assert lines == [
+        "# delete container web with everything in it\n",
+        "# nothing to change\n",
+        "# create container other, stopped and without interfaces\n",
+    ]
+    assert host.stored() == stored
+    assert [each["state"] for each in host.osctl_json("ct", "ls")] == ["stopped"]
+    host.delete_containers()

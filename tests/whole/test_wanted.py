@@ -1,0 +1,103 @@
+"""Containers that run are wanted: they come back after a boot of the host, and only then."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+from whole.bare_daemon import BARE, power_off
+from whole.host import Topology, wait_until
+
+
+def wanted(host: Topology, name: str) -> bool:
+    return bool(host.osctl_json("ct", "show", name)["wanted"])
+
+
+def state(host: Topology, name: str) -> str:
+    return str(host.osctl_json("ct", "show", name)["state"])
+
+
+def kernel_of(host: Topology, *names: str) -> dict[str, list[str]]:
+    """All but the uplink, which is another one after a boot: its MAC address is the kernel's choice."""
+    state = host.comparable_state(*names)
+    return {section: [each for each in lines if '"up0"' not in each] for section, lines in state.items()}
+
+
+def reboot(host: Topology, *running: str) -> None:
+    """The host goes down with everything on it, and comes up with a fresh network namespace."""
+    pids = [host.init_pid(name) for name in running]
+    host.kill_daemon()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: not Path(f"/proc/{pid}/ns/net").exists(), "it is gone")  # type: ignore[misc]
+    host._remove_namespaces()
+    host._make_network()
+    host.start_daemon()
+
+
+def test_start_makes_a_container_wanted_and_stop_or_a_poweroff_from_inside_end_that() -> None:
+    with Topology(program=BARE) as host:
+        host.new_container("web", start=False)
+        seen = [wanted(host, "web")]
+
+        host.osctl("ct", "start", "web")
+        seen.append(wanted(host, "web"))
+        host.osctl("ct", "restart", "web")
+        seen.append(wanted(host, "web"))
+        host.osctl("ct", "stop", "web")
+        seen.append(wanted(host, "web"))
+        host.osctl("ct", "start", "web")
+        power_off(host.run_dir, "web")
+
+        wait_until(lambda: state(host, "web") == "stopped", "it powers off")
+        wait_until(lambda: not wanted(host, "web"), "it is not wanted any more")
+        assert seen == [False, True, True, False]
+
+
+def test_a_container_that_is_found_running_is_wanted_whatever_the_daemon_died_of() -> None:
+    with Topology(program=BARE) as host:
+        host.new_container("web")
+        host.kill_daemon()
+        with contextlib.closing(sqlite3.connect(host.state_dir / "osctl.sqlite")) as store, store:
+            (document,) = store.execute("SELECT document FROM container").fetchone()
+            without = {key: value for key, value in json.loads(document).items() if key != "wanted"}
+            store.execute("UPDATE container SET document = ?", (json.dumps(without).encode(),))
+
+        host.start_daemon()
+
+        assert wanted(host, "web")
+
+
+def test_after_a_boot_of_the_host_wanted_containers_run_again_and_the_others_do_not() -> None:
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4/32"])
+        host.new_container("db", via=["10.100.10.104/30"], addresses=["1.2.3.5/32"])
+        host.new_container("off", via=["10.100.10.108/30"], addresses=["1.2.3.6/32"], start=False)
+        before = kernel_of(host, "web", "db")
+
+        reboot(host, "web", "db")
+
+        for name in ("web", "db"):
+            wait_until(lambda name=name: state(host, name) == "running", f"{name} is back")  # type: ignore[misc]
+        assert state(host, "off") == "stopped"
+        assert kernel_of(host, "web", "db") == before
+
+
+def test_a_container_that_died_while_the_daemon_was_down_is_stopped_and_starts_again_when_asked() -> None:
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4/32"])
+        host.new_container("db", via=["10.100.10.104/30"], addresses=["1.2.3.5/32"])
+        pid = host.init_pid("web")
+        host.kill_daemon()
+        os.kill(pid, signal.SIGKILL)
+
+        host.start_daemon()
+
+        assert (state(host, "web"), wanted(host, "web")) == ("stopped", False)
+        assert (state(host, "db"), wanted(host, "db")) == ("running", True)
+        host.osctl("ct", "start", "web")
+        assert host.ping(host.H, "1.2.3.4") == 3
