@@ -650,3 +650,17 @@ def test_every_address_of_every_interface_is_reachable_at_once(host: Topology) -
 
     for row in host.osctl_json("ct", "netif", "ip", "ls"):
         assert pinged(host, row["addr"].partition("/")[0]), row
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("1.2.3.4", "1.2.3.15/28"), ("1.2.3.15", "1.2.3.4/28"), ("1.2.3.4/28", "1.2.3.15")]
+)
+def test_an_address_is_not_also_the_broadcast_address_of_another_ones_network(
+    host: Topology, first: str, second: str
+) -> None:
+    host.new_container("web", via=["10.100.10.100/30"], addresses=[first])
+
+    said = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", second, running=["web"])
+
+    assert second in said
+    assert "is the broadcast address of 1.2.3.0/28" in said
