@@ -20,7 +20,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
@@ -43,7 +43,6 @@ from osctld.lives import Lives
 from osctld.network import Kernel, Network
 from osctld.reconciler import Reconciler
 from osctld.shell.health import gather_facts
-from osctld.shell.pending import PendingChanges
 from osctld.shell.store import HistoryLine, Saved, Store
 from osctld.turns import Turns
 
@@ -99,21 +98,24 @@ class Daemon:
         host: Host,
         kernel: Kernel,
         store: Store,
-        pending: PendingChanges,
+        begun: Iterable[bytes],
         lives: Lives,
         about: Mapping[str, Any],
         run: int = 1,
     ) -> None:
-        """`run` counts the runs of the daemon on this store."""
+        """`run` counts the runs of the daemon on this store; `begun` are documents of changes that one before noted and
+        neither kept nor took back."""
         self.claims = Claims(claim for each in host.containers.values() for claim in each.claims())
         self.host = msgspec.structs.replace(host, holdings=self.claims)
         self.store = store
         self.lives = lives
         self.about = about
         self.turns = Turns()
-        self.network = Network(settings=host.settings, kernel=kernel, lives=lives, pending=pending)
-        self.reconciler = Reconciler(host=lambda: self.host, network=self.network, lives=lives, turns=self.turns)
+        self.network = Network(settings=host.settings, kernel=kernel, lives=lives, pending=store, begun=begun)
         self.events = EventLog(run=run)
+        self.reconciler = Reconciler(
+            host=lambda: self.host, network=self.network, lives=lives, turns=self.turns, tell=self.events.emit
+        )
         self._commands = itertools.count(1)
         self._building: set[str] = set()
         self._restarting: set[str] = set()
@@ -136,7 +138,7 @@ class Daemon:
                 return command.view(self.host, self._observed())
             case ActCommand():
                 if options.dry_run:
-                    return commands.Text(self._lines_of_act(command))
+                    return await self.in_turn(lambda: self._rehearse(command))
                 return await self._tell(command, options, self._act(command, caller))
             case _:
                 raise TypeError(command)
@@ -163,15 +165,14 @@ class Daemon:
         before, after = self.host.container(edited.container), edited.host.container(edited.container)
         kept = _Kept.of(before, after)
         self._check_claims(kept.claims, edited)
-        plan = await self.network.plan(before, after) if self.lives.is_configured(edited.container) else None
+        plan = (await self.network.plan(before, after)).plan if self.lives.is_configured(edited.container) else None
         if options.dry_run:
-            return commands.Text(_lines(plan))
+            return commands.Text(_lines(plan) if after != before else _NOTHING)
         if after != before:
-            if plan:
-                self.network.note(after, kept.document)
+            await self.network.note(after, plan, kept.document)
             await self.network.apply(plan, name=after.name)
             await self._save_or_undo(edited.host, after.name, kept, plan, caller)
-            self.network.settle(after.name)
+            self.network.settled(after.name)
         return commands.Text(edited.messages, changed=after != before)
 
     def _check_claims(self, claims: ClaimsChange, edited: Edited) -> None:
@@ -221,15 +222,17 @@ class Daemon:
             for kind, opts in events_between(*documents, pool=POOL, is_running=is_running):
                 self.events.emit(kind, opts)
 
-    async def _want_while_it_lives(self, name: str, command_line: str | None) -> None:
+    async def _want_while_it_lives(self, name: str, command_line: str | None, *, is_told: bool) -> None:
         """Keep that a container shall run that does: it may have ended meanwhile."""
         if self.lives.state(name) in ("starting", "running"):
-            await self._want(name, command_line, is_wanted=True)
+            await self._want(name, command_line, is_wanted=True, is_told=is_told)
 
-    async def _want(self, name: str, command_line: str | None, *, is_wanted: bool) -> None:
-        """Keep whether a container shall run."""
+    async def _want(
+        self, name: str, command_line: str | None, *, is_wanted: bool, is_told: bool = False
+    ) -> None:
+        """Keep whether a container shall run; with `is_told` the command goes to the history in any case."""
         container = self.host.containers.get(name)
-        if container is None or container.is_wanted == is_wanted:
+        if container is None or (container.is_wanted == is_wanted and not is_told):
             return
         changed = msgspec.structs.replace(container, is_wanted=is_wanted)
         kept = _Kept(document=config.encode_container(changed), claims=ClaimsChange.between((), ()))
@@ -255,6 +258,9 @@ class Daemon:
             case commands.RestartContainer():
                 await self._restart(action, caller)
                 return commands.Text(changed=True)
+            case commands.Reconcile(only):
+                mended = await self.reconciler.reconcile(only, mends_guests=True)
+                return commands.Text(mended or ("nothing to mend",), changed=bool(mended))
             case commands.Execute(name, words):
                 life = self.lives.running(name)
                 stdin, stdout, stderr = await caller.descriptors()
@@ -281,58 +287,76 @@ class Daemon:
         facts = await asyncio.to_thread(lambda: gather_facts(self.network.facts_of_host(), self.host))
         return health.listing(health.findings(facts))
 
-    def _lines_of_act(self, command: ActCommand) -> tuple[str, ...]:
-        """What an action would do, without doing it. Raises UsageError for one that changes nothing anyhow."""
+    async def _rehearse(self, command: ActCommand) -> Reply:
+        """Say what an action would do to the kernel, and do nothing. Refuses what the action itself would."""
         action = command.act(self.host)
+        lines: list[str] = []
         match action:
             case commands.CreateContainer(edited):
-                return (f"# create container {edited.container}, stopped and without interfaces",)
+                lines.append(f"# create container {edited.container}, stopped and without interfaces")
             case commands.DeleteContainer(name, is_forced):
                 self._check_deletable(name, is_forced=is_forced)
-                stop = (f"# stop container {name}",) if self.lives.state(name) != "stopped" else ()
-                return (*stop, f"# delete container {name} with everything in it")
+                lines += [*await self._lines_of_end(name), f"# delete container {name} with everything in it"]
             case commands.StartContainer(name):
-                if self.lives.state(name) == "running":
-                    return ("# nothing to change",)
-                return self._lines_of_start(name)
+                lines += await self._lines_of_start(name) if self.lives.state(name) == "stopped" else []
             case commands.StopContainer(name):
-                if self.lives.state(name) == "stopped":
-                    return ("# nothing to change",)
-                return (f"# stop container {name}; its interfaces go with it",)
+                lines += await self._lines_of_end(name)
             case commands.RestartContainer(name):
-                is_running = self.lives.state(name) != "stopped"
-                stop = (f"# stop container {name}; its interfaces go with it",) if is_running else ()
-                return (*stop, *self._lines_of_start(name))
+                lines += [*await self._lines_of_end(name), *await self._lines_of_start(name)]
+            case commands.Reconcile(only):
+                lines += await self._lines_of_reconcile(only)
             case _:
                 raise UsageError("--dry-run goes with commands that change something")
+        return commands.Text(tuple(lines) or _NOTHING)
 
-    def _lines_of_start(self, name: str) -> tuple[str, ...]:
-        plan = self.network.plan_of_start(self.host.container(name))
-        return (f"# start container {name}", *plan.text().splitlines())
+    async def _lines_of_start(self, name: str) -> list[str]:
+        host_level, plan = await self.network.plan_start(self.host.container(name))
+        made = f"# start container {name}: its namespaces, then this, then its first process"
+        return [*host_level.text().splitlines(), made, *plan.text().splitlines()]
+
+    async def _lines_of_end(self, name: str) -> list[str]:
+        if self.lives.state(name) == "stopped":
+            return []
+        plan = await self.network.plan_end(self.host.container(name))
+        return [f"# stop container {name}: its interfaces end with it", *plan.text().splitlines()]
+
+    async def _lines_of_reconcile(self, only: str | None) -> list[str]:
+        chosen = [self.host.container(only)] if only is not None else self.host.sorted_containers
+        lines = self.network.plan_host_level().text().splitlines()
+        for each in chosen:
+            if self.lives.is_configured(each.name):
+                lines += (await self.network.plan(each, each, mends_guest=True)).plan.text().splitlines()
+        return lines
 
     async def _start(self, name: str, wait_seconds: int, caller: Caller) -> bool:
         caller.progress("Starting container")
         was_running = self.lives.state(name) == "running"
         try:
             await self.lives.start(name, wait_seconds=wait_seconds)
-        finally:
-            # Not before: a start that is refused leaves nothing. One that was too slow to wait for goes on.
-            await self.in_turn(lambda: self._want_while_it_lives(name, caller.command_line))
+        except OsctlError as error:
+            if error.code == "slow-start":  # it goes on
+                await self._keep_started(name, caller, is_told=not was_running)
+            raise
+        # Not before: a start that is refused leaves nothing.
+        try:
+            await self._keep_started(name, caller, is_told=not was_running)
+        except OsctlError:
+            if not was_running:
+                await self.lives.stop(name, timeout_seconds=0, method=StopMethod.KILL)
+            raise
         for warning in forwarding_warnings(self.settings, self.network.facts):
             caller.progress(warning)
         return not was_running
 
+    async def _keep_started(self, name: str, caller: Caller, *, is_told: bool) -> None:
+        await self.in_turn(lambda: self._want_while_it_lives(name, caller.command_line, is_told=is_told))
+
     async def _stop(self, action: commands.StopContainer, caller: Caller) -> bool:
         caller.progress("Stopping container")
         name = action.container
-        was_running, was_wanted = self.lives.state(name) != "stopped", self.host.container(name).is_wanted
-        await self.in_turn(lambda: self._want(name, caller.command_line, is_wanted=False))
-        try:
-            await self.lives.stop(name, timeout_seconds=action.timeout_seconds, method=action.method)
-        except OsctlError:
-            if was_wanted:
-                await self.in_turn(lambda: self._want(name, None, is_wanted=True))
-            raise
+        was_running = self.lives.state(name) != "stopped"
+        await self.lives.stop(name, timeout_seconds=action.timeout_seconds, method=action.method)
+        await self.in_turn(lambda: self._want(name, caller.command_line, is_wanted=False, is_told=was_running))
         return was_running
 
     async def _restart(self, action: commands.RestartContainer, caller: Caller) -> None:
@@ -470,7 +494,7 @@ class Daemon:
     async def adopted(self, name: str) -> None:
         """A container was found running: the daemon may have died before it could keep that this is wanted."""
         try:
-            await self.in_turn(lambda: self._want_while_it_lives(name, None))
+            await self.in_turn(lambda: self._want_while_it_lives(name, None, is_told=False))
         except OsctlError as error:
             log.error("%s is not noted as wanted: %s", name, error.message)
 
@@ -499,6 +523,7 @@ class Daemon:
             **self.about,
             "uptime": time.monotonic_ns() - self._started,
             "last_reconcile": self.reconciler.last,
+            "drift": [f"{name}: {each}" for name, drift in self.network.drift.items() for each in drift],
         }
         dropped = self.network.kernel.dropped_of
         return Observed(lives=self.lives.facts(), daemon=about, state=self.lives.state, dropped=dropped)
@@ -508,7 +533,11 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(asyncio.create_task(work))
 
 
+#: What a dry run says of a command that would change nothing.
+_NOTHING = ("# nothing to change",)
+
+
 def _lines(plan: Plan | None) -> tuple[str, ...]:
     if plan is None:
         return ("# stopped: configuration only",)
-    return tuple(plan.text().splitlines()) or ("# nothing to change",)
+    return tuple(plan.text().splitlines()) or _NOTHING

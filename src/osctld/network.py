@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from osctld import config
 from osctld.core.changes import subject_of
-from osctld.core.errors import ApplyFailed, Refused
+from osctld.core.drift import Aim, aim
+from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.host import Container, Host
 from osctld.core.host_level import default_mtu, desired_host_level
 from osctld.core.host_networks import HostNetwork, networks_of_others
@@ -40,7 +41,6 @@ from osctld.core.plan import Plan, plan_changes
 from osctld.core.plan_text import describe
 from osctld.core.settings import Settings
 from osctld.lives import Lives
-from osctld.shell.pending import PendingChanges
 
 log = logging.getLogger("osctld")
 
@@ -87,10 +87,33 @@ class Kernel(Protocol):
         """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error."""
 
 
+class Pending(Protocol):
+    """The port to where changes that are under way are noted, so that the next daemon knows what to clear away."""
+
+    def note_pending(self, container: str, document: bytes) -> None: ...
+    def forget_pending(self, container: str) -> None: ...
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A plan, and what it leaves different inside the guest, in words, because somebody there made it so."""
+
+    plan: Plan
+    drift: tuple[str, ...] = ()
+
+
 class Network:
     """The one who looks at kernels and changes them."""
 
-    def __init__(self, *, settings: Settings, kernel: Kernel, lives: Lives, pending: PendingChanges) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        kernel: Kernel,
+        lives: Lives,
+        pending: Pending,
+        begun: Iterable[bytes] = (),
+    ) -> None:
+        """`begun` are documents of changes that an earlier daemon noted and neither kept nor took back."""
         self.settings = settings
         self.kernel = kernel
         self.lives = lives
@@ -99,39 +122,78 @@ class Network:
         self.facts = HostFacts(uplinks=(), has_ipv6_forwarding=False)
         #: Containers in which a change that was not saved may have left something, as that change wanted them.
         self._unsettled: dict[str, Container] = {}
-        for document in pending.load():
+        #: What is different in guests and left so, by container.
+        self.drift: dict[str, tuple[str, ...]] = {}
+        for document in begun:
             with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, Refused):
                 unsettled = config.decode_container(document)
                 self._unsettled[unsettled.name] = unsettled
 
     # --- a change of a container -----------------------------------------------------------------------------------
 
-    def note(self, container: Container, document: bytes) -> None:
-        """Remember what a change wants before it begins. Raises ApplyFailed when the document cannot be kept."""
-        self.pending.note(container.name, document)
+    async def note(self, container: Container, plan: Plan | None, document: bytes) -> None:
+        """Remember what a change wants before it begins, if it leaves anything in the guest that could stay behind.
+
+        Raises ApplyFailed when the document cannot be kept.
+        """
+        if plan is None or all(subject_of(change).namespace == HOST for change in plan.changes):
+            return
+        await self._on_disk(lambda: self.pending.note_pending(container.name, document))
         self._unsettled[container.name] = container
 
     def is_unsettled(self, name: str) -> bool:
         """Whether a change of this container that was not saved may have left something."""
         return name in self._unsettled
 
-    def settle(self, name: str) -> None:
+    def settled(self, name: str) -> None:
+        """The change was saved, and with it the note."""
+        self._unsettled.pop(name, None)
+
+    async def settle(self, name: str) -> None:
         """Nothing is left of changes of this container that were not saved."""
         if self._unsettled.pop(name, None) is not None:
-            self.pending.forget(name)
+            try:
+                await self._on_disk(lambda: self.pending.forget_pending(name))
+            except OsctlError as error:
+                # It then says of things that are there no more, that they may be: the next daemon looks, and goes on.
+                log.error("%s: %s", name, error.message)
 
-    async def plan(self, before: Container, after: Container) -> Plan:
-        """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container."""
-        saved, want = self._desired(before), self._desired(after)
-        if after.name in self._unsettled:
-            saved = self._desired(self._unsettled[after.name]).with_objects(saved.objects)
-        observed = await self._observe(after.name, [saved, want])
-        have, foreign = split(observed, saved=saved, settings=self.settings)
-        return plan_changes(want, have, foreign, renames_while_up=self.facts.renames_while_up)
+    async def _on_disk(self, work: Callable[[], None]) -> None:
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.lives.disk, work))
 
-    def plan_of_start(self, container: Container) -> Plan:
-        """What a start would configure, from nothing."""
-        return plan_changes(self._desired(container), KernelState())
+    async def plan(self, before: Container, after: Container, *, mends_guest: bool = False) -> Planned:
+        """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container.
+
+        What the tenant changed inside is mended with `mends_guest`, or as the interface's policy and the change ask.
+        """
+        saved = self._desired(before)
+        want = saved if after is before else self._desired(after)
+        unsettled = self._unsettled.get(after.name)
+        begun = self._desired(unsettled) if unsettled is not None else None
+        ours = saved if begun is None else begun.with_objects(saved.objects)
+        observed = await self._observe(after.name, [ours, want] if want is not ours else [ours])
+        have, foreign = split(observed, saved=ours, settings=self.settings)
+        policies = {each.name: each.guest_policy for each in after.interfaces}
+        aimed = (
+            Aim(want) if mends_guest else aim(want, have, before=saved, unsettled=begun, policies=policies)
+        )
+        plan = plan_changes(aimed.want, have, foreign, renames_while_up=self.facts.renames_while_up)
+        return Planned(plan, tuple(map(describe, aimed.drift)))
+
+    async def plan_start(self, container: Container) -> tuple[Plan, Plan]:
+        """What a start would do to the host's level, and for the container, whose namespaces are still to be made."""
+        host_level = self.plan_host_level()
+        desired = self._desired(container)
+        have, foreign = split(
+            await self._observe(container.name, [desired]), saved=desired, settings=self.settings
+        )
+        return host_level, plan_changes(desired, have, foreign)
+
+    async def plan_end(self, container: Container) -> Plan:
+        """What is to be taken away on the host when the container has ended."""
+        desired = self._desired(container)
+        have, _ = split(await self._observe(container.name, [desired]), saved=desired, settings=self.settings)
+        return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
 
     async def apply(self, plan: Plan | None, *, name: str) -> None:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
@@ -153,7 +215,7 @@ class Network:
                 log.error("undo: %s: %s", describe(subject_of(change)), outcome.error)
                 is_complete = False
         if is_complete:
-            self.settle(name)
+            await self.settle(name)
 
     async def press_on(self, plan: Plan, found: list[str] | None = None, *, name: str | None) -> bool:
         """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
@@ -193,18 +255,17 @@ class Network:
 
     async def take_down(self, name: str, container: Container | None) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
-        self.settle(name)  # what was left was in the guest
+        await self.settle(name)  # what was left was in the guest
+        self.drift.pop(name, None)
         if container is None:
             return
-        desired = self._desired(container)
         # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
         # changes too, and then leaves pairs of siblings behind that nobody can name any more.
         for _attempt in range(2):
-            have, _ = split(await self._observe(name, [desired]), saved=desired, settings=self.settings)
-            on_host = KernelState(each for each in have.objects if each.namespace == HOST)
-            if not on_host:
+            plan = await self.plan_end(container)
+            if not plan:
                 break
-            await self.press_on(plan_changes(KernelState(), on_host), name=name)
+            await self.press_on(plan, name=name)
         self.kernel.forget_dropped(each.link for each in container.interfaces)
 
     # --- the host ------------------------------------------------------------------------------------------------
@@ -221,14 +282,18 @@ class Network:
 
     def see_to_host_level(self, found: list[str] | None = None) -> None:
         """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
-        self.facts = self.facts_of_host()
-        want = desired_host_level(self.settings, self.facts)
-        sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
-        plan = plan_changes(want, self.kernel.observe_host_level(sysctls))
+        plan = self.plan_host_level()
         for change, outcome in zip(plan.changes, self.kernel.apply(plan, {}), strict=True):
             if outcome.error is not None:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
             (found if found is not None else []).append(f"set {describe(subject_of(change))}")
+
+    def plan_host_level(self) -> Plan:
+        host = self.settings.host
+        self.facts = self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
+        want = desired_host_level(self.settings, self.facts)
+        sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
+        return plan_changes(want, self.kernel.observe_host_level(sysctls))
 
     async def sweep(self, host: Host, found: list[str]) -> None:
         """Remove from the host what no container has any more."""

@@ -29,7 +29,6 @@ from osctld.server.listener import Server
 from osctld.shell.host_boot import boot_identity
 from osctld.shell.kernel import Kernel
 from osctld.shell.lxc import LxcEngine
-from osctld.shell.pending import PendingChanges
 from osctld.shell.roots import RootDirectories
 from osctld.shell.store import Store
 
@@ -143,7 +142,6 @@ async def serve(places: Places, settings: Settings) -> None:
         roots=RootDirectories(places.state_dir),
         disk=disk,
     )
-    pending = PendingChanges(places.run_dir / "pending")
     about = {
         "version": VERSION,
         "pid": os.getpid(),
@@ -152,7 +150,7 @@ async def serve(places: Places, settings: Settings) -> None:
         "engine": engine.about(),
     }
     daemon = Daemon(
-        host=host, kernel=Kernel(), store=store, pending=pending, lives=lives, about=about, run=contents.run
+        host=host, kernel=Kernel(), store=store, begun=contents.pending, lives=lives, about=about, run=contents.run
     )
     lives.attach(daemon)
 

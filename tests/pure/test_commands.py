@@ -51,7 +51,7 @@ from osctld.netif.routed import RoutedInterface, routed_interface
 from pure.generated import HOST_UUID, containers
 
 DAEMON = {
-    "version": "1.2.3", "pid": 1, "uptime": 5_000_000_000, "last_reconcile": "nothing to mend",
+    "version": "1.2.3", "pid": 1, "uptime": 5_000_000_000, "last_reconcile": "nothing to mend", "drift": [],
     "state_dir": "/var/lib/osctl", "run_dir": "/run/osctl",
 }
 OBSERVED = Observed({"web01": LifeFacts("running", 4711, 4096, 1_000_000)}, DAEMON)

@@ -180,6 +180,20 @@ def test_a_store_of_another_schema_is_refused_and_left_alone(file: Path, found: 
     assert descriptors() == open_before
 
 
+def test_what_is_pending_is_there_until_it_is_saved_or_forgotten(file: Path) -> None:
+    with contextlib.closing(opened(file)) as store:
+        store.note_pending("web01", b"one")
+        store.note_pending("web01", b"two")
+        store.note_pending("web02", b"other")
+
+    with contextlib.closing(opened(file)) as again:
+        assert again.load().pending == (b"two", b"other")
+        again.forget_pending("web02")
+        assert again.load().pending == (b"two",)
+        again.save(change(1))
+        assert again.load().pending == ()
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path) -> None:
     file.write_bytes(b"not a database at all, but long enough to have a header " * 40)
     before = file.read_bytes()

@@ -471,6 +471,19 @@ class Topology:
                 steps.callback(self._end_daemon_for_good)
                 steps.callback(self._stop_containers)
 
+    def reboot_host(self) -> None:
+        """End every process and both namespaces, empty the run directory, and start anew on the same disk."""
+        self.kill_daemon()
+        cgroups = self._cgroups()
+        self._kill_leftovers(cgroups)
+        self._unmount()
+        self._remove_cgroups(cgroups)
+        self._remove_namespaces()
+        self._remove_lxc_locks()
+        shutil.rmtree(self.run_dir)
+        self._make_network()
+        self.start_daemon()
+
     def _stop_containers(self) -> None:
         assert self._daemon is not None
         if self._daemon.poll() is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -246,9 +247,110 @@ def test_other_mistakes_of_whoever_starts_the_daemon_are_told_in_one_line(idle_h
         assert words in one_line(refused)
 
 
-def test_a_daemon_that_starts_mends_what_was_broken_meanwhile_on_both_sides(host: Topology) -> None:
+def test_a_daemon_that_starts_mends_the_host_and_tells_of_what_was_changed_inside(host: Topology) -> None:
     new_web(host)
-    veth, before = host.veth("web"), host.comparable_state("web")
+    assert host.osctl_json("self", "status")["drift"] == []
+    broken_on_both_sides(host)
+
+    host.start_daemon()
+
+    told = host.osctl_json("self", "status")["drift"]
+    assert [line for line in told if "addr 1.2.3.4/32 dev eth0" in line]
+    assert host.ip_json(host.H, "route", "show", "1.2.3.4")
+    assert "1.2.3.4" not in json.dumps(host.guest_ip_json("web", "addr", "show", "dev", "eth0"))
+
+
+def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
+    new_web(host)
+    before = host.comparable_state("web")
+    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net")
+    run(*inside, "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
+    run(*inside, "ip", "link", "set", "eth0", "mtu", "1400")
+    broken = host.comparable_state("web")
+
+    planned = host.osctl("net", "reconcile", "--dry-run")
+    assert not differences(broken, host.comparable_state("web"))
+    mended = host.osctl("net", "reconcile", "web")
+
+    assert "ip addr add 1.2.3.4/32" in planned.stdout
+    assert "mended addr 1.2.3.4/32 dev eth0" in mended.stdout
+    assert not differences(before, host.comparable_state("web"))
+    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert host.osctl_json("self", "status")["drift"] == []
+
+
+def test_a_command_leaves_alone_what_was_changed_inside(host: Topology) -> None:
+    new_web(host)
+    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net")
+    run(*inside, "ip", "-6", "addr", "del", f"{ADDRESSES[1]}/128", "dev", "eth0")
+    run(*inside, "ip", "link", "set", "eth0", "mtu", "1400")
+
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+
+    assert host.ping(host.R, "1.2.3.5") == 3
+    (link,) = host.guest_ip_json("web", "addr", "show", "dev", "eth0")
+    assert link["mtu"] == 1400
+    assert ADDRESSES[1] not in json.dumps(link)
+
+
+def test_a_command_does_not_stumble_over_a_link_that_was_taken_down_inside(host: Topology) -> None:
+    new_web(host)
+    run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "link", "set", "eth0", "down")
+
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+
+    assert all(host.ping(host.R, address) == 3 for address in (*ADDRESSES, "1.2.3.5"))
+
+
+def test_what_is_to_be_enforced_inside_is_mended_without_being_asked(host: Topology) -> None:
+    new_web(host)
+    host.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
+    before = host.comparable_state("web")
+    run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
+
+    host.restart_daemon()
+
+    assert not differences(before, host.comparable_state("web"))
+
+
+def test_after_a_reboot_of_the_host_what_ran_runs_again_and_nothing_else(host: Topology) -> None:
+    new_web(host)
+    host.new_container("idle", via=["10.100.10.96/30"])
+    host.osctl("ct", "stop", "idle")
+    before = apart_from_links(host.comparable_state("web"))
+
+    host.reboot_host()
+
+    wait_until(lambda: host.osctl_json("ct", "show", "web")["state"] == "running", "web runs again")
+    assert host.osctl_json("ct", "show", "idle")["state"] == "stopped"
+    assert not differences(before, apart_from_links(host.comparable_state("web")))
+    assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
+
+
+def apart_from_links(state: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Without what a new boot numbers and names anew: the uplink is another one, too."""
+    return {key: rows for key, rows in state.items() if not key.startswith(("host links", "host addresses"))}
+
+
+def test_a_container_that_died_while_no_daemon_listened_is_stopped_and_can_be_started(host: Topology) -> None:
+    new_web(host)
+    before = host.comparable_state("web")
+    pid = host.init_pid("web")
+    host.kill_daemon()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "its first process is gone")
+
+    host.start_daemon()
+
+    shown = host.osctl_json("ct", "show", "web")
+    assert (shown["state"], shown["wanted"]) == ("stopped", False)
+    host.osctl("ct", "start", "web")
+    assert not differences(before, host.comparable_state("web"))
+
+
+def broken_on_both_sides(host: Topology) -> None:
+    """Leave the host without its daemon, and with little of what it had made."""
+    veth = host.veth("web")
     inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net")
     host.kill_daemon()
     host.in_namespace(host.H, "nft", "flush", "ruleset")
@@ -258,13 +360,6 @@ def test_a_daemon_that_starts_mends_what_was_broken_meanwhile_on_both_sides(host
     host.sysctl(host.H, "net/ipv4/conf/up0/forwarding", "0")
     run(*inside, "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
     run(*inside, "ip", "-6", "route", "del", "default")
-
-    host.start_daemon()
-
-    assert not differences(before, host.comparable_state("web"))
-    assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
-    host.restart_daemon()
-    assert host.osctl_json("self", "status")["last_reconcile"] == "nothing to mend"
 
 
 def test_links_that_a_crash_left_are_collected_and_foreign_ones_are_not(host: Topology) -> None:

@@ -207,7 +207,7 @@ def test_a_dry_run_of_an_action_says_what_would_be_done_and_does_nothing(host: T
         host.osctl("ct", "new", "--dry-run", "--distribution", "busybox", "other").stdout,
     ]
 
-    assert start.startswith("# start container web\n# on the host\n")
+    assert start.startswith("# start container web: its namespaces, then this, then its first process\n# on the host\n")
     assert "1.2.3.4" in start
     assert lines == [
         "# delete container web with everything in it\n",

@@ -19,6 +19,7 @@ _COLUMNS = (
     Column("interfaces", type=int),
     Column("addresses", "assigned to interfaces", type=int),
     Column("routes", "to containers", type=int),
+    Column("drift", "what somebody changed inside containers and is left so", type=list[str]),
     Column("last_reconcile", "what the last comparison with the kernel found"),
 )
 

@@ -209,6 +209,12 @@ class Execute(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
 
 
+class Reconcile(msgspec.Struct, frozen=True):
+    """Bring the kernel to what is wanted, inside the guests too: of one container, or of all."""
+
+    container: str | None
+
+
 class Watch(msgspec.Struct, frozen=True):
     """Tell the caller of each event that matches, as it happens, until the caller goes away."""
 
@@ -241,6 +247,7 @@ Action: TypeAlias = (
     | StopContainer
     | RestartContainer
     | Execute
+    | Reconcile
     | Watch
     | WaitForState
     | ShowHistory

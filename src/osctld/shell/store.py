@@ -46,7 +46,10 @@ class HistoryLine(msgspec.Struct, frozen=True):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """One change to keep, whole or not at all. `document` None deletes the container."""
+    """One change to keep, whole or not at all. `document` None deletes the container.
+
+    What was noted as pending of the container is settled by it.
+    """
 
     container: str
     document: bytes | None
@@ -65,6 +68,8 @@ class Contents(msgspec.Struct, frozen=True):
     run: int = 0
     #: The `boot` that was last kept; empty at first.
     boot: str = ""
+    #: Documents of changes that were begun and neither saved nor taken back.
+    pending: tuple[bytes, ...] = ()
 
 
 _TABLES = """
@@ -97,7 +102,8 @@ DELETE FROM holding WHERE version = :version AND network IN ({_EACH_NETWORK})
 _MIGRATIONS = {
     1: """
 CREATE TABLE run (number INTEGER NOT NULL, boot TEXT NOT NULL);
-INSERT INTO run VALUES (0, '')
+INSERT INTO run VALUES (0, '');
+CREATE TABLE pending (container TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID
 """,
 }
 
@@ -126,9 +132,10 @@ class Store:
             ((uuid, serial),) = self._connection.execute("SELECT uuid, serial FROM host").fetchall()
             documents = self._connection.execute("SELECT document FROM container ORDER BY name").fetchall()
             ((run, boot),) = self._connection.execute("SELECT number, boot FROM run").fetchall()
+            pending = self._connection.execute("SELECT document FROM pending ORDER BY container").fetchall()
         except (sqlite3.Error, ValueError) as error:
             raise Unavailable(f"{self._file} cannot be read: {error}", code="store-unreadable") from error
-        return Contents(uuid, serial, tuple(document for (document,) in documents), run, boot)
+        return Contents(uuid, serial, _only(documents), run, boot, _only(pending))
 
     def begin_run(self) -> None:
         """Count one more run of the daemon; durable when this returns. Raises Unavailable when it cannot be kept."""
@@ -143,6 +150,35 @@ class Store:
             self._connection.execute(statement, values)
         except sqlite3.Error as error:
             raise Unavailable(f"{self._file} cannot be written: {error}", code="store-unwritable") from error
+
+    def note_pending(self, container: str, document: bytes) -> None:
+        """Note what a change is about to want of a container. Raises ApplyFailed when it cannot be noted.
+
+        It outlives the daemon, and need not outlive the host: what it speaks of is in a guest, which ends with the
+        host. So nothing is synced: a commit in the write-ahead log without fsync is in the kernel's hands, and is
+        there for the next daemon (SQLite, PRAGMA synchronous=NORMAL in WAL mode).
+        """
+        try:
+            self._execute_unsynced(
+                "INSERT INTO pending VALUES (?, ?) ON CONFLICT (container) DO UPDATE SET document = excluded.document",
+                (container, document),
+            )
+        except sqlite3.Error as error:
+            raise ApplyFailed(f"the change could not be noted: {error}", code="save-failed") from error
+
+    def forget_pending(self, container: str) -> None:
+        """The change was undone. Raises ApplyFailed when that cannot be kept; then the next daemon looks again."""
+        try:
+            self._execute_unsynced("DELETE FROM pending WHERE container = ?", (container,))
+        except sqlite3.Error as error:
+            raise ApplyFailed(f"the end of a change could not be noted: {error}", code="save-failed") from error
+
+    def _execute_unsynced(self, statement: str, values: tuple[str | bytes, ...]) -> None:
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            self._connection.execute(statement, values)
+        finally:
+            self._connection.execute("PRAGMA synchronous=FULL")
 
     def save(self, change: Saved) -> None:
         """Keep a change; durable when this returns.
@@ -212,6 +248,7 @@ class Store:
             execute(_DELETE_HOLDINGS, {**values, "networks": b"".join(networks), "count": len(networks)})
         for values, networks in _alike(change.holdings_added):
             execute(_INSERT_HOLDINGS, {**values, "networks": b"".join(networks), "count": len(networks)})
+        execute("DELETE FROM pending WHERE container = ?", (change.container,))
         execute("UPDATE host SET serial = ?", (change.host_serial,))
         if change.history is not None:
             execute("INSERT INTO history (time, command) VALUES (?, ?)", (change.history.time, change.history.command))
@@ -232,6 +269,11 @@ class Store:
         same_document = (row[0] if row else None) == change.document
         line = change.history
         return same_document and (line is None or last == (line.time, line.command))
+
+
+def _only(rows: Iterable[tuple[bytes]]) -> tuple[bytes, ...]:
+    """The one column that the rows have."""
+    return tuple(value for (value,) in rows)
 
 
 def _alike(rows: Iterable[Holding]) -> Iterator[tuple[dict[str, Any], list[bytes]]]:

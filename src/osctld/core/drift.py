@@ -1,0 +1,141 @@
+"""What becomes of differences inside a guest that none of our commands made.
+
+The host side is always brought to what is wanted. Inside, the tenant may have changed what we wrote: a plan leaves
+that alone unless the interface's policy is to enforce, the change is about it, or the change cannot be without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from osctld.core.host import GuestPolicy
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Link,
+    Neighbour,
+    Route,
+    Veth,
+)
+
+
+class Aim(msgspec.Struct, frozen=True):
+    """What a plan shall reach, and what it leaves different from what is wanted: as it should be, not as it is."""
+
+    want: KernelState
+    drift: tuple[KernelObject, ...] = ()
+
+
+def aim(
+    want: KernelState,
+    have: KernelState,
+    *,
+    before: KernelState,
+    unsettled: KernelState | None,
+    policies: Mapping[str, GuestPolicy],
+) -> Aim:
+    """Say what a change from `before` to `want` shall reach in a kernel that holds `have` of ours.
+
+    `unsettled` is what a change wanted that was neither kept nor undone: what it touched is no tenant's doing.
+    `policies` go by the interface's name inside.
+    """
+    if unsettled is None and have == before:
+        return Aim(want)
+    differing = {
+        key: wanted
+        for key, wanted in want.items()
+        if have.get(key) != wanted
+        and before.get(key) == wanted
+        and (unsettled is None or unsettled.get(key) == wanted)
+        and (isinstance(wanted, Veth) or wanted.namespace != HOST)
+        and policies.get(_interface_of(wanted)) is not GuestPolicy.ENFORCE
+    }
+    if not differing:
+        return Aim(want)
+    changing = [
+        wanted
+        for key, wanted in want.items()
+        if key not in differing and have.get(key) != wanted and wanted.namespace != HOST
+    ]
+    for each in _needed(differing.values(), changing, have):
+        del differing[each.key]
+    kept: list[KernelObject] = []
+    gone = []
+    drift: list[KernelObject] = []
+    for key, wanted in differing.items():
+        present = have.get(key)
+        if isinstance(wanted, Veth):
+            if not isinstance(present, Veth):
+                continue
+            left = msgspec.structs.replace(
+                wanted,
+                peer_namespace=present.peer_namespace,
+                peer_name=present.peer_name,
+                peer_mac=present.peer_mac,
+            )
+            if left == wanted:
+                continue  # what differs is the host's side of it
+            kept.append(left)
+        elif present is None:
+            gone.append(key)
+        else:
+            kept.append(present)
+        if policies.get(_interface_of(wanted)) is not GuestPolicy.ONCE:
+            drift.append(wanted)
+    return Aim(want.without_keys(gone).with_objects(kept), tuple(drift))
+
+
+def _interface_of(each: KernelObject) -> str:
+    """The name inside of the interface that an object belongs to."""
+    match each:
+        case Veth():
+            return each.peer_name
+        case Link():
+            return each.name
+        case AssignedAddress() | Route() | Neighbour():
+            return each.link
+        case _:
+            return ""
+
+
+def _needed(
+    differing: Iterable[KernelObject], changing: Iterable[KernelObject], have: KernelState
+) -> list[KernelObject]:
+    """What differs and must be mended all the same, because the change makes no sense without it.
+
+    A link that is down or gone, with all that is on it, for a link that goes down takes its routes and IPv6 addresses
+    along; and an address that a changed route speaks from or is reached by.
+    """
+    those = list(differing)
+    changed = list(changing)
+    touched = {_interface_of(each) for each in changed}
+    lost = set()
+    for each in those:
+        present = have.get(each.key)
+        if (isinstance(each, Link) and not (isinstance(present, Link) and present.is_up)) or (
+            isinstance(each, Veth) and not (isinstance(present, Veth) and present.peer_name)
+        ):
+            lost.add(_interface_of(each))
+    lost &= touched
+    return [
+        each
+        for each in those
+        if _interface_of(each) in lost
+        or (
+            isinstance(each, AssignedAddress)
+            and any(isinstance(other, Route) and _names(other, each) for other in changed)
+        )
+    ]
+
+
+def _names(route: Route, assigned: AssignedAddress) -> bool:
+    """Whether a route speaks from an address, or goes to a gateway that it makes reachable."""
+    address = assigned.address
+    return route.namespace == assigned.namespace and (
+        route.source == address.address
+        or (route.gateway is not None and route.link == assigned.link and address.network.includes(route.gateway))
+    )
