@@ -390,6 +390,7 @@ class Daemon:
             {
                 "time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time)),
                 "time_iso": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(line.time)),
+                "epoch": line.time,
                 "pool": POOL,
                 "command": line.command,
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,38 @@ def new_container(client: OriginalClient, name: str, *, via: dict[str, Any] | No
         assert client.call(
             "netif_create", id=name, pool=None, name="eth0", type="routed", hwaddr=None, via=via
         ) is None  # fmt: skip
+
+
+def test_what_was_changed_is_listed_as_it_was_typed(original: OriginalClient) -> None:
+    before = len(original.call("history_list"))
+    new_container(original, "web")
+    original.call("ct_list", ids=[])
+
+    (row,) = original.call("history_list", pools=["default"])[before:]
+
+    assert list(row) == ["time", "cmd", "opts", "pool"]
+    assert abs(row["time"] - time.time()) < 60
+    assert (row["opts"]["cli"], row["pool"]) == ("osctl ct create", "default")
+    assert "pool not found" in original.error("history_list", pools=["tank"])
+
+
+def test_a_subscriber_hears_of_a_life_in_its_order_and_of_nothing_else(host: Topology) -> None:
+    with OriginalClient(host.socket) as client, OriginalClient(host.socket) as listener:
+        new_container(client, "web", via={"4": {"network": "10.100.10.100/30", "host_addr": None, "ct_addr": None}})
+        new_container(client, "other")
+        listener.send("event_subscribe", type="state", opts={"id": ["web"]})
+        assert listener.answer()["response"] == "subscribed"
+
+        client.call("ct_start", id="other", pool=None)
+        client.call("ct_start", id="web", pool=None)
+        client.call("ct_stop", id="web", pool=None)
+
+        told = [listener.answer()["response"] for _ in range(4)]
+        assert [each["opts"]["state"] for each in told] == ["starting", "running", "stopping", "stopped"]
+        assert {(each["type"], each["opts"]["id"], each["opts"]["pool"]) for each in told} == {
+            ("state", "web", "default")
+        }
+        assert [each["sequence"] for each in told] == sorted({each["sequence"] for each in told})
 
 
 # --- containers ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from osctld.core.host import POOL, Host
 COLUMNS = (
     Column("time", "local, to the second"),
     Column("time_iso", "with its offset from UTC (RFC 3339)"),
+    Column("epoch", "in seconds since 1970", type=float),
     Column("pool"),
     Column("command", "as it was typed"),
 )
