@@ -165,7 +165,8 @@ class Daemon:
         before, after = self.host.container(edited.container), edited.host.container(edited.container)
         kept = _Kept.of(before, after)
         self._check_claims(kept.claims, edited)
-        plan = (await self.network.plan(before, after)).plan if self.lives.is_configured(edited.container) else None
+        planned = await self.network.plan(before, after) if self.lives.is_configured(edited.container) else None
+        plan = planned.plan if planned is not None else None
         if options.dry_run:
             return commands.Text(_lines(plan) if after != before else _NOTHING)
         if after != before:
@@ -173,6 +174,8 @@ class Daemon:
             await self.network.apply(plan, name=after.name)
             await self._save_or_undo(edited.host, after.name, kept, plan, caller)
             self.network.settled(after.name)
+            if planned is not None:
+                self.reconciler.note_drift(after.name, planned.drift)
         return commands.Text(edited.messages, changed=after != before)
 
     def _check_claims(self, claims: ClaimsChange, edited: Edited) -> None:

@@ -92,16 +92,16 @@ class Reconciler:
             return
         try:
             if not self._network.is_unsettled(name) and await self._network.is_as_wanted(container, host_side):
-                self._note_drift(name, ())
+                self.note_drift(name, ())
                 return
             planned = await self._network.plan(container, container, mends_guest=mends_guests)
             if await self._network.press_on(planned.plan, found, name=name):
                 await self._network.settle(name)
-            self._note_drift(name, planned.drift)
+            self.note_drift(name, planned.drift)
         except OsctlError as error:
             found.append(f"{name}: {error.message}")
 
-    def _note_drift(self, name: str, drift: tuple[str, ...]) -> None:
+    def note_drift(self, name: str, drift: tuple[str, ...]) -> None:
         """Tell what is different inside a guest and left so, once for each difference."""
         if drift == self._network.drift.get(name, ()):
             return

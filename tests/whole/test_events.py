@@ -217,3 +217,19 @@ def test_a_dry_run_of_an_action_says_what_would_be_done_and_does_nothing(host: T
     assert host.stored() == stored
     assert [each["state"] for each in host.osctl_json("ct", "ls")] == ["stopped"]
     host.delete_containers()
+
+
+def test_what_somebody_changes_inside_is_told_and_what_is_put_back_too(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4/32"])
+    with everything(host) as listener:
+        host.in_guest_network("web", "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
+        host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+        host.osctl("net", "reconcile", "web")
+        wait_until(lambda: any('"mended"' in line for line in listener.lines), "it is put back")
+
+        told = {each["type"]: each["opts"] for each in happened(listener)}
+
+    assert "addr 1.2.3.4/32 dev eth0" in told["drift"]["differences"]
+    assert "mended addr 1.2.3.4/32 dev eth0" in told["mended"]["what"]
+    assert told["drift"]["id"] == "web"
+    host.delete_containers()

@@ -1,0 +1,104 @@
+"""What a plan leaves alone inside a guest, and what it must not."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osctld.core.drift import aim
+from osctld.core.host import Container, GuestPolicy
+from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
+from osctld.core.settings import Settings
+from pure.generated import containers
+
+
+def desired(container: Container) -> KernelState:
+    return container.desired(Settings(), default_mtu=1500)
+
+
+def policies(container: Container, policy: GuestPolicy) -> dict[str, GuestPolicy]:
+    return {each.name: policy for each in container.interfaces}
+
+
+@given(containers())
+def test_nothing_is_left_out_of_what_is_as_it_was(container: Container) -> None:
+    state = desired(container)
+
+    aimed = aim(state, state, before=state, unsettled=None, policies=policies(container, GuestPolicy.REPORT))
+
+    assert aimed.want == state
+    assert aimed.drift == ()
+
+
+@given(containers(), st.data())
+def test_what_is_gone_inside_stays_gone_and_is_told(container: Container, data: st.DataObject) -> None:
+    state = desired(container)
+    inside = [key for key, each in state.items() if each.namespace != HOST and not isinstance(each, Link)]
+    gone = data.draw(st.sets(st.sampled_from(inside))) if inside else set()
+    have = state.without_keys(gone)
+
+    aimed = aim(state, have, before=state, unsettled=None, policies=policies(container, GuestPolicy.REPORT))
+
+    assert aimed.want == have
+    assert {each.key for each in aimed.drift} == gone
+
+
+@given(containers(), st.data())
+def test_what_is_enforced_or_was_begun_by_us_is_brought_back(container: Container, data: st.DataObject) -> None:
+    state = desired(container)
+    inside = [key for key, each in state.items() if each.namespace != HOST]
+    gone = data.draw(st.sets(st.sampled_from(inside))) if inside else set()
+    have = state.without_keys(gone)
+
+    enforced = aim(state, have, before=state, unsettled=None, policies=policies(container, GuestPolicy.ENFORCE))
+    begun = aim(
+        state, have, before=state, unsettled=state.without_keys(gone),
+        policies=policies(container, GuestPolicy.REPORT),
+    )  # fmt: skip
+
+    assert enforced.want == begun.want == state
+    assert enforced.drift == begun.drift == ()
+
+
+@given(containers(), st.data())
+def test_what_is_gone_on_the_host_is_always_brought_back(container: Container, data: st.DataObject) -> None:
+    state = desired(container)
+    on_host = [key for key, each in state.items() if each.namespace == HOST and not isinstance(each, Veth)]
+    gone = data.draw(st.sets(st.sampled_from(on_host))) if on_host else set()
+
+    aimed = aim(
+        state, state.without_keys(gone), before=state, unsettled=None, policies=policies(container, GuestPolicy.REPORT)
+    )
+
+    assert aimed.want == state
+
+
+@given(containers())
+def test_a_link_that_is_down_is_mended_with_all_on_it_by_a_change_of_it(container: Container) -> None:
+    after = desired(container)
+    added = [each for each in after.objects if isinstance(each, AssignedAddress) and each.namespace != HOST]
+    if not added:
+        return
+    new = added[-1]
+    before = after.without_keys([new.key])
+    lost = [
+        key for key, each in before.items()
+        if each.namespace != HOST and not isinstance(each, Link) and getattr(each, "link", "") == new.link
+    ]  # fmt: skip
+    down = [
+        msgspec.structs.replace(each, is_up=False)
+        for each in before.objects
+        if isinstance(each, Link) and each.name == new.link
+    ]
+
+    aimed = aim(
+        after,
+        before.without_keys(lost).with_objects(down),
+        before=before,
+        unsettled=None,
+        policies=policies(container, GuestPolicy.REPORT),
+    )
+
+    assert aimed.want == after
+    assert aimed.drift == ()
