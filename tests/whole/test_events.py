@@ -227,9 +227,11 @@ def test_what_somebody_changes_inside_is_told_and_what_is_put_back_too(host: Top
         host.osctl("net", "reconcile", "web")
         wait_until(lambda: any('"mended"' in line for line in listener.lines), "it is put back")
 
-        told = {each["type"]: each["opts"] for each in happened(listener)}
+        drift = [each["opts"] for each in happened(listener) if each["type"] == "drift"]
+        (mended,) = [each["opts"]["what"] for each in happened(listener) if each["type"] == "mended"]
 
-    assert "addr 1.2.3.4/32 dev eth0" in told["drift"]["differences"]
-    assert "mended addr 1.2.3.4/32 dev eth0" in told["mended"]["what"]
-    assert told["drift"]["id"] == "web"
+    assert [each["id"] for each in drift] == ["web", "web"]
+    assert "addr 1.2.3.4/32 dev eth0" in drift[0]["differences"]
+    assert drift[1]["differences"] == []
+    assert "mended addr 1.2.3.4/32 dev eth0" in mended
     host.delete_containers()
