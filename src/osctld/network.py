@@ -29,6 +29,7 @@ from osctld.core.kernel_state import (
     LinkScope,
     Namespace,
     Outcome,
+    PacketFilter,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -280,13 +281,30 @@ class Network:
         host = self.settings.host
         return self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
 
-    def see_to_host_level(self, found: list[str] | None = None) -> None:
-        """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
+    def see_to_host_level(self, found: list[str] | None = None) -> bool:
+        """See to it that the host forwards and filters; whether the packet filter was made, and is without elements.
+
+        Raises ApplyFailed when it cannot be made to.
+        """
         plan = self.plan_host_level()
         for change, outcome in zip(plan.changes, self.kernel.apply(plan, {}), strict=True):
             if outcome.error is not None:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
             (found if found is not None else []).append(f"set {describe(subject_of(change))}")
+        return any(isinstance(subject_of(change), PacketFilter) for change in plan.changes)
+
+    async def fill_filter(self, host: Host) -> None:
+        """Give a packet filter that was just made the elements of all that runs: without them nobody may send."""
+        running = [each for each in host.containers.values() if self.lives.is_configured(each.name)]
+        want = KernelState(
+            each
+            for container in running
+            for each in self._desired(container).objects
+            if isinstance(each, SiblingLinks | PrivateNetwork)
+        )
+        elements = [each for each in want.objects if isinstance(each, SiblingLinks | PrivateNetwork)]
+        have = self.kernel.observe([], {}, elements=elements)
+        await self.press_on(plan_changes(want, have), name=None)
 
     def plan_host_level(self) -> Plan:
         host = self.settings.host
