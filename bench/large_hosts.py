@@ -44,7 +44,6 @@ from osctld.daemon import Daemon  # noqa: E402
 from osctld.lives import Lives  # noqa: E402
 from osctld.netif.routed import RoutedNetwork, new_interface  # noqa: E402
 from osctld.shell.kernel import Kernel  # noqa: E402
-from osctld.shell.pending import PendingChanges  # noqa: E402
 from osctld.shell.store import HistoryLine, Saved, Store  # noqa: E402
 from whole.bare_daemon import BARE, BareEngine, BareRootDirectories  # noqa: E402
 from whole.host import Topology  # noqa: E402
