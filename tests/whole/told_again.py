@@ -1,0 +1,746 @@
+"""What the network commands mean, told a second time, with nothing of the program's own.
+
+The random commands of `random_commands` are performed here on plain values, and by osctld on the kernel. Both must
+agree on what is refused, on what is listed, and on every object in the kernel. Addresses are the standard library's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import Any, TypeAlias
+
+from whole.network_dump import address_line, link_line, neighbour_line, order_lines, route_line
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Assigned: TypeAlias = IPv4Interface | IPv6Interface
+Network: TypeAlias = IPv4Network | IPv6Network
+
+BITS = {4: 32, 6: 128}
+#: Where the daemon's settings are not changed.
+GROUP, ANNOUNCED, PRESENT, STATIC, BY_KERNEL = 111, 111, 112, 4, 2
+DEFAULT_MTU = 1500
+
+
+class No(Exception):
+    """The command has to be refused."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command line: words, options with their values, positional words."""
+
+    verb: str
+    options: tuple[tuple[str, str | None], ...] = ()
+    words: tuple[str, ...] = ()
+
+    @property
+    def argv(self) -> list[str]:
+        said = self.verb.split()
+        for name, value in self.options:
+            said += [name] if value is None else [name, value]
+        return [*said, *(["--"] if any(each.startswith("-") for each in self.words) else []), *self.words]
+
+    def all(self, *names: str) -> list[str]:
+        return [value or "" for name, value in self.options if name in names]
+
+    def one(self, *names: str) -> str | None:
+        return (self.all(*names) or [None])[-1]  # type: ignore[list-item]
+
+    def has(self, *names: str) -> bool:
+        return any(name in names for name, _ in self.options)
+
+
+@dataclass(frozen=True)
+class Via:
+    network: Network
+    host: Address
+    container: Address
+    is_public: bool
+
+    @property
+    def version(self) -> int:
+        return self.network.version
+
+    @property
+    def length(self) -> int:
+        return self.network.prefixlen
+
+    @property
+    def is_wide(self) -> bool:
+        return self.length < BITS[self.version] - 2
+
+
+@dataclass(frozen=True)
+class Route:
+    network: Network
+    is_automatic: bool
+    #: Where it is not the container end.
+    next_hop: Address | None = None
+
+
+@dataclass(frozen=True)
+class Holding:
+    network: Network
+    kind: str
+
+
+@dataclass(frozen=True)
+class Interface:
+    name: str
+    vias: Mapping[int, Via]
+    addresses: tuple[Assigned, ...] = ()
+    routes: tuple[Route, ...] = ()
+    mtu: int | None = None
+    #: With an x for each digit that the program chooses; None for all of it.
+    hwaddr: str | None = None
+    guest: str = "report"
+    #: Which one it is, whatever its name.
+    number: int = field(default_factory=itertools.count().__next__)
+
+    def includes(self, what: Network) -> bool:
+        """Whether a route or a via of this interface includes all of it."""
+        via = self.vias.get(what.version)
+        around = [each.network for each in self.routes] + ([via.network] if via else [])
+        return any(inside(what, network) for network in around)
+
+    def is_routed(self, address: Assigned) -> bool:
+        return self.includes(alone(address.ip))
+
+    def source(self, version: int) -> Address:
+        via = self.vias[version]
+        for each in self.addresses:
+            if each.version == version and (
+                any(each.ip in route.network for route in self.routes) or (via.is_public and each.ip in via.network)
+            ):
+                return each.ip
+        return via.container
+
+    def all_addresses(self, version: int) -> list[Assigned]:
+        via = self.vias.get(version)
+        assigned = [each for each in self.addresses if each.version == version]
+        if via is None or any(each.ip == via.container for each in assigned):
+            return assigned
+        return [with_length(via.container, via.length), *assigned]
+
+    def holdings(self) -> set[Holding]:
+        return {
+            *(Holding(each.network, "via") for each in self.vias.values()),
+            *(Holding(each.network, "route") for each in self.routes),
+            *(Holding(alone(each.ip), "address") for each in self.addresses if not self.is_routed(each)),
+        }
+
+
+@dataclass
+class Learned:
+    """What the program chooses once for an interface and must keep: names and hardware addresses."""
+
+    link: str
+    mac: str
+    default_mac: str
+    host_mac: str | None = None
+
+
+@dataclass
+class Container:
+    name: str
+    interfaces: tuple[Interface, ...] = ()
+    is_running: bool = False
+    #: By the number of the interface.
+    learned: dict[int, Learned] = field(default_factory=dict)
+
+    def interface(self, name: str) -> Interface:
+        for each in self.interfaces:
+            if each.name == name:
+                return each
+        raise No(f"no interface {name}")
+
+
+class World:
+    """All containers of the host, as they shall be."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.containers = {name: Container(name) for name in names}
+        #: Where networks that nobody names come from; the IPv6 one is the host's own and has to be looked up.
+        self.pools = {4: ip_network("169.254.0.0/16"), 6: ip_network("fd00::/48")}
+
+    def container(self, name: str) -> Container:
+        if name not in self.containers:
+            raise No(f"no container {name}")
+        return self.containers[name]
+
+    def edited(self, step: Step) -> tuple[Container, tuple[Interface, ...]]:
+        """The interfaces of the step's container when it is done. Raises No when it has to be refused."""
+        container = self.container(step.words[0])
+        interfaces = _EDITS[step.verb](container, step, self)
+        self._check_holdings(container, interfaces, step)
+        return container, interfaces
+
+    def _check_holdings(self, container: Container, interfaces: tuple[Interface, ...], step: Step) -> None:
+        """Nobody else may hold what an interface holds from now on, or a part of it, or more."""
+        is_forced = step.has("--force") and step.verb != "ct netif route del"
+        old = {each.number: each.holdings() for each in container.interfaces}
+        others = [each for other in self.containers.values() if other is not container for each in other.interfaces]
+        for one in interfaces:
+            if one in container.interfaces:
+                continue
+            rest = [*others, *(each for each in interfaces if each.number != one.number)]
+            for added in one.holdings() - old.get(one.number, set()):
+                for other in rest:
+                    for there in other.holdings():
+                        if not overlap(added.network, there.network):
+                            continue
+                        is_part = there.network.prefixlen < added.network.prefixlen
+                        if not (is_forced and is_part) or _needs_itself(other, added.network):
+                            raise No(f"{added.network}: {there.network} is held")
+            if step.verb == "ct netif ip add":
+                self._check_not_given_on(one, step, rest)
+
+    def _check_not_given_on(self, one: Interface, step: Step, rest: Iterable[Interface]) -> None:
+        """What is routed to another in more detail than to this one is not this one's to assign."""
+        for address in map(read_address, step.words[2:]):
+            mine = [each.network.prefixlen for each in one.holdings() if inside(alone(address.ip), each.network)]
+            for other in rest:
+                for there in other.holdings():
+                    if inside(alone(address.ip), there.network) and there.network.prefixlen > max(mine):
+                        raise No(f"{address} is in {there.network}, which is another's")
+
+    def automatic(self, version: int, interfaces: Iterable[Interface]) -> Network:
+        """The first free network of the pool."""
+        held = sorted(
+            (
+                each.network
+                for interface in interfaces
+                for each in interface.holdings()
+                if overlap(each.network, self.pools[version])
+            ),
+            key=lambda network: int(network.network_address),
+        )
+        for network in self.pools[version].subnets(new_prefix=BITS[version] - 1):
+            if not any(overlap(network, each) for each in (*held, *RESERVED_IN_POOL)):
+                return network
+        raise No("the pool is exhausted")
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+def read_address(text: str) -> Assigned:
+    bare, slash, length = text.partition("/")
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        raise No(text) from None
+    if "%" in text or (slash and not re.fullmatch("[0-9]{1,3}", length)):
+        raise No(text)
+    bits = int(length) if slash else address.max_prefixlen
+    if bits > address.max_prefixlen:
+        raise No(text)
+    return with_length(address, bits)
+
+
+def read_network(text: str) -> Network:
+    return read_address(text).network
+
+
+def with_length(address: Address, length: int) -> Assigned:
+    return ip_interface((address, length))
+
+
+def alone(address: Address) -> Network:
+    return ip_network(address)
+
+
+def overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _needs_itself(holder: Interface, network: Network) -> bool:
+    """Whether a part of what somebody holds has an end of theirs in it, or an address, or may not be reached at all."""
+    if any(inside(network, via.network) and not via.is_public for via in holder.vias.values()):
+        return True
+    ends = [end for via in holder.vias.values() for end in (via.host, via.container)]
+    return any(each in network for each in (*ends, *(address.ip for address in holder.addresses)))
+
+
+def inside(network: Network, around: Network) -> bool:
+    return network.version == around.version and network.subnet_of(around)  # type: ignore[arg-type]
+
+
+# --- what can be -------------------------------------------------------------------------------------------------
+
+#: Nothing of these may be routed to a container.
+RESERVED = [
+    ip_network(each)
+    for each in (
+        "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "169.254.0.0/16",
+        "::/128", "::1/128", "::ffff:0:0/96", "fe80::/10", "ff00::/8",
+    )
+]  # fmt: skip
+LINK_LOCAL = ip_network("169.254.0.0/16")
+RESERVED_IN_POOL = [ip_network(each) for each in ("169.254.0.0/24", "169.254.169.0/24", "169.254.255.0/24")]
+
+
+def check_routable(network: Network) -> None:
+    if network.prefixlen == 0 or any(network.overlaps(each) for each in RESERVED if each.version == network.version):
+        raise No(f"{network} is reserved")
+
+
+def check_unicast(address: Address) -> None:
+    is_mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    is_this_network = isinstance(address, IPv4Address) and (int(address) >> 24 == 0 or int(address) == 2**32 - 1)
+    if address.is_unspecified or address.is_loopback or address.is_multicast or is_mapped or is_this_network:
+        raise No(f"{address} is special")
+
+
+def check_usable(address: Address, network: Network) -> None:
+    """Within an interconnecting network: neither its network address nor its broadcast address."""
+    if network.prefixlen == BITS[network.version] - 1:
+        return
+    if address == network.network_address or (network.version == 4 and address == network.broadcast_address):
+        raise No(f"{address} of {network}")
+
+
+def make_via(network: Network, ends: tuple[Address, Address] | None, is_public: bool | None) -> Via:
+    if not inside(network, LINK_LOCAL):
+        check_routable(network)
+    if network.prefixlen == BITS[network.version]:
+        raise No(f"{network} is too small")
+    first = 0 if network.prefixlen == BITS[network.version] - 1 else 1
+    host, container = ends or (network.network_address + first, network.network_address + first + 1)
+    for end in (host, container):
+        if end not in network:
+            raise No(f"{end} is outside of {network}")
+        check_usable(end, network)
+        check_unicast(end)
+    if host == container:
+        raise No(f"{host} twice")
+    is_wide = network.prefixlen < BITS[network.version] - 2
+    return Via(network, host, container, is_wide if is_public is None else is_public)
+
+
+def read_vias(step: Step, present: Mapping[int, Via]) -> dict[int, Via]:
+    networks = _once(read_network(each) for each in step.all("--via") if each != "auto")
+    hosts = _once(read_address(each).ip for each in step.all("--host-addr"))
+    containers = _once(read_address(each).ip for each in step.all("--ct-addr"))
+    vias: dict[int, Via] = {}
+    for version in (4, 6):
+        if (version in hosts) != (version in containers):
+            raise No("one end without the other")
+        ends = (hosts[version], containers[version]) if version in hosts else None
+        if version in networks:
+            vias[version] = make_via(networks[version], ends, None)
+        elif ends:
+            if version not in present:
+                raise No("ends of no network")
+            old = present[version]
+            vias[version] = make_via(old.network, ends, old.is_public)
+    return vias
+
+
+def _once(values: Iterable[Network] | Iterable[Address]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for each in values:
+        if each.version in found:
+            raise No(f"{each} and {found[each.version]}")
+        found[each.version] = each
+    return found
+
+
+# --- the commands ------------------------------------------------------------------------------------------------
+
+
+def check_name(container: Container, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,14}", name) or name in ("lo", "all", "default"):
+        raise No(f"bad name {name}")
+    if any(each.name == name for each in container.interfaces):
+        raise No(f"{name} exists")
+
+
+def _new(container: Container, step: Step, world: World) -> tuple[Interface, ...]:
+    name = step.words[1]
+    check_name(container, name)
+    vias = chosen_vias({}, step, world)
+    return (*container.interfaces, with_properties(Interface(name, vias), step))
+
+
+def chosen_vias(present: Mapping[int, Via], step: Step, world: World) -> dict[int, Via]:
+    """Those of the versions that are named, and those that `auto` adds."""
+    gone = {int(each) for each in step.all("--no-via")}
+    vias = read_vias(step, present)
+    if gone & vias.keys():
+        raise No("named and not named")
+    is_public = True if step.has("--via-public") else False if step.has("--no-via-public") else None
+    if is_public is not None:
+        chosen = vias if step.has("--via") or vias else present
+        vias = {version: replace(each, is_public=is_public) for version, each in chosen.items() if version not in gone}
+    if "auto" in step.all("--via") or (step.verb == "ct netif new routed" and not step.has("--via")):
+        for version in (4, 6):
+            is_there = version in present and inside(present[version].network, world.pools[version])
+            if version in vias or version in gone or is_there:
+                continue
+            everybody = [each for one in world.containers.values() for each in one.interfaces]
+            vias[version] = make_via(world.automatic(version, everybody), None, is_public)
+    return vias
+
+
+def with_properties(interface: Interface, step: Step) -> Interface:
+    mtu, hwaddr, guest = step.one("--mtu"), step.one("--hwaddr"), step.one("--guest")
+    if mtu is not None:
+        if not re.fullmatch("[0-9]+|-", mtu):
+            raise No(f"MTU {mtu}")
+        interface = replace(interface, mtu=None if mtu == "-" else int(mtu))
+    if hwaddr is not None:
+        pattern = hwaddr.lower()
+        is_unicast = pattern[1:2] in tuple("02468ace") or pattern[1:2] == "x"
+        if hwaddr != "-" and not (re.fullmatch("([0-9a-fx]{2}:){5}[0-9a-fx]{2}", pattern) and is_unicast):
+            raise No(f"address {hwaddr}")
+        interface = replace(interface, hwaddr=None if hwaddr == "-" else pattern)
+    if guest is not None:
+        if guest not in ("report", "enforce", "once"):
+            raise No(f"policy {guest}")
+        interface = replace(interface, guest=guest)
+    least = 1280 if 6 in interface.vias else 68
+    if interface.mtu is not None and not least <= interface.mtu <= 65535:
+        raise No(f"MTU {interface.mtu}")
+    return interface
+
+
+def _delete(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    gone = container.interface(step.words[1])
+    return tuple(each for each in container.interfaces if each is not gone)
+
+
+def _set(container: Container, step: Step, world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    if all(name == "--force" for name, _ in step.options):
+        raise No("nothing to set")
+    changed = interface
+    for version in {int(each) for each in step.all("--no-via")}:
+        if version not in changed.vias or any(
+            each.version == version for each in (*changed.addresses, *(route.network for route in changed.routes))
+        ):
+            raise No(f"IPv{version} is in use, or not there")
+        changed = replace(changed, vias={each: via for each, via in changed.vias.items() if each != version})
+    changed = with_vias(changed, chosen_vias(interface.vias, step, world))
+    changed = with_properties(changed, step)
+    interfaces = _with(container, changed)
+    if step.has("--default"):
+        interfaces = (changed, *(each for each in interfaces if each is not changed))
+    return interfaces
+
+
+def _rename(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    interface, name = container.interface(step.words[1]), step.words[2]
+    if name == interface.name:
+        return container.interfaces
+    check_name(container, name)
+    return _with(container, replace(interface, name=name))
+
+
+def _reorder(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    before = step.one("--before")
+    if step.has("--first") == (before is not None):
+        raise No("first or before")
+    address = _find(interface, step.words[2])
+    rest = [each for each in interface.addresses if each != address]
+    at = 0
+    if before is not None:
+        other = _find(interface, before)
+        if other.version != address.version or other == address:
+            raise No(f"{address} cannot come before {other}")
+        at = rest.index(other)
+    return _with(container, replace(interface, addresses=(*rest[:at], address, *rest[at:])))
+
+
+def with_vias(before: Interface, vias: Mapping[int, Via]) -> Interface:
+    after = replace(before, vias={**before.vias, **vias})
+    for version, via in vias.items():
+        old = before.vias.get(version)
+        ends = {via.container, old.container} if old else {via.container}
+        # The container end keeps the place that it, or an equal address, was given.
+        placed: list[Assigned] = []
+        for each in after.addresses:
+            kept = with_length(via.container, via.length) if each.ip in ends else each
+            if kept not in placed:
+                placed.append(kept)
+        routes = tuple(each for each in after.routes if not (each.is_automatic and inside(each.network, via.network)))
+        after = replace(after, addresses=tuple(placed), routes=routes)
+        for route in after.routes:
+            if via.host in route.network or via.container in route.network:
+                raise No(f"{route.network} contains an end")
+        after = replace(
+            after,
+            routes=tuple(
+                replace(each, next_hop=None) if each.next_hop == via.container else each for each in after.routes
+            ),
+        )
+    for each in after.addresses:
+        _check_in_via(after, each.ip)
+    return _routed_again(before, after)
+
+
+def _routed_again(before: Interface, after: Interface) -> Interface:
+    """An address that was routed is routed still."""
+    for each in after.addresses:
+        if before.is_routed(each) and not after.is_routed(each):
+            after = with_route(after, alone(each.ip), is_automatic=True)
+    return after
+
+
+def _check_in_via(interface: Interface, address: Address) -> None:
+    via = interface.vias.get(address.version)
+    if via is not None and address in via.network:
+        if address == via.host:
+            raise No(f"{address} is the host's")
+        check_usable(address, via.network)
+
+
+def with_route(
+    interface: Interface, network: Network, *, is_automatic: bool, next_hop: Address | None = None
+) -> Interface:
+    check_routable(network)
+    via = interface.vias[network.version]
+    if via.host in network or via.container in network:
+        raise No(f"{network} contains an end")
+    return replace(interface, routes=(*interface.routes, Route(network, is_automatic, next_hop)))
+
+
+def _ip_add(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    route_as = step.one("--route-as")
+    around = read_network(route_as) if route_as is not None else None
+    for text in step.words[2:]:
+        interface = _with_address(interface, read_address(text), step.has("--no-route"), around)
+    return _with(container, interface)
+
+
+def _with_address(interface: Interface, address: Assigned, no_route: bool, around: Network | None) -> Interface:
+    check_unicast(address.ip)
+    if address.network.prefixlen == 0:
+        raise No("everything")
+    if any(each.ip == address.ip for each in interface.addresses):
+        raise No(f"{address} twice")
+    via = interface.vias.get(address.version)
+    if via is None:
+        raise No(f"no via of IPv{address.version}")
+    for one in (address, *interface.addresses):
+        for other in (address, *interface.addresses):
+            if _broadcast(one) == str(other.ip):
+                raise No(f"{other.ip} is a broadcast address")
+    if around is not None and not inside(alone(address.ip), around):
+        raise No(f"{address} is not in {around}")
+    _check_in_via(interface, address.ip)
+    if address.ip == via.container:
+        return replace(interface, addresses=(*interface.addresses, with_length(via.container, via.length)))
+    changed = replace(interface, addresses=(*interface.addresses, address))
+    if around is not None:
+        return changed if interface.includes(around) else with_route(changed, around, is_automatic=True)
+    if no_route or address.ip in via.network or interface.includes(address.network):
+        return changed
+    return with_route(changed, address.network, is_automatic=True)
+
+
+def _ip_del(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    version = step.one("-v")
+    if step.words[2:] == ("all",):
+        chosen = [each for each in interface.addresses if version in (None, str(each.version))]
+    elif version is not None:
+        raise No("-v goes with all")
+    else:
+        chosen = [_find(interface, text) for text in step.words[2:]]
+    return _with(container, without_addresses(interface, chosen, keep_route=step.has("--keep-route")))
+
+
+def _find(interface: Interface, text: str) -> Assigned:
+    wanted = read_address(text)
+    for each in interface.addresses:
+        via = interface.vias.get(each.version)
+        is_end = via is not None and each.ip == via.container
+        if each.ip == wanted.ip and ("/" not in text or is_end or each == wanted):
+            return each
+    raise No(f"{text} is not assigned")
+
+
+def without_addresses(interface: Interface, gone: Sequence[Assigned], *, keep_route: bool) -> Interface:
+    addresses = tuple(each for each in interface.addresses if each not in gone)
+    left = replace(interface, addresses=addresses)
+    # Of two that would do for the rest, the wider one goes first.
+    for address in gone:
+        for route in sorted(interface.routes, key=lambda each: each.network.prefixlen):
+            if not route.is_automatic or address.ip not in route.network or route not in left.routes:
+                continue
+            if keep_route:
+                left = replace(
+                    left,
+                    routes=tuple(replace(each, is_automatic=False) if each == route else each for each in left.routes),
+                )
+                continue
+            without = replace(left, routes=tuple(each for each in left.routes if each != route))
+            if not any(each.ip in route.network and not without.is_routed(each) for each in addresses):
+                left = without
+    hops = {each.ip for each in gone}
+    return _routed_again(left, replace(left, routes=tuple(each for each in left.routes if each.next_hop not in hops)))
+
+
+def _route_add(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    text = step.one("--via")
+    hop = _next_hop(interface, read_address(text).ip) if text is not None else None
+    for text in step.words[2:]:
+        network = read_network(text)
+        via = interface.vias.get(network.version)
+        if hop is not None and hop.version != network.version:
+            raise No(f"{hop} for {network}")
+        next_hop = None if via is not None and hop == via.container else hop
+        routes = interface.routes
+        if Route(network, is_automatic=True) in routes:
+            own = Route(network, is_automatic=False, next_hop=next_hop)
+            routes = tuple(own if each.network == network else each for each in routes)
+            interface = replace(interface, routes=routes)
+            continue
+        check_routable(network)
+        if via is None:
+            raise No(f"no via of IPv{network.version}")
+        if interface.includes(network):
+            raise No(f"{network} is routed already")
+        interface = with_route(interface, network, is_automatic=False, next_hop=next_hop)
+    return _with(container, interface)
+
+
+def _next_hop(interface: Interface, address: Address) -> Address:
+    ends = [each.container for each in interface.vias.values()]
+    if address not in (*ends, *(each.ip for each in interface.addresses)):
+        raise No(f"{address} is not assigned")
+    return address
+
+
+def _route_del(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    before = interface = container.interface(step.words[1])
+    version = step.one("-v")
+    if step.words[2:] == ("all",):
+        chosen = [each.network for each in interface.routes if version in (None, str(each.network.version))]
+    elif version is not None:
+        raise No("-v goes with all")
+    else:
+        chosen = [read_network(text) for text in step.words[2:]]
+    for network in chosen:
+        rest = tuple(each for each in interface.routes if each.network != network)
+        if len(rest) == len(interface.routes):
+            raise No(f"{network} is not routed")
+        interface = replace(interface, routes=rest)
+    if not step.has("--force", "-f") and any(
+        before.is_routed(each) and not interface.is_routed(each) for each in interface.addresses
+    ):
+        raise No("addresses would be left")
+    return _with(container, interface)
+
+
+def _with(container: Container, interface: Interface) -> tuple[Interface, ...]:
+    return tuple(interface if each.number == interface.number else each for each in container.interfaces)
+
+
+_EDITS = {
+    "ct netif new routed": _new,
+    "ct netif del": _delete,
+    "ct netif set": _set,
+    "ct netif rename": _rename,
+    "ct netif ip add": _ip_add,
+    "ct netif ip del": _ip_del,
+    "ct netif ip reorder": _reorder,
+    "ct netif route add": _route_add,
+    "ct netif route del": _route_del,
+}
+EDITS = tuple(_EDITS)
+
+
+# --- what the kernel shall hold ----------------------------------------------------------------------------------
+
+
+def host_lines(container: Container) -> Iterator[str]:
+    """On the host, while the container runs."""
+    for interface in container.interfaces:
+        learned = container.learned[interface.number]
+        link, host_mac = learned.link, learned.host_mac or "?"
+        yield link_line(link, mac=host_mac, mtu=interface.mtu or DEFAULT_MTU, group=GROUP, up=True)
+        if (interface.mtu or DEFAULT_MTU) >= 1280:  # else the kernel has no IPv6 on the link
+            yield address_line(link, "fe80::1/64", None)
+        for version, via in interface.vias.items():
+            metric = 0 if version == 4 else 8
+            yield address_line(link, f"{via.host}/{via.length}", _broadcast(with_length(via.host, via.length)))
+            yield neighbour_line(link, str(via.container), learned.mac)
+            end = str(via.container)
+            if via.is_wide:
+                yield route_line(str(alone(via.container)), device=link, protocol=PRESENT, metric=metric)
+                yield route_line(str(via.network), gateway=end, device=link, protocol=PRESENT, metric=metric)
+            elif version == 4:
+                yield route_line(str(via.network), device=link, protocol=BY_KERNEL, source=str(via.host))
+            for route in interface.routes:
+                if route.network.version == version:
+                    gateway = str(route.next_hop or end)
+                    yield route_line(
+                        str(route.network), gateway=gateway, device=link, protocol=ANNOUNCED, metric=metric
+                    )
+            for hop in {route.next_hop for route in interface.routes if route.next_hop is not None}:
+                if hop.version == version:
+                    yield neighbour_line(link, str(hop), learned.mac)
+
+
+def guest_lines(container: Container) -> Iterator[str]:
+    """In the container."""
+    order: dict[tuple[str, str], list[str]] = {}
+    rank = {4: 0, 6: 0}
+    for interface in container.interfaces:
+        learned, name = container.learned[interface.number], interface.name
+        yield link_line(name, mac=learned.mac, mtu=interface.mtu or DEFAULT_MTU, group=0, up=True)
+        for version, via in interface.vias.items():
+            subnets: dict[Network, Address] = {}
+            for each in interface.all_addresses(version):
+                yield address_line(name, str(each), _broadcast(each))
+                if version == 4:
+                    subnets.setdefault(each.network, each.ip)
+                    order.setdefault((name, str(each.network)), []).append(str(each.ip))
+            for network, first in subnets.items():
+                if network.prefixlen < 32:
+                    yield route_line(str(network), device=name, protocol=BY_KERNEL, source=str(first))
+            yield neighbour_line(name, str(via.host), learned.host_mac or "?")
+            yield route_line(
+                "0.0.0.0/0" if version == 4 else "::/0",
+                gateway=str(via.host),
+                device=name,
+                protocol=STATIC,
+                metric=100 * rank[version] + (0 if version == 4 else 1024),
+                source=str(interface.source(version)),
+            )
+            rank[version] += 1
+    yield from order_lines(order)
+
+
+def _broadcast(address: Assigned) -> str | None:
+    network = address.network
+    return str(network.broadcast_address) if network.version == 4 and network.prefixlen < 31 else None
+
+
+def filter_lines(container: Container) -> Iterator[str]:
+    """Elements of the packet filter's sets while the container runs."""
+    links = [container.learned[each.number].link for each in container.interfaces]
+    yield from (f"siblings {one} {other}" for one in links for other in links if one != other)
+    for interface in container.interfaces:
+        for version, via in interface.vias.items():
+            if not via.is_public:
+                yield f"private{version} {via.network}"
