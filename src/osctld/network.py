@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from osctld import config
+from osctld.core.address_order import is_in_order
 from osctld.core.changes import subject_of
 from osctld.core.drift import Aim, aim
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
@@ -338,7 +339,7 @@ class Network:
         desired = self._desired(container)
         observed = await self._observe(container.name, [desired], host_side)
         have, _ = split(observed, saved=desired, settings=self.settings)
-        return have == desired
+        return have == desired and is_in_order(have, desired)
 
     # --- looking -------------------------------------------------------------------------------------------------
 

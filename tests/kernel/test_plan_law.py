@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 from collections.abc import Iterator, Sequence
 
 import hypothesis.strategies as st
@@ -24,8 +25,8 @@ from osctld.core.settings import Settings
 from osctld.shell.kernel import Kernel
 from osctld.shell.netlink import Answer
 from osctld.shell.plan_application import FaultHook
-from pure.generated import containers, without_own_conflicts
-from pure.test_plan import _changed
+from pure.generated import containers, rearranged_containers, without_own_conflicts
+from pure.test_plan import _changed, order_in_guest
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
 
@@ -48,8 +49,13 @@ def edits(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
     return desired(before), desired(after)
 
 
+rearrangements = rearranged_containers().map(lambda pair: (desired(pair[0]), desired(pair[1])))
+
 pairs = st.one_of(
-    edits(), edits(), st.tuples(containers(interfaces=2).map(desired), containers(interfaces=2).map(desired))
+    edits(),
+    edits(),
+    rearrangements,
+    st.tuples(containers(interfaces=2).map(desired), containers(interfaces=2).map(desired)),
 )
 
 
@@ -80,8 +86,22 @@ class Scene:
     def observe(self, *states: KernelState) -> KernelState:
         return observed(self.kernel, self.host.namespaces, self.have, *states)
 
+    def listed_order(self) -> dict[tuple[str, str], list[str]]:
+        """The guest's IPv4 addresses by link and subnet, in the order in which `ip` lists them."""
+        return listed_order(self.host)
+
     def dump(self) -> list[str]:
         return [*self.host.dump(HOST), *self.host.dump(GUEST)]
+
+
+def listed_order(host: Host) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for link in host.ip("-4 addr show", GUEST):
+        for each in link["addr_info"]:
+            if link["ifname"] != "lo":
+                address = ipaddress.ip_interface(f"{each['local']}/{each['prefixlen']}")
+                found.setdefault((link["ifname"], str(address.network)), []).append(str(address))
+    return found
 
 
 @contextlib.contextmanager
@@ -107,9 +127,11 @@ def test_a_plan_reaches_what_is_wanted_and_its_undo_returns(
         plan = plan_changes(want, have, renames_while_up=renames_while_up)
         there.apply(plan)
         assert there.observe(want) == want
+        assert order_in_guest(there.observe(want)) == there.listed_order() == order_in_guest(want)
 
         there.apply(plan.undo())
         assert there.observe(want) == have
+        assert there.listed_order() == order_in_guest(have)
 
 
 @given(pairs)
@@ -153,6 +175,7 @@ def test_whichever_change_fails_undo_returns(
             assert all(each.succeeded for each in outcomes[:number])
             there.apply(plan.undo(outcomes))
             assert there.observe(want) == have, f"after a fault at {number} of\n{plan.text()}"
+            assert there.listed_order() == order_in_guest(have), f"after a fault at {number} of\n{plan.text()}"
 
 
 @given(pairs, st.data())
@@ -218,3 +241,4 @@ def test_what_was_taken_away_by_hand_comes_back(pair: tuple[KernelState, KernelS
         there.apply(plan_changes(want, found))
 
         assert there.observe(want) == want
+        assert there.listed_order() == order_in_guest(want)

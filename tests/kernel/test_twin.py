@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 
 from kernel.container_objects import GROUP, GUEST, fresh_host, observed
 from kernel.network_namespaces import Host
-from kernel.test_plan_law import desired, pairs
+from kernel.test_plan_law import desired, listed_order, pairs
 from osctld.core.kernel_state import HOST, KernelState, container_of
 from osctld.core.packet_filter import packet_filter
 from osctld.core.plan import Plan, plan_changes
 from pure.generated import container_without_interfaces, interface
+from pure.test_plan import order_in_guest
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
 
@@ -54,10 +55,12 @@ def check(have: KernelState, want: KernelState, *, renames_while_up: bool = True
 
         twin.perform(first, plan)
         assert observed(kernel, host.namespaces, have, want) == want
+        assert listed_order(host) == order_in_guest(want)
         assert kernel.observe_host_level([]) == TABLE
 
         twin.perform(plan.undo())
         assert observed(kernel, host.namespaces, have, want) == have
+        assert listed_order(host) == order_in_guest(have)
 
 
 @given(pairs, st.booleans())

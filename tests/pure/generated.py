@@ -183,3 +183,32 @@ def containers(draw: st.DrawFn, *, name: str = "web01", interfaces: int = 3) -> 
         if without_own_conflicts(more):
             container = more
     return container
+
+
+@st.composite
+def rearranged_containers(draw: st.DrawFn) -> tuple[Container, Container]:
+    """A container with several addresses in one subnet, which may be its via, before and after they were shuffled.
+
+    Some come or go with that.
+    """
+    start = interface(via=["10.20.0.0/30", "2001:db8:20::/64"])
+    if draw(st.booleans()):
+        start = interface(via=["10.20.0.0/24"])
+    made = []
+    numbers = st.lists(st.integers(3, 9), min_size=1, max_size=5, unique=True)
+    texts = [f"10.20.{draw(st.sampled_from('00001'))}.{number}/24" for number in sorted({*range(3, 10)})]
+    for chosen in (draw(numbers), draw(numbers)):
+        changed = start
+        for number in chosen:
+            try:
+                changed = changed.with_address(InterfaceAddress.parse(texts[number - 3]))
+            except Refused:
+                continue  # the end of a via
+        if draw(st.booleans()) and changed.addresses:
+            via = changed.vias[4]
+            changed = changed.with_address(via.container_address, route=False)
+            draft = changed.draft()
+            draft.place(draft.addresses[-1], before=draw(st.sampled_from(draft.addresses[:-1])))
+            changed = changed.with_draft(draft)
+        made.append(container_without_interfaces().with_new_interface(changed))
+    return made[0], made[1]

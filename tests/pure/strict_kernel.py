@@ -194,6 +194,7 @@ class StrictKernel:
     def _lose(self, old: KernelObject) -> None:
         if isinstance(old, Sysctl):
             raise KernelRefused("a setting cannot be removed")
+        was_primary = isinstance(old, AssignedAddress) and self._is_primary(old)
         there = self.objects.pop(old.key, None)
         match there:
             case Veth():
@@ -209,13 +210,23 @@ class StrictKernel:
                         # The element stays, with a number that nobody has.
                         del self.objects[key]
             case AssignedAddress():
-                self._lose_with_address(there)
+                self._lose_with_address(there, was_primary=was_primary)
             case _:
                 pass
 
-    def _lose_with_address(self, gone: AssignedAddress) -> None:
+    def _is_primary(self, address: AssignedAddress) -> bool:
+        """Whether it is the first address of its subnet."""
+        network = address.address.network
+        of_subnet = (
+            each
+            for each in self._addresses(address.namespace)
+            if each.link == address.link and each.address.network == network
+        )
+        return next((each.key for each in of_subnet), None) == address.key
+
+    def _lose_with_address(self, gone: AssignedAddress, *, was_primary: bool) -> None:
         version, network = gone.address.version, gone.address.network
-        if version == 4 and self.harsh:
+        if version == 4 and self.harsh and was_primary:
             for key, each in list(self.objects.items()):
                 if isinstance(each, AssignedAddress) and each.address.network == network and _is_on(each, gone):
                     del self.objects[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
@@ -365,6 +366,70 @@ def test_the_first_address_in_order_is_the_one_that_the_world_sees(web: Topology
     web.osctl("ct", "netif", "ip", "reorder", "web", "eth0", "10.5.5.1", "--before", "1.2.3.5")
     assert addresses(web)[:3] == ["10.5.5.1", "1.2.3.5", "1.2.3.4"]
     assert source(web) == "10.5.5.1"
+
+
+def listed_inside(host: Topology, network: str) -> list[str]:
+    """The addresses of a subnet as the guest's kernel lists them."""
+    (link,) = host.guest_ip_json("web", "-4", "addr", "show", "dev", "eth0")
+    return [each["local"] for each in link["addr_info"] if f"{each['local']}/{each['prefixlen']}" in within(network)]
+
+
+def within(network: str) -> set[str]:
+    subnet = ipaddress.ip_network(network)
+    return {f"{each}/{subnet.prefixlen}" for each in subnet.hosts()}
+
+
+def test_addresses_of_one_subnet_stand_inside_as_the_operator_orders_them(web: Topology) -> None:
+    first, second, third = "198.51.100.7", "198.51.100.8", "198.51.100.9"
+    reorder = ("ct", "netif", "ip", "reorder", "web", "eth0")
+    web.osctl("ct", "netif", "ip", "del", "-v", "4", "web", "eth0", "all")
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", *(f"{each}/28" for each in (first, second, third)))
+    assert listed_inside(web, "198.51.100.0/28") == [first, second, third]
+    assert source(web) == first
+    init = web.init_pid("web")
+
+    for argv, expected in (
+        ((third, "--first"), [third, first, second]),
+        ((second, "--before", first), [third, second, first]),
+        ((second, "--first"), [second, third, first]),
+    ):
+        web.osctl(*reorder, *argv)
+
+        assert listed_inside(web, "198.51.100.0/28") == expected
+        assert [each for each in addresses(web) if ":" not in each] == expected
+        assert source(web) == expected[0]
+        assert [web.ping(web.R, each) for each in expected] == [3, 3, 3]
+        assert web.guest_ping("web", WORLD_4, count=1) == 1
+
+    assert web.osctl("--dry-run", *reorder, second, "--first").stdout == "# nothing to change\n"
+    web.osctl("ct", "netif", "ip", "del", "web", "eth0", second)
+    assert listed_inside(web, "198.51.100.0/28") == [third, first]
+    assert source(web) == third
+    assert web.init_pid("web") == init
+    restart(web)
+    assert listed_inside(web, "198.51.100.0/28") == [third, first]
+
+
+def test_an_order_that_the_tenant_made_is_left_until_that_is_not_to_be_or_another_is_asked_for(web: Topology) -> None:
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.2/24", "10.5.5.3/24")
+    web.in_guest_network("web", "ip", "addr", "del", "10.5.5.2/24", "dev", "eth0")
+    web.in_guest_network("web", "ip", "addr", "add", "10.5.5.2/24", "brd", "+", "dev", "eth0")
+    assert listed_inside(web, "10.5.5.0/24") == ["10.5.5.1", "10.5.5.3", "10.5.5.2"]
+
+    web.restart_daemon()
+    assert listed_inside(web, "10.5.5.0/24") == ["10.5.5.1", "10.5.5.3", "10.5.5.2"]
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.4/24")
+    assert listed_inside(web, "10.5.5.0/24") == ["10.5.5.1", "10.5.5.3", "10.5.5.2", "10.5.5.4"]
+    web.osctl("ct", "netif", "ip", "reorder", "web", "eth0", "10.5.5.4", "--before", "10.5.5.2")
+    assert listed_inside(web, "10.5.5.0/24") == ["10.5.5.1", "10.5.5.4", "10.5.5.2", "10.5.5.3"]
+    web.in_guest_network("web", "ip", "addr", "del", "10.5.5.4/24", "dev", "eth0")
+    web.in_guest_network("web", "ip", "addr", "add", "10.5.5.4/24", "brd", "+", "dev", "eth0")
+    assert listed_inside(web, "10.5.5.0/24") == ["10.5.5.1", "10.5.5.2", "10.5.5.3", "10.5.5.4"]
+
+    web.osctl(*SET, "--guest", "enforce", "web", "eth0")
+
+    assert listed_inside(web, "10.5.5.0/24") == ["10.5.5.1", "10.5.5.4", "10.5.5.2", "10.5.5.3"]
+    assert all_answer(web)
 
 
 def test_the_default_interface_is_the_first_one(web: Topology) -> None:

@@ -6,10 +6,12 @@ that alone unless the interface's policy is to enforce, the change is about it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from osctld.core.address_order import Subnet, first_differences, has_several, order_of
+from osctld.core.addresses import Address
 from osctld.core.host import GuestPolicy
 from osctld.core.kernel_state import (
     HOST,
@@ -43,8 +45,22 @@ def aim(
     `unsettled` is what a change wanted that was neither kept nor undone: what it touched is no tenant's doing.
     `policies` go by the interface's name inside.
     """
-    if unsettled is None and have == before:
-        return Aim(want)
+    aimed = (
+        Aim(want)
+        if unsettled is None and have == before
+        else _aim_at_objects(want, have, before=before, unsettled=unsettled, policies=policies)
+    )
+    return _in_the_tenants_order(aimed, have, before=before, unsettled=unsettled, policies=policies)
+
+
+def _aim_at_objects(
+    want: KernelState,
+    have: KernelState,
+    *,
+    before: KernelState,
+    unsettled: KernelState | None,
+    policies: Mapping[str, GuestPolicy],
+) -> Aim:
     differing = {
         key: wanted
         for key, wanted in want.items()
@@ -87,6 +103,55 @@ def aim(
         if policies.get(_interface_of(wanted)) is not GuestPolicy.ONCE:
             drift.append(wanted)
     return Aim(want.without_keys(gone).with_objects(kept), tuple(drift))
+
+
+def _in_the_tenants_order(
+    aimed: Aim,
+    have: KernelState,
+    *,
+    before: KernelState,
+    unsettled: KernelState | None,
+    policies: Mapping[str, GuestPolicy],
+) -> Aim:
+    """Leave the IPv4 addresses of a subnet in an order that only the tenant can have made; new ones come last."""
+    wanted = order_of(aimed.want.objects)
+    if not has_several(wanted):
+        return aimed
+    found, saved = order_of(have.objects), order_of(before.objects)
+    begun = order_of(unsettled.objects) if unsettled is not None else saved
+    left: dict[Subnet, Sequence[Address]] = {}
+    for subnet, addresses in wanted.items():
+        there = found.get(subnet, ())
+        is_unchanged = _agree(addresses, saved.get(subnet, ())) and _agree(addresses, begun.get(subnet, ()))
+        if is_unchanged and not _agree(there, addresses) and policies.get(subnet[1]) is not GuestPolicy.ENFORCE:
+            known = set(addresses)
+            kept = [each for each in there if each in known]
+            left[subnet] = [*kept, *(each for each in addresses if each not in kept)]
+    if not left:
+        return aimed
+    objects = {
+        (each.namespace, each.link, each.address.network, each.address.address): each
+        for each in aimed.want.values()
+        if isinstance(each, AssignedAddress)
+    }
+    moved = [objects[(*subnet, address)] for subnet, addresses in left.items() for address in addresses]
+    out_of_place = [
+        objects[(*subnet, address)]
+        for subnet, first in first_differences({each: wanted[each] for each in left}, [left]).items()
+        for address in wanted[subnet][first:]
+        if policies.get(subnet[1]) is not GuestPolicy.ONCE
+    ]
+    told = {each.key for each in aimed.drift}
+    return Aim(
+        aimed.want.without_keys(each.key for each in moved).with_objects(moved),
+        (*aimed.drift, *(each for each in out_of_place if each.key not in told)),
+    )
+
+
+def _agree(one: Sequence[Address], other: Sequence[Address]) -> bool:
+    """Whether what is in both orders stands in the same order."""
+    in_both = set(one).intersection(other)
+    return [each for each in one if each in in_both] == [each for each in other if each in in_both]
 
 
 def _interface_of(each: KernelObject) -> str:

@@ -210,7 +210,10 @@ FilterElement: TypeAlias = SiblingLinks | PrivateNetwork
 
 
 class KernelState(Mapping[Key, KernelObject]):
-    """A set of kernel objects, no two with one key. Immutable; order carries no meaning."""
+    """A set of kernel objects, no two with one key. Immutable.
+
+    Their order does not tell states apart; of a guest's IPv4 addresses, plans follow it: see `address_order`.
+    """
 
     __slots__ = ("_objects",)
 

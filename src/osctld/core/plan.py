@@ -6,11 +6,12 @@ it (`kernel_model`), a plan puts back, in the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import assert_never
 
 import msgspec
 
+from osctld.core.address_order import Order, Subnet, first_differences, has_several, order_after, order_of
 from osctld.core.addresses import BITS, Address, Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
 from osctld.core.errors import Conflict
@@ -71,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
             reached.with_objects(doubtful).without_keys(foreign),
             foreign,
             renames_while_up=self.renames_while_up,
+            orders=_orders_after(_orders_of(self.have), done),
         )
         changes = tuple(Restore(each.object) if isinstance(each, Add) else each for each in back.changes)
         return msgspec.structs.replace(back, changes=changes)
@@ -96,9 +98,18 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan_changes(
-    want: KernelState, have: KernelState, foreign: KernelState | None = None, *, renames_while_up: bool = True
+    want: KernelState,
+    have: KernelState,
+    foreign: KernelState | None = None,
+    *,
+    renames_while_up: bool = True,
+    orders: Iterable[Order] | None = None,
 ) -> Plan:
     """Plan the changes that turn `have` into `want`.
+
+    The IPv4 addresses of one subnet in a guest come to stand in the order in which `want` lists them. They stand as
+    `have` lists them, unless `orders` tells how they may stand: first in a guest that promotes secondary addresses,
+    then in one that does not.
 
     `foreign` holds what is there and not ours. An equal object of it is as good as ours and is left as it is; a
     different one under the same key is in the way: Conflict, naming it. What the kernel takes along of it is put
@@ -107,6 +118,10 @@ def plan_changes(
     foreign = foreign or KernelState()
     changes_of_routes = _if_only_routes_differ(want, have, foreign)
     if changes_of_routes is not None:
+        rearranged = _rearranged(want, foreign, lambda: _orders_of(have) if orders is None else orders)
+        if rearranged:
+            done = [*changes_of_routes, *rearranged]
+            changes_of_routes = (*done, *_restores(want, have, foreign, foreign, done))
         return Plan(have, want, changes_of_routes, foreign, renames_while_up)
     found, others = have, foreign
     renames = _renames(want, have, foreign, while_up=renames_while_up)
@@ -155,12 +170,70 @@ def plan_changes(
 
     ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
     changes = [*renames, *first, *(change for _, change in ordered)]
+    changes.extend(_restores(want, found, foreign, others, changes))
+    rearranged = _rearranged(
+        want, foreign, lambda: _orders_after(_orders_of(found) if orders is None else orders, changes)
+    )
+    if rearranged:
+        changes.extend(rearranged)
+        changes.extend(_restores(want, found, foreign, others, changes))
+    return Plan(found, want, tuple(changes), others, renames_while_up)
+
+
+def _restores(
+    want: KernelState, found: KernelState, foreign: KernelState, others: KernelState, changes: Sequence[Change]
+) -> list[Change]:
+    """What puts back what the changes take along of `found` and of `others`, who are `foreign` by their last names."""
     reached = pretend(found, changes)
     lost = [each for key, each in want.items() if reached.get(key) != each and foreign.get(key) != each]
     lost.extend(_lost_of_others(foreign, KernelState([*others.objects, *found.objects]), changes))
     lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
-    changes.extend(Restore(each) for each in lost)
-    return Plan(found, want, tuple(changes), others, renames_while_up)
+    return [Restore(each) for each in lost]
+
+
+def _orders_of(state: KernelState) -> tuple[Order, Order]:
+    order = order_of(state.objects)
+    return order, order
+
+
+def _orders_after(orders: Iterable[Order], changes: Iterable[Change]) -> tuple[Order, Order]:
+    """The orders that changes lead to, in a guest that promotes secondary addresses and in one that does not."""
+    promoting, deleting = orders
+    return order_after(promoting, changes, promotes=True), order_after(deleting, changes, promotes=False)
+
+
+def _rearranged(want: KernelState, foreign: KernelState, orders: Callable[[], Iterable[Order]]) -> list[Change]:
+    """Take away and add again those IPv4 addresses of guests that would not stand in the wanted order.
+
+    `orders` tells how they may stand. The last one goes first, so that what the guest does with secondaries does not
+    matter. What the guest speaks from it leaves to the kernel meanwhile: its routes would go with their preferred
+    source.
+    """
+    addresses = [each for each in want.values() if type(each) is AssignedAddress and foreign.get(each.key) != each]
+    wanted = order_of(addresses)
+    differences = first_differences(wanted, orders()) if has_several(wanted) else {}
+    if not differences:
+        return []
+    moving: dict[Subnet, list[AssignedAddress]] = {}
+    for each in addresses:
+        subnet = (each.namespace, each.link, each.address.network)
+        if subnet in differences:
+            moving.setdefault(subnet, []).append(each)
+    again = [each for subnet, in_order in moving.items() for each in in_order[differences[subnet] :]]
+    sources = {(each.namespace, each.address.address) for each in again}
+    speaking = [
+        each
+        for key, each in want.items()
+        if isinstance(each, Route)
+        and each.source is not None
+        and (each.namespace, each.source) in sources
+        and foreign.get(key) != each
+    ]
+    return [
+        *(Replace(each, msgspec.structs.replace(each, source=None)) for each in speaking),
+        *(Remove(each) for each in reversed(again)),
+        *(Restore(each) for each in again),
+    ]
 
 
 def _gone_for_a_moment(
