@@ -10,7 +10,8 @@ from osctld.core.drift import aim
 from osctld.core.host import Container, GuestPolicy
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
 from osctld.core.settings import Settings
-from pure.generated import containers
+from pure.generated import containers, rearranged_containers
+from pure.test_plan import order_in_guest
 
 
 def desired(container: Container) -> KernelState:
@@ -102,3 +103,29 @@ def test_a_link_that_is_down_is_mended_with_all_on_it_by_a_change_of_it(containe
 
     assert aimed.want == after
     assert aimed.drift == ()
+
+
+@given(containers() | rearranged_containers().map(lambda pair: pair[0]))
+def test_an_order_that_the_tenant_made_is_left_and_told_unless_it_is_enforced_or_ours(container: Container) -> None:
+    state = desired(container)
+    backwards = KernelState(reversed(list(state.objects)))
+    out_of_order = {
+        address
+        for (place, addresses) in order_in_guest(state).items()
+        for address in (addresses if order_in_guest(backwards)[place] != addresses else ())
+    }
+
+    def ordered(policy: GuestPolicy, unsettled: KernelState | None = None) -> tuple[KernelState, set[str]]:
+        aimed = aim(state, backwards, before=state, unsettled=unsettled, policies=policies(container, policy))
+        assert aimed.want == state
+        return aimed.want, {str(each.address) for each in aimed.drift if isinstance(each, AssignedAddress)}
+
+    reported, told = ordered(GuestPolicy.REPORT)
+    assert order_in_guest(reported) == order_in_guest(backwards)
+    assert told == out_of_order
+    for want, told in (ordered(GuestPolicy.ENFORCE), ordered(GuestPolicy.REPORT, backwards)):
+        assert order_in_guest(want) == order_in_guest(state)
+        assert not told
+    once, told = ordered(GuestPolicy.ONCE)
+    assert order_in_guest(once) == order_in_guest(backwards)
+    assert not told
