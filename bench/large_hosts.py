@@ -188,8 +188,7 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
             roots=BareRootDirectories(host.state_dir),
             disk=disk,
         )
-        pending = PendingChanges(host.run_dir / "pending")
-        daemon = Daemon(host=wanted, kernel=kernel, store=store, pending=pending, lives=lives, about={})
+        daemon = Daemon(host=wanted, kernel=kernel, store=store, begun=(), lives=lives, about={})
         lives.attach(daemon)
         writer = asyncio.create_task(daemon.turns.run())
         for name in wanted.containers:
