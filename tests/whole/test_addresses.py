@@ -663,4 +663,5 @@ def test_an_address_is_not_also_the_broadcast_address_of_another_ones_network(
     said = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", second, running=["web"])
 
     assert second in said
+    assert "1.2.3.15" in said
     assert "is the broadcast address of 1.2.3.0/28" in said

@@ -187,6 +187,11 @@ class World:
         container = self.container(step.words[0])
         interfaces = _EDITS[step.verb](container, step, self)
         self._check_holdings(container, interfaces, step)
+        if step.verb in ("ct netif new routed", "ct netif set", "ct netif ip add"):
+            everything = [each for one in interfaces for each in one.all_addresses(4)]
+            broadcasts = {_broadcast(each) for each in everything}
+            if any(str(each.ip) in broadcasts for each in everything):
+                raise No("a broadcast address")
         return container, interfaces
 
     def _check_holdings(self, container: Container, interfaces: tuple[Interface, ...], step: Step) -> None:
@@ -538,10 +543,6 @@ def _with_address(interface: Interface, address: Assigned, no_route: bool, aroun
     via = interface.vias.get(address.version)
     if via is None:
         raise No(f"no via of IPv{address.version}")
-    for one in (address, *interface.addresses):
-        for other in (address, *interface.addresses):
-            if _broadcast(one) == str(other.ip):
-                raise No(f"{other.ip} is a broadcast address")
     if around is not None and not inside(alone(address.ip), around):
         raise No(f"{address} is not in {around}")
     _check_in_via(interface, address.ip)

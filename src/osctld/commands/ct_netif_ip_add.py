@@ -9,7 +9,7 @@ from osctld.core.claims import Holder
 from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
 from osctld.core.errors import Conflict, Refused
 from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
+from osctld.netif.routed import check_broadcasts, routed_interface
 
 
 class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
@@ -70,6 +70,7 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
             parsed.append(address)
             suggestions[address.network] = f"assign {address.address.as_network()} instead"
         after = before.with_interface(interface.with_draft(draft))
+        check_broadcasts(after)
         present = set(interface.routes)
         wide = [each.network for each in draft.routes if each.network.size > 1 and each not in present]
         told = {network: suggestions[network] for network in wide if network in suggestions}

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from osctld.core.command import Argument, EditCommand, Edited, Example
 from osctld.core.host import Host
-from osctld.netif.routed import new_interface
+from osctld.netif.routed import check_broadcasts, new_interface
 from osctld.netif.routed_options import RoutedOptions
 
 
@@ -43,5 +43,6 @@ class CtNetifNewRouted(EditCommand, RoutedOptions, frozen=True, kw_only=True):
         vias = self.chosen_vias(host, {}, is_new=True)
         interface = self.with_properties(new_interface(host, before, self.netif, vias=vias))
         after = before.with_new_interface(interface)
+        check_broadcasts(after)
         host.check_delegation(before, after)
         return Edited(host.with_container(after), after.name, is_delegation_allowed=self.force)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from osctld.core.command import Argument, EditCommand, Edited, Example, Flag
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
+from osctld.netif.routed import check_broadcasts, routed_interface
 from osctld.netif.routed_options import RoutedOptions
 
 
@@ -56,6 +56,7 @@ class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
                 " --hwaddr, --mtu, --guest or --default"
             )
         after = before.with_interface(changed)
+        check_broadcasts(after)
         if self.default:
             after = after.with_interface_first(changed.name)
         host.check_delegation(before, after)

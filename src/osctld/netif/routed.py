@@ -371,6 +371,32 @@ def new_interface(host: Host, container: Container, name: str, *, vias: Mapping[
     )
 
 
+def check_broadcasts(container: Container) -> None:
+    """Raise Refused when an IPv4 address is the broadcast address of another one's network, or of its own.
+
+    The guest's kernel has one table of its own addresses for all interfaces. Which of the two it takes such an address
+    for depends on which came first (fib_add_ifaddr in linux/net/ipv4/fib_frontend.c).
+    """
+    assigned = [
+        (address, each.name)
+        for each in container.interfaces
+        if isinstance(each, RoutedInterface)
+        for address in each.all_addresses(4)
+    ]
+    of_broadcasts = {_broadcast(address): (address, name) for address, name in assigned if address.length < BITS[4] - 1}
+    if not of_broadcasts:
+        return
+    for address, name in assigned:
+        found = of_broadcasts.get(address.address)
+        if found is not None:
+            raise Refused(
+                f"{address.short} on {name} is the broadcast address of {found[0].network},"
+                f" the network of {found[0]} on {found[1]}",
+                code="bad-address",
+                subject=str(address),
+            )
+
+
 def routed_interface(container: Container, name: str) -> RoutedInterface:
     """Find an interface that routes. Raises Refused when there is none of that name, or it is of another type."""
     interface = container.interface(name)

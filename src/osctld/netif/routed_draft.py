@@ -55,8 +55,6 @@ class Draft:
         self._addresses = {each.address: each for each in addresses}
         self._routes = {each.network: each for each in routes}
         self._index = NetworkIndex(self._routes)
-        #: The IPv4 broadcast addresses of what is assigned, when somebody asked for them.
-        self._broadcasts: dict[Address, InterfaceAddress] | None = None
 
     @property
     def vias(self) -> Mapping[int, Via]:
@@ -104,7 +102,6 @@ class Draft:
                 subject=str(address),
             )
         via = self._via(address.version, subject=address.short)
-        self._check_broadcast(address)
         if route_as is not None:
             self._check_route_as(address, route_as)
         self._check_against_via(address)
@@ -113,7 +110,6 @@ class Draft:
             self._addresses[address.address] = via.container_address
             return
         self._addresses[address.address] = address
-        self._note_broadcast(address)
         if route_as is not None:
             if self.routing(route_as) is None:
                 self._add_route(route_as, is_automatic=True, typed=address.short)
@@ -129,37 +125,6 @@ class Draft:
             )
         if not route_as.includes(address):
             raise Refused(f"{route_as} does not include {address.short}", code="not-included", subject=str(route_as))
-
-    def _check_broadcast(self, address: InterfaceAddress) -> None:
-        """Refuse an address that the guest's kernel takes for the broadcast address of an assigned one's network.
-
-        Which of the two it is then depends on which came first (fib_add_ifaddr in linux/net/ipv4/fib_frontend.c).
-        """
-        if address.version != 4:
-            return
-        if self._broadcasts is None:
-            self._broadcasts = {}
-            for each in self._addresses.values():
-                self._note_broadcast(each)
-        there = self._broadcasts.get(address.address)
-        if there is None and _has_broadcast(address):
-            last = address.network.last
-            there = address if last == address.address else None
-            if last in self._addresses:
-                raise Refused(
-                    f"{address.short}: {last}, which is assigned to {self.name}, is the broadcast address of"
-                    f" {address.network}",
-                    code="bad-address",
-                    subject=str(address),
-                )
-        if there is not None:
-            raise Refused(
-                f"{address.short} is the broadcast address of {there.network}", code="bad-address", subject=str(address)
-            )
-
-    def _note_broadcast(self, address: InterfaceAddress) -> None:
-        if self._broadcasts is not None and _has_broadcast(address):
-            self._broadcasts[address.network.last] = address
 
     def _check_against_via(self, address: InterfaceAddress) -> None:
         via = self._vias.get(address.version)
@@ -179,7 +144,6 @@ class Draft:
         With `keep_route` those become the operator's. Routes that had one of the addresses as next hop go in any
         case, and are returned; an address that was routed by one of them alone gets a route of its own.
         """
-        self._broadcasts = None
         gone = {each.address: each for each in addresses}
         for address in gone:
             self._addresses.pop(address, None)
@@ -337,7 +301,6 @@ class Draft:
         own. The container end, if it was given a place in the order, keeps that place. Raises Refused when a via
         makes no sense beside what is routed or assigned.
         """
-        self._broadcasts = None
         old = dict(self._vias)
         routed = [each for each in self._addresses.values() if self.routing(each) is not None]
         self._vias.update(vias)
@@ -408,11 +371,6 @@ class Draft:
                 f"{subject}: network interface not configured for IPv{version}", code="no-via", subject=subject
             )
         return self._vias[version]
-
-
-def _has_broadcast(address: InterfaceAddress) -> bool:
-    """RFC 3021: a /31 has none, nor has a single address."""
-    return address.version == 4 and address.length < BITS[4] - 1
 
 
 def _few(names: list[str]) -> str:
