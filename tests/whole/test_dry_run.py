@@ -1,0 +1,192 @@
+"""What `--dry-run` prints is what the next real run does: performed by iproute2, sysctl and nft it leads to the same.
+
+Two hosts with the same saved configuration, hence the same names and addresses. The one gets the commands; the other
+one has no daemon any more and gets the printed lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from osctld import commands
+from osctld.cli.catalogue import find_commands
+from osctld.core.command import ActCommand, EditCommand
+from whole.bare_daemon import BARE
+from whole.host import Topology, differences, run, wait_until
+
+pytestmark = pytest.mark.requires_kernel("nftables fib")
+
+VIAS = ("--via", "10.100.10.100/30", "--via", "fd00:1::/126")
+NEW = ("ct", "netif", "new", "routed")
+
+#: Each changing command with words of its own, one after the other on a running container with eth0.
+CASES: tuple[tuple[str, ...], ...] = (
+    ("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "1.2.3.5", "10.5.5.1/24", "2001:db8:2::4", "2001:db8:2::5"),
+    ("ct", "netif", "ip", "add", "--no-route", "web", "eth0", "192.168.7.1/24"),
+    ("ct", "netif", "route", "add", "web", "eth0", "203.0.113.0/28", "2001:db8:2:5::/64"),
+    ("ct", "netif", "route", "add", "--via", "1.2.3.5", "web", "eth0", "198.51.100.0/25"),
+    ("ct", "netif", "route", "add", "--via", "2001:db8:2::5", "web", "eth0", "2001:db8:2:6::/64"),
+    ("ct", "netif", "ip", "reorder", "--first", "web", "eth0", "1.2.3.5"),
+    ("ct", "netif", "ip", "reorder", "--before", "2001:db8:2::4", "web", "eth0", "2001:db8:2::5"),
+    (*NEW, "web", "eth1"),
+    (*NEW, "--via", "10.0.0.0/24", "--host-addr", "10.0.0.9", "--ct-addr", "10.0.0.1", "--mtu", "1400", "web", "eth2"),
+    ("ct", "netif", "rename", "web", "eth2", "wan0"),
+    ("ct", "netif", "set", "--via", "10.100.20.0/31", "--via", "fd00:2::/64", "web", "eth0"),
+    ("ct", "netif", "set", "--host-addr", "10.100.20.1", "--ct-addr", "10.100.20.0", "web", "eth0"),
+    ("ct", "netif", "set", "--no-via", "4", "web", "eth1"),
+    ("ct", "netif", "set", "--via", "auto", "--via-public", "web", "eth1"),
+    ("ct", "netif", "set", "--hwaddr", "02:xx:xx:xx:xx:01", "web", "eth0"),
+    ("ct", "netif", "set", "--mtu", "1280", "web", "eth0"),
+    ("ct", "netif", "set", "--default", "web", "wan0"),
+    ("ct", "netif", "set", "--guest", "enforce", "web", "eth0"),
+    ("ct", "netif", "ip", "del", "--keep-route", "web", "eth0", "1.2.3.4"),
+    ("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.5", "2001:db8:2::5"),
+    ("ct", "netif", "route", "del", "--force", "web", "eth0", "1.2.3.4/32", "10.5.5.0/24"),
+    ("ct", "netif", "route", "del", "-v", "6", "--force", "web", "eth0", "all"),
+    ("ct", "netif", "ip", "del", "web", "eth0", "all"),
+    ("ct", "netif", "del", "web", "eth1"),
+    ("net", "reconcile", "web"),
+    ("ct", "new", "--distribution", "busybox", "shop"),
+    ("ct", "restart", "-k", "web"),
+    ("ct", "stop", "-k", "web"),
+    ("ct", "start", "web"),
+    ("ct", "del", "-f", "web"),
+)  # fmt: skip
+#: Those that only act: they change no configuration and nothing of the network.
+ACTING_ONLY = {("ct", "exec"), ("ct", "monitor"), ("ct", "wait"), ("monitor",), ("history",), ("self", "check")}
+
+
+def test_every_changing_command_has_its_lines_tried() -> None:
+    changing = {each.words for each in find_commands(commands) if issubclass(each, EditCommand | ActCommand)}
+
+    untried = [words for words in changing - ACTING_ONLY if not any(case[: len(words)] == words for case in CASES)]
+
+    assert untried == []
+
+
+class Twin:
+    """A host without a daemon that gets lines; its container is a network namespace held by a process."""
+
+    def __init__(self, host: Topology) -> None:
+        self.host = host
+        self.held: list[subprocess.Popen[bytes]] = []
+
+    def make_guest(self) -> None:
+        """A fresh namespace, as there is one when a container starts."""
+        holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
+        self.held.append(holder)
+        ours = os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != ours, "a namespace")
+        self.host._guests["web"] = holder.pid, os.readlink(f"/proc/{holder.pid}/ns/net")
+        self.host.in_guest_network("web", "ip", "link", "set", "lo", "up")
+
+    def lose_guest(self) -> None:
+        pid, namespace = self.host._guests.pop("web")
+        for each in self.held:
+            each.kill()
+            each.wait()
+        if not self.held:
+            (self.host.run_dir / "bare/web.power").write_text("off\n")
+            wait_until(lambda: not os.path.exists(f"/proc/{pid}/ns/net"), f"{namespace} is gone")
+        self.held.clear()
+
+    def perform(self, lines: Sequence[str]) -> None:
+        """Run what was printed, as it was printed, each line in the namespace that the heading before it names."""
+        pid = self.host._guests.get("web", (0, ""))[0]
+        script = ["set -e", "mount -t tmpfs none /run", *([f"ip netns attach web {pid}"] if pid else [])]
+        inside = ""
+        for line in lines:
+            if line.startswith("# on the host"):
+                inside = ""
+            elif line.startswith("# in container web"):
+                inside = f"nsenter --net=/proc/{pid}/ns/net "
+            elif not line.startswith("#"):
+                # What is to be removed may be gone already, with something else; that is as good.
+                script.append(inside + line + (" 2>/dev/null || true" if " del" in line else ""))
+        argv = ["nsenter", f"--net=/run/netns/{self.host.H}", "unshare", "--mount", "sh", "-s"]
+        done = run(*argv, stdin="\n".join(script) + "\n", check=False)
+        assert done.status == 0, done.stderr + "\n".join(script)
+
+    def close(self) -> None:
+        for each in self.held:
+            each.kill()
+            each.wait()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Topology, Twin]]:
+    """A host with a running container, and its twin whose daemon is gone."""
+    with Topology(program=BARE) as host, Topology(program=BARE, start_daemon=False) as other:
+        host.new_container("web", via=VIAS[1::2])
+        host.stop_daemon()
+        shutil.copytree(host.state_dir, other.state_dir)
+        other.start_daemon()
+        host.start_daemon()
+        other.osctl("ct", "start", "web")
+        other.guest_state("web")
+        other.kill_daemon()
+        twin = Twin(other)
+        try:
+            yield host, twin
+        finally:
+            twin.close()
+
+
+def test_the_lines_of_every_changing_command_lead_where_the_command_leads(pair: tuple[Topology, Twin]) -> None:
+    host, twin = pair
+    _demand_equality(host, twin, ["before"])
+    for case in CASES:
+        is_end, is_start = case[:2] in {("ct", "stop"), ("ct", "del")}, case[:2] == ("ct", "start")
+        before = host.stored(), host.comparable_state(*_running(host))
+        lines = host.osctl(*case, "--dry-run").stdout.splitlines()
+        assert lines, case
+        assert host.osctl("--dry-run", *case).stdout.splitlines() == lines
+        assert (host.stored(), host.comparable_state(*_running(host))) == before, case
+
+        if case[:2] == ("ct", "restart"):
+            at = next(number for number, line in enumerate(lines) if line.startswith("# start container"))
+            twin.perform(lines[:at])
+            twin.lose_guest()
+            twin.make_guest()
+            twin.perform(lines[at:])
+        elif is_end:
+            twin.perform(lines)
+            twin.lose_guest()
+        else:
+            if is_start:
+                twin.make_guest()
+            twin.perform(lines)
+        host.osctl(*case)
+
+        _demand_equality(host, twin, (" ".join(case), *lines))
+
+
+def _demand_equality(host: Topology, twin: Twin, about: Sequence[str]) -> None:
+    """Both networks are the same, or will be when the kernel has made what it makes at its own time."""
+    running, found = _running(host), ["not looked yet"]
+
+    def is_same() -> bool:
+        found[:] = differences(_network(host, running), _network(twin.host, running))
+        return not found
+
+    with contextlib.suppress(AssertionError):
+        wait_until(is_same, "both are the same", seconds=3)
+    assert not found, "\n".join((*about, *found))
+
+
+def _network(host: Topology, running: Sequence[str]) -> dict[str, list[str]]:
+    """All but the uplinks themselves, whose hardware addresses are random."""
+    return {
+        section: [line for line in lines if '"ifname": "up0"' not in line]
+        for section, lines in host.comparable_state(*running).items()
+    }
+
+
+def _running(host: Topology) -> list[str]:
+    return [each["id"] for each in host.osctl_json("ct", "ls") if each["state"] == "running"]
