@@ -313,7 +313,8 @@ class Daemon:
         return commands.Text(tuple(lines) or _NOTHING)
 
     async def _lines_of_start(self, name: str) -> list[str]:
-        host_level, plan = await self.network.plan_start(self.host.container(name))
+        is_running = self.lives.state(name) != "stopped"
+        host_level, plan = await self.network.plan_start(self.host.container(name), is_running=is_running)
         made = f"# start container {name}: its namespaces, then this, then its first process"
         return [*host_level.text().splitlines(), made, *plan.text().splitlines()]
 

@@ -182,10 +182,15 @@ class Network:
         plan = plan_changes(aimed.want, have, foreign, renames_while_up=self.facts.renames_while_up)
         return Planned(plan, tuple(map(describe, aimed.drift)))
 
-    async def plan_start(self, container: Container) -> tuple[Plan, Plan]:
-        """What a start would do to the host's level, and for the container, whose namespaces are still to be made."""
+    async def plan_start(self, container: Container, *, is_running: bool) -> tuple[Plan, Plan]:
+        """What a start would do to the host's level, and for the container, whose namespaces are still to be made.
+
+        Of one that `is_running` nothing is left by then, nor of what others put on its links.
+        """
         host_level = self.plan_host_level()
         desired = self._desired(container)
+        if is_running:
+            return host_level, plan_changes(desired, KernelState())
         have, foreign = split(
             await self._observe(container.name, [desired]), saved=desired, settings=self.settings
         )

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
@@ -329,8 +329,7 @@ class Machine:
             eye.close()
         if whole and (other := lines_of_iproute2(path)) != found:
             raise Broken("\n".join([f"two witnesses disagree on {container.name}:", *differences_of(other, found)]))
-        found = _without_order(found)
-        expected = sorted(_without_order(guest_lines(container)))
+        expected = sorted(guest_lines(container))
         if found != expected:
             raise Broken("\n".join([f"the network of {container.name}:", *differences_of(expected, found)]))
 
@@ -414,12 +413,6 @@ class Machine:
                 self.perform(Action("do", Step("ct netif del", (), (container.name, each.name))))
             if container.is_running:
                 self.perform(Action("do", Step("ct stop", (("-k", None),), (container.name,))))
-
-
-def _without_order(lines: Iterable[str]) -> list[str]:
-    """Without what follows from which IPv4 address of a subnet came first: live changes do not keep that yet."""
-    kept = (each for each in lines if not each.startswith("order "))
-    return [re.sub(r" proto 2 src \S+", " proto 2", each) for each in kept]
 
 
 def _element(element: dict[str, Any] | str) -> str:
