@@ -17,6 +17,8 @@ START_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 DEATH_SECONDS = 30.0
 _EXEC_SECONDS = 10.0
+#: From the first step of a process's end, in which it lets go of its namespaces, to the last: milliseconds.
+_ENDING_SECONDS = 0.5
 
 _ENDED_AT_ONCE = "its first process ended at once"
 
@@ -122,6 +124,9 @@ async def await_init(places: Places, life: Life, *, network: int) -> None:
         joined = os.stat(f"/proc/{life.init_pid}/ns/net").st_ino
     except OSError:
         joined = 0
+    if (not idmapped or joined != network) and not life.is_over:
+        # One that is just ending gives up its root and its namespaces a moment before its pidfd says so.
+        await pidfds.wait_ended(life.pidfd, timeout_seconds=_ENDING_SECONDS)
     if life.is_over:
         await pidfds.wait_ended(life.monitor_pidfd, timeout_seconds=ANSWER_SECONDS)
         raise places.failed_start(life.container, _ENDED_AT_ONCE)
