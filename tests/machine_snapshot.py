@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -110,7 +111,8 @@ def without(keys: frozenset[str], value: Any) -> Any:
 
 
 def _processes() -> frozenset[str]:
-    found = []
+    """Command lines, each with its count: a daemon that the test itself started anew is the same to the machine."""
+    found: Counter[str] = Counter()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             name, _, fields = Path("/proc", pid, "stat").read_text().partition("(")[2].rpartition(") ")
@@ -120,8 +122,8 @@ def _processes() -> frozenset[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if _PROCESSES.match(name) or line.startswith("[lxc monitor]"):
-            found.append(f"{pid} {line or name}")
-    return frozenset(found)
+            found[line or name] += 1
+    return frozenset(f"{line} ({number})" for line, count in found.items() for number in range(1, count + 1))
 
 
 def cgroup_places() -> set[Path]:

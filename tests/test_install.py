@@ -73,6 +73,24 @@ def test_an_installation_runs_from_its_place_and_is_gone_after_uninstall(tmp_pat
     assert files_below(tmp_path) == set()
 
 
+@pytest.mark.parametrize(("status", "is_missing"), [("not-installed ", True), ("", True), ("installed ", False)])
+def test_a_package_that_is_only_known_by_name_is_missing(tmp_path: Path, status: str, is_missing: bool) -> None:
+    for program, said in (("dpkg-query", f"printf '{status}'"), ("id", "echo 1000"), ("sha256sum", "exit 1")):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / program).chmod(0o755)
+
+    told = subprocess.run(
+        [str(ROOT / "dev"), "setup"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    ).stderr
+
+    assert told.startswith("error: missing packages: lxc nftables iproute2 ") == is_missing
+
+
 def test_installed_files_say_what_the_settings_say() -> None:
     settings = Settings()
 

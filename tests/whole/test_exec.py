@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lxc.terminal import Terminal
+from osctl.client import connect
 from whole.host import BIN, Result, Topology, run, wait_until
 
 
@@ -346,19 +347,22 @@ def test_a_pipe_that_nobody_writes_keeps_its_caller_waiting_and_nobody_else(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     archive = ("--from-archive", pipe.name)
-    with subprocess.Popen(
-        [str(BIN / "osctl"), "--socket", str(idle_host.socket), "ct", "new", *archive, "web"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as client:
-        wait_until(lambda: "being created" in idle_host.refusal("ct", "new", "--from-archive", "", "web"), "it waits")
-        idle_host.osctl("ct", "new", "--distribution", "busybox", "other")
+    with connect(str(idle_host.socket)) as daemon:
+        begun_commands = daemon.events("management", state="run")
+        with subprocess.Popen(
+            [str(BIN / "osctl"), "--socket", str(idle_host.socket), "ct", "new", *archive, "web"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as client:
+            assert next(begun_commands).opts["cmd"] == "ct_new"
+            assert "being created" in idle_host.refusal("ct", "new", "--distribution", "busybox", "web")
+            idle_host.osctl("ct", "new", "--distribution", "busybox", "other")
 
-        client.send_signal(signal.SIGINT)
+            client.send_signal(signal.SIGINT)
 
-        assert client.communicate(timeout=20) == (b"", b"")
-        assert client.returncode == 130
+            assert client.communicate(timeout=20) == (b"", b"")
+            assert client.returncode == 130
     idle_host.osctl("ct", "del", "other")
     idle_host.osctl("ct", "new", "--distribution", "busybox", "web")
     idle_host.osctl("ct", "del", "web")

@@ -100,7 +100,10 @@ def test_interfaces_are_listed_with_their_host_ends_while_they_run(shown: Topolo
 def test_interfaces_tell_all_that_is_known_of_them(shown: Topology) -> None:
     eth0, eth1 = shown.osctl_json("ct", "netif", "ls", "web")
 
-    assert list(eth0) == ["pool", "ctid", "name", "index", "type", "link", "veth", "via", "hwaddr"]
+    assert list(eth0) == [
+        *("pool", "ctid", "name", "index", "type", "link", "veth", "via", "hwaddr"),
+        *("mtu", "guest", "public"),
+    ]
     (link,) = shown.guest_ip_json("web", "link", "show", "dev", "eth0")
     assert eth0["hwaddr"] == link["address"]
     assert (eth0["index"], eth1["index"]) == (0, 1)
