@@ -14,6 +14,10 @@ a shutdown that takes time.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    # The program's own start, which sees to its memory before anything else is loaded.
+    import osctld.__main__  # noqa: F401
+
 import asyncio
 import contextlib
 import os
@@ -23,8 +27,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# The program's own start, which sees to its memory before anything else is loaded.
-import osctld.__main__  # noqa: F401
 from osctld import service
 from osctld.core.errors import ApplyFailed
 from osctld.core.life import ContainerSpec, End, StopMethod
