@@ -62,6 +62,8 @@ def test_a_plan_is_asked_for_in_opts() -> None:
 def test_a_name_of_both_is_the_originals_unless_the_keys_are_ours() -> None:
     assert isinstance(read("ct_show", {"id": "web"}).command, OriginalCtShow)
     assert isinstance(read("ct_show", {"container": "web"}).command, CtShow)
+    assert isinstance(read("ct_show", {"id": None, "container": "web"}).command, CtShow)
+    assert isinstance(read("ct_show", {"id": "web", "container": None}).command, OriginalCtShow)
     with pytest.raises(Refused, match=r"ct_show: Object missing required field `id`"):
         read("ct_show", {})
 

@@ -61,7 +61,7 @@ def read(name: str, opts: Mapping[str, Any]) -> Asked:
 def _kind(name: str, opts: Mapping[str, Any]) -> type[Command] | None:
     original, own = requests().get(name), commands().get(name)
     if original is not None and own is not None:
-        return own if "container" in opts and "id" not in opts else original
+        return own if opts.get("container") is not None and opts.get("id") is None else original
     return original or own
 
 
