@@ -442,6 +442,7 @@ def test_what_a_program_typed_is_its_command_line_else_what_it_asked_for(server:
             ({"cli": "osctl ct ls"}, "osctl ct ls"),
             ({"cli": "a\nb\udc80"}, "a\\nb\\udc80"),
             ({"cli": 7, "pool": "default"}, 'ping {"cli":7,"pool":"default"}'),
+            ({"cli": " "}, 'ping {"cli":" "}'),
         ):
             talk.request("ping", **opts)
             assert talk.read()["response"] == [line]

@@ -92,7 +92,9 @@ class _Program:
     def command_line(self) -> str:
         """What its user typed, if it says so; else the request."""
         typed = self._opts.get(COMMAND_LINE)
-        return printable(typed if isinstance(typed, str) else f"{self._cmd} {encode(self._opts).decode()}")
+        if not isinstance(typed, str) or not typed.strip():  # the history has no empty lines
+            typed = f"{self._cmd} {encode(self._opts).decode()}"
+        return printable(typed)
 
     def progress(self, text: str) -> None:
         self._client.tell({"progress": printable(text)})
