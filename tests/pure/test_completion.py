@@ -51,6 +51,8 @@ def offered(line: str) -> list[str]:
         ("ct start ", ["myct01", "web02"]),
         ("ct start w", ["web02"]),
         ("vps start w", ["web02"]),
+        ("ct wait myct01 ", ["stopped", "starting", "running", "stopping"]),
+        ("ct wait myct01 stopped st", ["starting", "stopping"]),
         ("ct netif del myct01 ", ["eth0", "eth1"]),
         ("ct netif del web02 ", []),
         ("ct netif ip del myct01 eth0 ", ["all", "1.2.3.4/32", "2001:db8:2::4/128"]),

@@ -24,7 +24,7 @@ class CtWait(ActCommand, frozen=True, kw_only=True):
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    states: Annotated[tuple[str, ...], Argument("States", metavar="state", many=True)]
+    states: Annotated[tuple[str, ...], Argument("States", metavar="state", many=True, completes="state")]
 
     def act(self, host: Host) -> Action:
         for each in self.states:
