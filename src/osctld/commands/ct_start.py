@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.command import ActCommand, Action, Argument, Example, Option, StartContainer
-from osctld.core.errors import UsageError
 from osctld.core.host import Host
+from osctld.core.life import check_seconds
 
 
 class CtStart(ActCommand, frozen=True, kw_only=True):
@@ -22,10 +22,9 @@ class CtStart(ActCommand, frozen=True, kw_only=True):
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
     wait: Annotated[
-        int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long for it to run; 0 does not wait")
+        int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long (60) for it to run; 0 does not wait")
     ] = 60
 
     def act(self, host: Host) -> Action:
-        if self.wait < 0:
-            raise UsageError(f"{self.wait}: invalid value for --wait")
+        check_seconds(self.wait, option="--wait")
         return StartContainer(host.container(self.container).name, self.wait)

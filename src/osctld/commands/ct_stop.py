@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from osctld.core.command import ActCommand, Action, Argument, Example, Flag, Option, StopContainer
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
-from osctld.core.life import StopMethod
+from osctld.core.life import StopMethod, check_seconds
 
 
 class CtStop(ActCommand, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class CtStop(ActCommand, frozen=True, kw_only=True):
     )
 
     container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long it may take to power off")] = 60
+    timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long (60) it may take to power off")] = 60
     kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
     dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail when it does not power off in time")] = False
 
@@ -35,8 +35,7 @@ def stop_method(*, kill: bool, dont_kill: bool, timeout: int) -> StopMethod:
     """How to stop, from the options that say so. Raises UsageError when they contradict each other."""
     if kill and dont_kill:
         raise UsageError("--kill and --dont-kill cannot be used together")
-    if timeout < 0:
-        raise UsageError(f"{timeout}: invalid value for --timeout")
+    check_seconds(timeout, option="--timeout")
     if kill:
         return StopMethod.KILL
     return StopMethod.SHUTDOWN_OR_FAIL if dont_kill else StopMethod.SHUTDOWN_OR_KILL

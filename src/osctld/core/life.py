@@ -11,6 +11,11 @@ from typing import Protocol
 
 import msgspec
 
+from osctld.core.errors import UsageError
+
+#: Seconds that anybody may ask to wait: thirty years, which every clock can count.
+LONGEST_WAIT = 1_000_000_000
+
 
 class IdMap(msgspec.Struct, frozen=True):
     """Ids 0 to size-1 inside are offset to offset+size-1 on the host, users and groups alike."""
@@ -32,6 +37,12 @@ class StopMethod(StrEnum):
     SHUTDOWN_OR_KILL = "shutdown_or_kill"
     SHUTDOWN_OR_FAIL = "shutdown_or_fail"
     KILL = "kill"
+
+
+def check_seconds(seconds: int, *, option: str) -> None:
+    """Raise UsageError for a duration that nobody can wait. `option` is the one that gave it."""
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise UsageError(f"{seconds}: invalid value for {option} (0 to {LONGEST_WAIT})")
 
 
 class End(StrEnum):
