@@ -126,6 +126,7 @@ def test_words_that_make_no_sense_are_told_as_json_when_they_ask_for_it(argv: li
         (["ping"], 69, "", "error: no daemon\n"),
         (["ct", "ls", "--frob"], 64, "", "error: unknown option: --frob\n"),
         (["--version"], 0, f"osctl version {VERSION}\n", ""),
+        (["history", "-L"], 0, "time\ntime_iso\nepoch\npool\ncommand\n", ""),
         (["help", "ping"], 0, render(("ping",), columns=80), ""),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osctld.cli.show import readable_bytes, readable_time, show
+from osctld.cli.show import field_names, readable_bytes, readable_time, show
+from osctld.commands.history import History
 from osctld.core.command import (
     Column,
     Command,
@@ -196,8 +197,10 @@ def test_an_unknown_column_is_a_usage_error() -> None:
 
 
 def test_list_names_the_fields_one_a_line() -> None:
-    assert table(list_fields=True) == "id\nstate\naddr\nmemory\ncpu_time\n"
-    assert show(LISTING, Show(list_fields=True), PLAIN) == "id\nstate\naddr\nmemory\ncpu_time\n"
+    assert field_names(History(list_fields=True), PLAIN) == "time\ntime_iso\nepoch\npool\ncommand\n"
+    as_json = field_names(History(list_fields=True), GlobalOptions(json=True))
+    assert as_json == '["time","time_iso","epoch","pool","command"]\n'
+    assert field_names(History(), PLAIN) is None
 
 
 # --- in which order -----------------------------------------------------------------------------------------------

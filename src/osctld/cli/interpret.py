@@ -10,7 +10,7 @@ from osctld.cli.catalogue import Group
 from osctld.cli.completion import REQUEST, Complete
 from osctld.cli.help import render
 from osctld.cli.parse import HelpRequest, Invocation, MissingSubcommand, VersionRequest, parse
-from osctld.cli.show import printable
+from osctld.cli.show import field_names, printable
 from osctld.cli.version import VERSION
 from osctld.core.command import GlobalOptions
 from osctld.core.errors import OsctlError
@@ -24,8 +24,9 @@ def interpret(argv: Sequence[str], *, columns: int = 0, tree: Group | None = Non
     try:
         parsed = parse(argv, tree)
         match parsed:
-            case Invocation():
-                return parsed
+            case Invocation(command=command, options=options):
+                fields = field_names(command, options)
+                return parsed if fields is None else CliResponse(stdout=fields)
             case HelpRequest(words=words):
                 return CliResponse(stdout=render(words, columns=columns, tree=tree))
             case VersionRequest():

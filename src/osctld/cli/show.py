@@ -47,9 +47,6 @@ def show(reply: Reply, command: Command, options: GlobalOptions) -> str:
 
 def _show_listing(listing: Listing, command: Command, options: GlobalOptions) -> str:
     wishes = command if isinstance(command, ShowOptions) else ShowOptions()
-    if wishes.list_fields:
-        names = [column.name for column in listing.columns]
-        return _json(names) if options.json else "".join(f"{name}\n" for name in names)
     if options.json:
         if listing.is_record:
             return _json(dict(listing.rows[0]) if listing.rows else None)
@@ -64,6 +61,14 @@ def _show_listing(listing: Listing, command: Command, options: GlobalOptions) ->
     header = None if wishes.hide_header else [column.name.upper() for column in columns]
     layout = _records if listing.is_record or listing.is_paragraphs else _table
     return layout(cells, [column.name.upper() for column in columns], header)
+
+
+def field_names(command: Command, options: GlobalOptions) -> str | None:
+    """What `--list` asks for, which nobody has to be asked: all fields that a listing may have. None without it."""
+    if not isinstance(command, ShowOptions) or not command.list_fields:
+        return None
+    names = [column.name for column in command.columns]
+    return _json(names) if options.json else "".join(f"{name}\n" for name in names)
 
 
 # --- which columns, in which order --------------------------------------------------------------------------------
