@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, ClassVar
 
 import pytest
@@ -201,6 +202,19 @@ def test_list_names_the_fields_one_a_line() -> None:
     as_json = field_names(History(list_fields=True), GlobalOptions(json=True))
     assert as_json == '["time","time_iso","epoch","pool","command"]\n'
     assert field_names(History(), PLAIN) is None
+
+
+def test_a_terminal_shows_what_is_marked_in_its_colour_in_the_same_columns() -> None:
+    columns = (Column("id"), Column("state", marks={"running": "good", "failing": "bad"}))
+    rows = ({"id": "a", "state": "running"}, {"id": "b", "state": "failing"}, {"id": "c", "state": "stopped"})
+    listing = Listing(columns, ("id", "state"), rows)
+
+    colored = show(listing, Ls(), PLAIN, is_colored=True)
+
+    assert colored.splitlines()[1:3] == ["a    \x1b[32mrunning \x1b[0m", "b    \x1b[31mfailing \x1b[0m"]
+    assert re.sub(r"\x1b\[\d+m", "", colored) == show(listing, Ls(), PLAIN)
+    record = Listing(columns, ("id", "state"), rows[:1], is_record=True)
+    assert show(record, Show(hide_header=True), PLAIN, is_colored=True) == "a\n\x1b[32mrunning\x1b[0m\n\n"
 
 
 # --- in which order -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from osctl.client import Client
 from osctld.cli.version import VERSION
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
-from osctld.core.command import ActCommand, ExitStatus, GlobalOptions, Reply, Text
+from osctld.core.command import ActCommand, Column, ExitStatus, GlobalOptions, Listing, Reply, Text
 from osctld.core.errors import Conflict, Refused
 from osctld.core.events import Event, EventFilter
 from osctld.protocol.families.event import EventSubscribe
@@ -236,6 +236,26 @@ def test_help_and_errors_in_the_words_never_reach_the_performer(server: Running)
         assert max(map(len, cli(talk, "help", "ct", columns=60)["response"]["stdout"].splitlines())) <= 60
 
     assert server.fake.commands == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "terminal", "cell"),
+    [
+        (("ct", "ls"), {"stdout_is_terminal": True, "terminal_type": "xterm"}, "\x1b[32mrunning \x1b[0m"),
+        (("ct", "ls", "--no-color"), {"stdout_is_terminal": True, "terminal_type": "xterm"}, "running "),
+        (("ct", "ls"), {"stdout_is_terminal": True, "terminal_type": "dumb"}, "running "),
+        (("ct", "ls"), {"terminal_type": "xterm"}, "running "),
+    ],
+)
+def test_only_a_terminal_that_knows_colours_is_shown_some(
+    server: Running, argv: tuple[str, ...], terminal: dict[str, Any], cell: str
+) -> None:
+    async def performing(_: Caller) -> Reply:
+        return Listing((Column("state", marks={"running": "good"}),), ("state",), ({"state": "running"},))
+
+    server.fake.performing = performing
+    with server.connect() as talk:
+        assert cli(talk, *argv, **terminal) == answered(f"STATE   \n{cell}\n")
 
 
 def test_words_that_are_not_utf_8_are_refused_in_words(server: Running) -> None:

@@ -19,6 +19,7 @@ from osctld.core.command import (
     GlobalOptions,
     Listing,
     ListOptions,
+    Mark,
     Reply,
     Row,
     ShowOptions,
@@ -28,9 +29,12 @@ from osctld.core.errors import Refused, UsageError
 
 _NANOSECONDS = 1_000_000_000
 
+#: What selects a colour of the terminal's own (SGR, ECMA-48 8.3.117).
+_COLORS: Mapping[Mark, str] = {"good": "32", "doubtful": "33", "bad": "31"}
 
-def show(reply: Reply, command: Command, options: GlobalOptions) -> str:
-    """What goes to standard output for a reply, ending in a newline unless empty.
+
+def show(reply: Reply, command: Command, options: GlobalOptions, *, is_colored: bool = False) -> str:
+    """What goes to standard output for a reply, ending in a newline unless empty. `is_colored`: for a terminal.
 
     Raises UsageError for an unknown field of `--output`, Refused for a field of `--sort` that is not shown.
     """
@@ -42,10 +46,10 @@ def show(reply: Reply, command: Command, options: GlobalOptions) -> str:
                 return _json(lines) if lines else ""
             return "".join(f"{line}\n" for line in lines)
         case Listing():
-            return _show_listing(reply, command, options)
+            return _show_listing(reply, command, options, is_colored=is_colored)
 
 
-def _show_listing(listing: Listing, command: Command, options: GlobalOptions) -> str:
+def _show_listing(listing: Listing, command: Command, options: GlobalOptions, *, is_colored: bool) -> str:
     wishes = command if isinstance(command, ShowOptions) else ShowOptions()
     if options.json:
         if listing.is_record:
@@ -58,9 +62,8 @@ def _show_listing(listing: Listing, command: Command, options: GlobalOptions) ->
     if isinstance(command, ListOptions) and command.sort:
         rows = sorted_rows(rows, command.sort, columns)
     cells = [[_cell(row.get(column.name), column, is_exact=options.parsable) for column in columns] for row in rows]
-    header = None if wishes.hide_header else [column.name.upper() for column in columns]
     layout = _records if listing.is_record or listing.is_paragraphs else _table
-    return layout(cells, [column.name.upper() for column in columns], header)
+    return layout(cells, columns, hides_header=wishes.hide_header, is_colored=is_colored)
 
 
 def field_names(command: Command, options: GlobalOptions) -> str | None:
@@ -189,23 +192,44 @@ def readable_time(nanoseconds: float) -> str:
 # --- layouts ------------------------------------------------------------------------------------------------------
 
 
-def _table(cells: Sequence[Sequence[str]], labels: Sequence[str], header: Sequence[str] | None) -> str:
+def _table(
+    cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides_header: bool, is_colored: bool
+) -> str:
+    labels = _labels(columns)
     # The labels count for the widths even when they are hidden, so that the columns stay where they were.
     widths = [max(map(len, column)) + 1 for column in zip(labels, *cells, strict=True)]
-    lines = [header, *cells] if header is not None else cells
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + "\n" for line in lines
-    )
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (labels, *cells)]
+    header, *lines = padded
+    if is_colored:
+        lines = [_colored(line, columns) for line in lines]
+    return "".join("  ".join(line) + "\n" for line in (lines if hides_header else [header, *lines]))
 
 
-def _records(cells: Sequence[Sequence[str]], labels: Sequence[str], header: Sequence[str] | None) -> str:
-    if header is None:
-        return "".join("".join(f"{cell}\n" for cell in record) + "\n" for record in cells)
+def _records(
+    cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides_header: bool, is_colored: bool
+) -> str:
+    records = [_colored(record, columns) for record in cells] if is_colored else cells
+    if hides_header:
+        return "".join("".join(f"{cell}\n" for cell in record) + "\n" for record in records)
+    labels = _labels(columns)
     width = max(map(len, labels), default=0) + 1
     return "".join(
         "".join(f"{label.rjust(width)}:  {cell}\n" for label, cell in zip(labels, record, strict=True)) + "\n"
-        for record in cells
+        for record in records
     )
+
+
+def _labels(columns: Iterable[Column]) -> list[str]:
+    return [column.name.upper() for column in columns]
+
+
+def _colored(line: Iterable[str], columns: Iterable[Column]) -> list[str]:
+    """The cells of a line, those whose value has a mark in its colour."""
+    marks = (column.marks.get(cell.rstrip()) for cell, column in zip(line, columns, strict=True))
+    return [
+        cell if mark is None else f"\x1b[{_COLORS[mark]}m{cell}\x1b[0m"
+        for cell, mark in zip(line, marks, strict=True)
+    ]
 
 
 def _json(value: Any) -> str:

@@ -27,7 +27,11 @@ COLUMNS = (
     Column("uid_offset", "id on the host of the container's root", type=int),
     Column("distribution"),
     Column("version"),
-    Column("state", "stopped, starting, running or stopping"),
+    Column(
+        "state",
+        "stopped, starting, running or stopping",
+        marks={"running": "good", "starting": "doubtful", "stopping": "doubtful"},
+    ),
     Column("wanted", "whether it is started when the host comes up", type=bool),
     Column("init_pid", "process id on the host of its first process", type=int | None),
     Column("interfaces", "number of network interfaces", type=int),

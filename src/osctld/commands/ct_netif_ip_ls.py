@@ -25,7 +25,7 @@ _COLUMNS = (
     Column("netif"),
     Column("version", "of IP", type=int),
     Column("addr"),
-    Column("state", "routed, or unrouted when nothing leads to it"),
+    Column("state", "routed, or unrouted when nothing leads to it", marks={"unrouted": "doubtful"}),
 )
 
 

@@ -77,16 +77,21 @@ class Flag(msgspec.Struct, frozen=True):
 # --- replies -----------------------------------------------------------------------------------------------------
 
 
+#: What a value says to whoever looks for trouble; a terminal shows it in a colour.
+Mark: TypeAlias = Literal["good", "doubtful", "bad"]
+
+
 class Column(msgspec.Struct, frozen=True):
     """One field of a listing. `unit` says how the exact value is made readable: bytes, or nanoseconds as a time.
 
-    `type` is that of its values, for the published schema.
+    `type` is that of its values, for the published schema. `marks` are values that are seen at a glance.
     """
 
     name: str
     help: str = ""
     unit: Literal["", "bytes", "nanoseconds"] = ""
     type: Any = str
+    marks: Mapping[str, Mark] = {}
 
 
 Row: TypeAlias = Mapping[str, Any]

@@ -15,7 +15,11 @@ from osctld.core.kernel_state import HostFacts
 from osctld.core.ownership import LINK_PREFIX
 
 COLUMNS = (
-    Column("severity", "error: containers are not reached, or will not be; warning: something may fail; note"),
+    Column(
+        "severity",
+        "error: containers are not reached, or will not be; warning: something may fail; note",
+        marks={"error": "bad", "warning": "doubtful"},
+    ),
     Column("code", "stays the same, for programs"),
     Column("what", "is found"),
     Column("why", "it matters"),

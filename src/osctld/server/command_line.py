@@ -62,7 +62,8 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
             return interpreted
         is_json = interpreted.options.json
         caller = _Person(client, request, is_quiet=interpreted.options.quiet or is_json, is_json=is_json)
-        return await _perform(interpreted, performer, caller)
+        is_colored = request.stdout_is_terminal and interpreted.options.color and request.terminal_type != "dumb"
+        return await _perform(interpreted, performer, caller, is_colored=is_colored)
     except OsctlError as error:
         return refusal(error, columns=columns, is_json=is_json)
     except (Gone, TooLong, ConnectionError):
@@ -74,7 +75,9 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
         client.close_descriptors()
 
 
-async def _perform(invocation: Invocation, performer: Performer, caller: Caller) -> CliResponse:
+async def _perform(
+    invocation: Invocation, performer: Performer, caller: Caller, *, is_colored: bool
+) -> CliResponse:
     command = invocation.command
     if wants_standard_input(command):
         command = with_standard_input(command, await caller.read_stdin())
@@ -84,7 +87,7 @@ async def _perform(invocation: Invocation, performer: Performer, caller: Caller)
             pass
         case _:
             status = 0
-    return CliResponse(stdout=show(reply, command, invocation.options), exit=status)
+    return CliResponse(stdout=show(reply, command, invocation.options, is_colored=is_colored), exit=status)
 
 
 class _Person:
