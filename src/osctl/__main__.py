@@ -145,6 +145,7 @@ def _columns() -> int:
 
 def _follow(connection: "_socket.socket") -> int:
     """Do what the daemon says until it has said the last thing; return the exit status."""
+    modes: list[Any] | None = None
     for message in _messages(connection):
         if "status" not in message:  # the greeting
             continue
@@ -155,7 +156,7 @@ def _follow(connection: "_socket.socket") -> int:
         elif "print" in message:
             _write(1, message["print"])
         elif "need" in message:
-            _answer_need(connection, message)
+            modes = _answer_need(connection, message) or modes
         elif "stop" in message:
             posix.kill(posix.getpid(), _signal.SIGSTOP)
         else:
@@ -163,6 +164,7 @@ def _follow(connection: "_socket.socket") -> int:
             _write(2, response["stderr"])
             _write(1, response["stdout"])
             return int(response["exit"])
+    _restore_terminal(modes)
     raise _Fault("osctld closed connection")
 
 
@@ -189,13 +191,16 @@ def _messages(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
         pieces.append(rest)
 
 
-def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> None:
+def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "list[Any] | None":
+    """Give what only we can give. Returns the modes of a terminal that the daemon now has in its hands."""
+    modes = None
     need = message["need"]
     if need == "stdin":
         text = _read_all(0).decode("utf-8", "surrogateescape")
         _send(connection, f'{{"stdin":{_quoted(text)}}}\n'.encode())
     elif need == "descriptors":
         _come_to_the_foreground()
+        modes = _terminal_modes()
         _send_descriptors(connection, (0, 1, 2))
         _forward_signals(connection)
     elif need == "file":
@@ -204,11 +209,12 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> Non
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             reason = getattr(error, "strerror", None) or str(error)
             _send(connection, f'{{"error":{_quoted(reason)}}}\n'.encode())
-            return
+            return None
         _send_descriptors(connection, (opened,))
         posix.close(opened)
     else:
         raise _Fault(f"osctld needs {need!r}, which this client cannot give: are both of one version?")
+    return modes
 
 
 def _send_descriptors(connection: "_socket.socket", descriptors: "Sequence[int]") -> None:
@@ -232,6 +238,29 @@ def _come_to_the_foreground() -> None:
             posix.read(0, 0)
         except OSError as error:
             raise _Fault(f"cannot read standard input: {error.strerror}") from None
+
+
+def _terminal_modes() -> "list[Any] | None":
+    """How the terminal is set that the daemon is going to make raw; None when there is none."""
+    if not posix.isatty(0):
+        return None
+    import termios  # not built in: only who is at a terminal pays for it
+
+    try:
+        return termios.tcgetattr(0)
+    except termios.error:  # it has hung up meanwhile
+        return None
+
+
+def _restore_terminal(modes: "list[Any] | None") -> None:
+    """Set the terminal as it was: a daemon that was killed has not."""
+    if modes is not None:
+        import termios
+
+        try:
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+        except termios.error:  # gone
+            return
 
 
 def _forward_signals(connection: "_socket.socket") -> None:

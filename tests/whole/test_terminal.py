@@ -73,6 +73,21 @@ def test_a_client_that_goes_away_takes_its_command_along(host: Topology) -> None
         wait_until(lambda: not terminal.is_raw, "the terminal is as it was")
 
 
+def test_a_terminal_is_as_it_was_when_the_daemon_was_killed(host: Topology) -> None:
+    host.new_container("web")
+
+    with Terminal() as terminal, typed(host, terminal, ["ct", "exec", "web", "sh"]) as client:
+        wait_for_text(terminal, "/ # ")
+        assert terminal.is_raw
+
+        host.kill_daemon()
+
+        assert client.wait(20) == 1
+        assert not terminal.is_raw
+        assert "error: osctld closed connection" in terminal.screen()
+    host.start_daemon()
+
+
 def test_a_client_without_a_terminal_takes_its_command_along_too(host: Topology) -> None:
     host.new_container("web")
     client = subprocess.Popen(
