@@ -18,6 +18,7 @@ from osctld.core.errors import Refused
 from osctld.protocol.answers import Answer, answer
 from osctld.protocol.catalogue import commands, requests
 from osctld.protocol.families.ct import CtShow as OriginalCtShow
+from osctld.protocol.families.history import HistoryList
 from osctld.protocol.families.netif import NetifIpAdd, NetifSet
 from osctld.protocol.reading import Asked, read
 from osctld.protocol.schemas import schemas
@@ -103,6 +104,24 @@ def test_what_does_not_fit_is_refused_by_its_key(cmd: str, opts: dict[str, Any],
 ROWS = ({"a": 1}, {"a": 2})
 ORIGINAL = NetifIpAdd(id="web", name="eth0", addr="1.2.3.4")
 OURS = CtNetifIpAdd(container="web", netif="eth0", addresses=("1.2.3.4",))
+
+
+@pytest.mark.parametrize(
+    ("line", "cmd"),
+    [
+        ("osctl ct netif ip add -q web eth0 1.2.3.4", "ct_netif_ip_add"),
+        ("osctl ct sta 'web'", "ct_start"),
+        ('netif_ip_add {"id":"web","name":"eth0"}', "netif_ip_add"),
+        ("osctl frob it", "osctl"),
+        ("somebody's script", "somebody's"),
+    ],
+)
+def test_the_history_names_what_was_asked_for(line: str, cmd: str) -> None:
+    rows = ({"epoch": 1795734538.5, "pool": "default", "command": line},)
+
+    response = HistoryList().response(Listing(columns=(), shown=(), rows=rows))
+
+    assert response == [{"time": 1795734538, "cmd": cmd, "opts": {"cli": line}, "pool": "default"}]
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, ClassVar, TypedDict
 
+from osctld.cli.parse import Invocation, parse
 from osctld.commands.history import History
 from osctld.core.command import Action, Listing, Reply
+from osctld.core.errors import OsctlError
 from osctld.core.host import Host
 from osctld.protocol.request import ActRequest, check_pool
 
 
 class HistoryRow(TypedDict):
-    """`time` in whole seconds since 1970. The original's client shows the `cli` of `opts`: what was typed."""
+    """`time` in whole seconds since 1970. `cmd` names the request. The original's client shows the `cli` of `opts`."""
 
     time: int
     cmd: str
@@ -35,9 +38,18 @@ class HistoryList(ActRequest, frozen=True, kw_only=True):
         return [
             {
                 "time": int(row["epoch"]),
-                "cmd": row["command"].split(maxsplit=1)[0],
+                "cmd": _name(row["command"]),
                 "opts": {"cli": row["command"]},
                 "pool": row["pool"],
             }
             for row in reply.rows
         ]
+
+
+def _name(line: str) -> str:
+    """The command of a line that was typed, the first word of any other: there it is the request's name."""
+    try:
+        parsed = parse(shlex.split(line)[1:])
+    except (OsctlError, ValueError):  # typed by a program that says what it likes
+        parsed = None
+    return "_".join(parsed.command.words) if isinstance(parsed, Invocation) else line.split(maxsplit=1)[0]
