@@ -204,6 +204,14 @@ def test_list_names_the_fields_one_a_line() -> None:
     assert field_names(History(), PLAIN) is None
 
 
+def test_a_long_cell_is_cut_where_its_column_says_so_unless_exact_values_are_asked_for() -> None:
+    listing = Listing((Column("a"), Column("b", longest=8)), ("a", "b"), ({"a": "x" * 9, "b": "y" * 9},))
+
+    assert table(listing, hide_header=True) == f"{'x' * 9}   yyyyy... \n"
+    assert table(listing, GlobalOptions(parsable=True), hide_header=True) == f"{'x' * 9}   {'y' * 9} \n"
+    assert table(listing, GlobalOptions(json=True)) == f'[{{"a":"{"x" * 9}","b":"{"y" * 9}"}}]\n'
+
+
 def test_a_terminal_shows_what_is_marked_in_its_colour_in_the_same_columns() -> None:
     columns = (Column("id"), Column("state", marks={"running": "good", "failing": "bad"}))
     rows = ({"id": "a", "state": "running"}, {"id": "b", "state": "failing"}, {"id": "c", "state": "stopped"})

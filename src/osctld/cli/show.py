@@ -151,7 +151,9 @@ def _cell(value: Any, column: Column, *, is_exact: bool) -> str:
             return readable_bytes(value)
         if column.unit == "nanoseconds":
             return readable_time(value)
-    return printable(str(value))
+    text = printable(str(value))
+    is_cut = column.longest and len(text) > column.longest and not is_exact
+    return f"{text[: column.longest - 3]}..." if is_cut else text
 
 
 def printable(text: str) -> str:

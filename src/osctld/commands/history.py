@@ -13,7 +13,7 @@ COLUMNS = (
     Column("time_iso", "with its offset from UTC (RFC 3339)"),
     Column("epoch", "in seconds since 1970", type=float),
     Column("pool"),
-    Column("command", "as it was typed"),
+    Column("command", "as it was typed; long ones are cut unless exact values are asked for", longest=200),
 )
 
 

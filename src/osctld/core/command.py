@@ -84,7 +84,8 @@ Mark: TypeAlias = Literal["good", "doubtful", "bad"]
 class Column(msgspec.Struct, frozen=True):
     """One field of a listing. `unit` says how the exact value is made readable: bytes, or nanoseconds as a time.
 
-    `type` is that of its values, for the published schema. `marks` are values that are seen at a glance.
+    `type` is that of its values, for the published schema. `marks` are values that are seen at a glance. `longest`: so
+    many characters are shown of what is not asked for exactly; 0 for all.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Column(msgspec.Struct, frozen=True):
     unit: Literal["", "bytes", "nanoseconds"] = ""
     type: Any = str
     marks: Mapping[str, Mark] = {}
+    longest: int = 0
 
 
 Row: TypeAlias = Mapping[str, Any]
