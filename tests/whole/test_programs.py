@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ from osctld.protocol.catalogue import commands, requests
 from osctld.protocol.reading import parameters
 from whole.host import Topology, wait_until
 from whole.original_client import OriginalClient
+
+PAGE = (Path(__file__).parents[2] / "docs/programs.md").read_text()
 
 
 @pytest.fixture
@@ -58,6 +63,38 @@ def test_a_refusal_says_what_it_is_about_and_who_holds_it(daemon: Client) -> Non
     assert failed.value.holder == "eth0 of web"
     assert failed.value.code
     assert daemon.call("ct_netif_route_ls", container="other") == []
+
+
+def test_the_examples_of_the_page_for_programs_give_what_it_says(
+    daemon: Client, idle_host: Topology, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_container(daemon, "web")
+    daemon.call("ct_new", container="db", distribution="busybox")
+    daemon.call("ct_netif_new_routed", container="db", netif="eth0", via=["10.100.10.104/30"])
+    monkeypatch.setenv("OSCTL_SOCKET", str(idle_host.socket))
+    adding, refused = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+    exec(adding, {})
+    exec(refused, {"osctl": osctl, "daemon": daemon})
+
+    assert capsys.readouterr().out.splitlines() == ["1.2.3.4/32 routed", refused.rpartition("# ")[2].strip()]
+
+
+def test_the_dialogue_of_the_page_for_programs_is_what_is_said(daemon: Client, idle_host: Topology) -> None:
+    new_container(daemon, "web")
+    dialogue = re.findall(r"^    ([<>]) (.+)$", PAGE, re.MULTILINE)
+    assert len(dialogue) > 5
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(idle_host.socket))
+        answers = connection.makefile("rb")
+        assert "version" in json.loads(answers.readline())
+        for who, line in dialogue:
+            if who == ">":
+                connection.sendall(line.encode() + b"\n")
+            else:
+                assert json.loads(answers.readline()) == json.loads(line)
+        answers.close()
 
 
 def test_an_error_is_json_on_standard_error_where_json_was_asked_for(idle_host: Topology) -> None:
