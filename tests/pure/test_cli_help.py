@@ -120,6 +120,14 @@ def test_words_that_make_no_sense_are_told_as_json_when_they_ask_for_it(argv: li
     assert response.exit == 64
 
 
+@pytest.mark.parametrize(("status", "code"), [("69", "no-daemon"), ("77", "not-permitted")])
+def test_a_program_is_told_apart_whether_there_is_no_daemon_or_it_may_not_talk_to_it(status: str, code: str) -> None:
+    response = answer(["--unavailable", status, "says why", "-j", "ping"], columns=80)
+
+    assert response.stderr == f'{{"error":"says why","code":"{code}","subject":"","holder":""}}\n'
+    assert response.exit == int(status)
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "out", "err"),
     [

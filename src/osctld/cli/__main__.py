@@ -16,7 +16,7 @@ from osctld.cli.interpret import error_line, interpret
 from osctld.core.errors import Unavailable
 from osctld.core.wire import CliResponse
 
-_EX_UNAVAILABLE = 69  # sysexits.h
+_EX_UNAVAILABLE, _EX_NOPERM = 69, 77  # sysexits.h
 _BROKEN_PIPE = 128 + 13  # as a shell reports a process that SIGPIPE ended
 
 
@@ -28,7 +28,7 @@ def answer(argv: Sequence[str], *, columns: int) -> CliResponse:
     interpreted = interpret(argv, columns=columns)
     if isinstance(interpreted, CliResponse):
         return interpreted
-    error = Unavailable(message, code="no-daemon")
+    error = Unavailable(message, code="not-permitted" if status == _EX_NOPERM else "no-daemon")
     return CliResponse(stderr=error_line(error, is_json=interpreted.options.json), exit=status)
 
 
