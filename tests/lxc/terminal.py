@@ -35,14 +35,18 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def screen(self) -> str:
-        """All that was shown so far."""
+    def shown(self) -> bytes:
+        """All that was sent to it so far."""
         try:
             while piece := os.read(self._master, 1 << 16):
                 self._seen += piece
         except OSError:  # nothing more for now, or for ever
             pass
-        return self._seen.decode(errors="replace").replace("\r", "")
+        return self._seen
+
+    def screen(self) -> str:
+        """All that can be read on it so far."""
+        return self.shown().decode(errors="replace").replace("\r", "")
 
     def hang_up(self) -> None:
         os.close(self._master)

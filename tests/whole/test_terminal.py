@@ -56,7 +56,7 @@ def test_a_command_at_a_terminal_shows_what_it_says(host: Topology) -> None:
 
     with Terminal() as terminal, typed(host, terminal, ["ct", "exec", "web", "hostname"]) as client:
         assert client.wait(20) == 0
-        assert terminal.screen() == "web\n"
+        assert terminal.shown() == b"web\r\n"
 
 
 def test_a_client_that_goes_away_takes_its_command_along(host: Topology) -> None:

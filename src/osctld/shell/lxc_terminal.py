@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import struct
 import termios
 import tty
 from collections.abc import AsyncIterator, Coroutine
@@ -22,6 +23,8 @@ from osctld.core.errors import Unavailable
 _CHUNK = 1 << 16
 _SIZE_SECONDS = 0.5
 _WINSIZE = bytes(8)  # struct winsize: four unsigned shorts, ioctl_tty(2)
+#: struct termios of the kernel: flags of input, output, control and others; a line discipline, 19 characters.
+_TERMIOS = struct.Struct("=4I20x")
 
 
 class Streams:
@@ -111,6 +114,7 @@ class _Carrier:
         fcntl.ioctl(master, termios.TIOCSWINSZ, size)
         # lxc-attach makes it raw a moment later: what is typed until then must not be echoed twice.
         tty.setraw(slave)
+        _pass_line_ends(slave)
         self._raw_terminal = source
         self._cleaning.callback(self._restore)
         self._make_raw()
@@ -259,6 +263,18 @@ async def _write(sink: int, data: bytes) -> None:
             await writable
         finally:
             loop.remove_writer(sink)
+
+
+def _pass_line_ends(terminal: int) -> None:
+    """Have a terminal add no carriage returns to ends of lines, whatever lxc-attach sets: that inside has added them.
+
+    lxc-attach sets OPOST and ONLCR, and everything that is shown would have two of them. Flags can be locked, see
+    TIOCSLCKTRMIOS in ioctl_tty(2).
+    """
+    attributes = termios.tcgetattr(terminal)
+    attributes[1] &= ~termios.ONLCR
+    termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+    fcntl.ioctl(terminal, termios.TIOCSLCKTRMIOS, _TERMIOS.pack(0, termios.ONLCR, 0, 0))
 
 
 def _size(terminal: int) -> bytes:
