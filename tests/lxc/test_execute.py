@@ -127,6 +127,11 @@ async def test_what_makes_no_command_is_refused(engine: LxcEngine, busybox: Busy
             await status_of(engine, life)
         with pytest.raises(Refused):
             await status_of(engine, life, "a\0b")
+        with pytest.raises(Refused):
+            await status_of(engine, life, "echo", "\ud800")
+        with pytest.raises(Refused, match="'echo' with its arguments is too long to be executed: 200006 bytes"):
+            await status_of(engine, life, "echo", "x" * 200_000)
+        assert await status_of(engine, life, "true", "x" * 100_000, "\udcff") == 0
 
 
 async def test_a_stopped_guest_runs_no_commands(engine: LxcEngine, busybox: Busybox) -> None:

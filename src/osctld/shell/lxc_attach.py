@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import signal
 from asyncio.subprocess import Process
@@ -43,8 +45,8 @@ async def execute(
     A cancellation ends the command, too. Raises Refused or Unavailable.
     """
     container = life.container
-    if not command or any("\0" in word for word in command):
-        raise Refused(f"{list(command)!r} is no command", subject=container)
+    if not command or not all(map(_is_word, command)):
+        raise Refused(f"{list(command)!r} is no command", code="no-command", subject=container)
     if life.is_over:
         raise Unavailable(f'"{container}" is not running', subject=container)
     if cgroups.is_frozen(life.cgroup, trees=places.trees):  # lxc-attach would hang
@@ -52,11 +54,21 @@ async def execute(
     async with lxc_terminal.carried(*descriptors) as streams:
         terminal = {"TERM": _terminal_name(terminal_type)} if streams.has_terminal else {}
         variables = _ENVIRONMENT | terminal | dict(environment)
-        process = await asyncio.create_subprocess_exec(
-            *streams.prefix, *_words(places, life, command, variables),
-            stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
-            start_new_session=not streams.prefix,
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *streams.prefix, *_words(places, life, command, variables),
+                stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
+                start_new_session=not streams.prefix,
+            )  # fmt: skip
+        except OSError as error:
+            if error.errno != errno.E2BIG:  # see execve(2) for the limits
+                raise
+            size = sum(len(os.fsencode(word)) + 1 for word in command)
+            raise Refused(
+                f"{command[0][:100]!r} with its arguments is too long to be executed: {size} bytes",
+                code="too-long",
+                subject=container,
+            ) from None
         streams.hand_over()
         waiting = asyncio.ensure_future(process.wait())
         passing = None if signals is None else asyncio.ensure_future(lxc_signals.pass_on(signals, process, streams))
@@ -76,6 +88,14 @@ async def execute(
                 passing.cancel()
                 await asyncio.wait((passing,))
     return 128 - status if status < 0 else status
+
+
+def _is_word(text: str) -> bool:
+    """Whether a program can be given it: bytes without a NUL; what was not UTF-8 came as lone surrogates (PEP 383)."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _terminal_name(given: str) -> str:
