@@ -15,6 +15,9 @@ class CtExec(ActCommand, frozen=True, kw_only=True):
     it cannot be executed. With input and output on a terminal the command has a terminal of the same type and size;
     what is typed goes to it, Ctrl-C and Ctrl-Z included. Otherwise osctl passes on the signals that it gets: HUP, INT,
     QUIT, USR1, USR2, ALRM, TERM, TSTP, CONT. When osctl is killed, the command ends, too.
+
+    Of the caller's environment the command gets TERM alone, and that at a terminal; PATH and HOME are those of the
+    container's root. Its directory is /.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")
