@@ -56,6 +56,12 @@ class _StdoutClosed(Exception):
     """Nobody reads our standard output any more."""
 
 
+class _Stop:
+    """Whether we shall stop once the command inside has: we were asked to, and not to go on since."""
+
+    is_wanted = False
+
+
 def main() -> int:
     """Run one command line and return its exit status."""
     try:
@@ -158,7 +164,8 @@ def _follow(connection: "_socket.socket") -> int:
         elif "need" in message:
             modes = _answer_need(connection, message) or modes
         elif "stop" in message:
-            posix.kill(posix.getpid(), _signal.SIGSTOP)
+            if _Stop.is_wanted:
+                posix.kill(posix.getpid(), _signal.SIGSTOP)
         else:
             response = message["response"]
             _write(2, response["stderr"])
@@ -269,6 +276,8 @@ def _forward_signals(connection: "_socket.socket") -> None:
     def forward(number: int, _: object) -> None:
         if number == _signal.SIGCONT:
             _come_to_the_foreground()
+        if number in (_signal.SIGTSTP, _signal.SIGCONT):
+            _Stop.is_wanted = number == _signal.SIGTSTP
         _send(connection, f'{{"signal":{number:d}}}\n'.encode())
 
     for number in _FORWARDED_SIGNALS:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.core.command import ExitStatus, Reply, Text
 from osctld.core.errors import Refused
 from osctld.server.ports import Caller
+from osctld.shell import lxc_processes
 from server.serving import PATIENCE, Running, wait_until
 
 CLIENT = (sys.executable, "-m", "osctl")
@@ -308,6 +310,34 @@ def test_ctrl_c_ends_it_silently_with_130_and_cancels_the_command(server: Runnin
     assert process.communicate(timeout=PATIENCE) == (b"", b"")
     assert process.returncode == 130
     assert server.fake.cancelled.wait(PATIENCE)
+
+
+def test_who_is_told_to_go_on_before_the_command_has_stopped_does_not_stop(server: Running) -> None:
+    was_stopped = threading.Event()
+
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        while await caller.next_signal() != signal.SIGTSTP:
+            pass
+        was_stopped.set()
+        while await caller.next_signal() != signal.SIGCONT:
+            pass
+        caller.may_stop()
+        return ExitStatus(5)
+
+    server.fake.performing = performing
+    process = start_osctl(server.path, "ct", "exec", "web", "x", stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: lxc_processes.heeds(process.pid, signal.SIGCONT))
+        process.send_signal(signal.SIGTSTP)
+        assert was_stopped.wait(PATIENCE)
+
+        process.send_signal(signal.SIGCONT)
+
+        assert process.wait(PATIENCE) == 5
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_daemon_that_goes_away_is_told(directory: Path) -> None:
