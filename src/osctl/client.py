@@ -114,9 +114,14 @@ class Client:
                 on_progress(progress[-1])
 
     def plan(self, request: str, /, **opts: Any) -> list[str]:
-        """What a change would do, as lines of ip, sysctl and nft; nothing is done. Raises like `call`."""
-        lines: list[str] = self.call(request, **{**opts, "dry_run": True})["plan"]
-        return lines
+        """What a change would do, as lines of ip, sysctl and nft; nothing is done.
+
+        Raises like `call`, and ValueError for a request that only asks.
+        """
+        response = self.call(request, **{**opts, "dry_run": True})
+        if not isinstance(response, dict) or "plan" not in response:
+            raise ValueError(f"{request} changes nothing and has no plan")
+        return [str(line) for line in response["plan"]]
 
     def execute(
         self, container: str, command: Sequence[str], *, stdin: int = 0, stdout: int = 1, stderr: int = 2

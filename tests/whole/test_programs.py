@@ -114,6 +114,9 @@ def test_a_plan_is_lines_and_changes_nothing(daemon: Client) -> None:
         "# stopped: configuration only"
     ]
     assert daemon.call("ct_netif_ip_ls") == []
+    for asking in ("ct_ls", "self_status"):
+        with pytest.raises(ValueError, match=f"{asking} changes nothing and has no plan"):
+            daemon.plan(asking)
 
 
 def test_a_command_runs_on_the_programs_descriptors(host: Topology) -> None:
