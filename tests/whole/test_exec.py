@@ -288,11 +288,12 @@ def _jobs_say(shell: Shell, text: str) -> bool:
     return text in shell.wait_for("inside")
 
 
-def test_a_shell_inside_has_job_control_of_its_own(shell: Shell) -> None:
+def test_a_shell_inside_has_job_control_of_its_own(host: Topology, shell: Shell) -> None:
     shell.type("inside sh\n")
     shell.wait_for("/ # ")
     shell.type("echo $TERM; sleep 1000\n")
     shell.wait_for("vt100\n")
+    wait_until(lambda: runs_inside(host, "sleep 1000"), "the shell has somebody to stop")
     shell.type("\x1a")
     shell.wait_for("Stopped")
     shell.wait_for("/ # ")
