@@ -251,7 +251,7 @@ def test_the_guest_policy_is_shown(web: Topology) -> None:
         ((*NEW, "--mtu", "1000", "web", "eth2"), "MTU 1000: IPv6 needs 1280", 1),
         ((*SET, "--guest", "never", "web", "eth0"), "--guest never", 64),
         ((*SET, "--no-via", "4", "web", "eth0"), "expected network for IPv4, there are routes present: 1.2.3.4/32", 1),
-        ((*SET, "--no-via", "6", "web", "eth1"), "--no-via 6: network interface not configured for IPv6", 1),
+        ((*SET, "--no-via", "6", "web", "eth1"), "eth1: network interface not configured for IPv6", 1),
         ((*SET, "--no-via", "4", "--via", "10.9.0.0/30", "web", "eth1"), "--no-via 4", 64),
         ((*SET, "--no-via", "5", "web", "eth1"), "--no-via 5", 64),
         ((*SET, "--via", "192.0.2.128/30", "web", "eth0"), "192.0.2.128/30: 192.0.2.0/24 is in use on the host", 1),

@@ -319,7 +319,7 @@ class Draft:
         """Raise Refused, naming them, when addresses or routes of the version would be left without a way."""
         if version not in self._vias:
             raise Refused(
-                f"--no-via {version}: network interface not configured for IPv{version}",
+                f"{self.name}: network interface not configured for IPv{version}",
                 code="no-via",
                 subject=str(version),
             )
@@ -329,7 +329,7 @@ class Draft:
         ):
             if present:
                 raise Refused(
-                    f"--no-via {version}: expected network for IPv{version}, there are {what} present:"
+                    f"{self.name}: expected network for IPv{version}, there are {what} present:"
                     f" {_few(present)}",
                     code="via-needed",
                     subject=str(version),
