@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
@@ -422,6 +423,25 @@ def test_what_another_uses_itself_is_not_given_on() -> None:
     given_on = take("10.5.5.2")
     with pytest.raises(Conflict, match=re.escape("10.5.5.2: 10.5.5.2/32 is routed to eth0 of web02")):
         CtNetifIpAdd(container="web01", netif="eth0", addresses=("10.5.5.2",)).edit(given_on)
+
+
+def test_a_via_does_not_come_to_need_what_was_given_on_of_it() -> None:
+    host = new_host("web01", "web02")
+    for name, via in (("web01", "10.0.0.0/24"), ("web02", "10.9.0.0/30")):
+        host = CtNetifNewRouted(container=name, netif="eth0", via=(via,)).edit(host).host
+    host = CtNetifIpAdd(container="web02", netif="eth0", addresses=("10.0.0.77",), force=True).edit(host).host
+
+    def change(**options: Any) -> Host:
+        return CtNetifSet(container="web01", netif="eth0", **options).edit(host).host
+
+    given_on = "10.0.0.77/32 is routed to eth0 of web02, but "
+    for ends in (("10.0.0.77", "10.0.0.2"), ("10.0.0.1", "10.0.0.77")):
+        for named in ((), ("10.0.0.0/24",)):
+            with pytest.raises(Conflict, match=re.escape(f"{given_on}10.0.0.77 is an end of 10.0.0.0/24")):
+                change(via=named, host_addr=ends[:1], ct_addr=ends[1:])
+    with pytest.raises(Conflict, match=re.escape(f"{given_on}it is in 10.0.0.0/24, the private")):
+        change(via_public=False)
+    assert str(eth0(change(host_addr=("10.0.0.78",), ct_addr=("10.0.0.76",))).vias[4].host_end) == "10.0.0.78"
 
 
 def test_a_network_that_comes_along_with_an_address_is_none_of_an_uplink() -> None:

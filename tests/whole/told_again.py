@@ -213,6 +213,8 @@ class World:
                             raise No(f"{added.network}: {there.network} is held")
             if step.verb == "ct netif ip add":
                 self._check_not_given_on(one, step, rest)
+            if step.verb == "ct netif set":
+                _check_needs_nothing_given_on(one, rest)
 
     def _check_not_given_on(self, one: Interface, step: Step, rest: Iterable[Interface]) -> None:
         """What is routed to another in more detail than to this one is not this one's to assign."""
@@ -279,6 +281,14 @@ def _needs_itself(holder: Interface, network: Network) -> bool:
         return True
     ends = [end for via in holder.vias.values() for end in (via.host, via.container)]
     return any(each in network for each in (*ends, *(address.ip for address in holder.addresses)))
+
+
+def _check_needs_nothing_given_on(one: Interface, rest: Iterable[Interface]) -> None:
+    """What another holds of a network of this one may be neither an end of it nor in a private one."""
+    for via in one.vias.values():
+        for there in (each.network for other in rest for each in other.holdings()):
+            if inside(there, via.network) and (not via.is_public or via.host in there or via.container in there):
+                raise No(f"{there} was given on")
 
 
 def inside(network: Network, around: Network) -> bool:

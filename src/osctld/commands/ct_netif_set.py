@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+from osctld.core.claims import Holder
 from osctld.core.command import Argument, EditCommand, Edited, Example, Flag
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
@@ -55,6 +56,11 @@ class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
                 f"{self.netif}: nothing to set, give --via, --host-addr and --ct-addr, --no-via, --via-public,"
                 " --hwaddr, --mtu, --guest or --default"
             )
+        for version, via in changed.vias.items():
+            held = interface.vias.get(version)
+            # A network that is new here was given on to nobody: whoever holds a part of it is in its way.
+            if held is not None and held != via and held.network == via.network:
+                host.check_needs_nothing_given_on(Holder(before.name, changed.name), changed, via.network)
         after = before.with_interface(changed)
         check_broadcasts(after)
         if self.default:

@@ -256,6 +256,20 @@ class Host(msgspec.Struct, frozen=True):
                     holder=str(holders[-1].holder),
                 )
 
+    def check_needs_nothing_given_on(self, holder: Holder, interface: Interface, network: Network) -> None:
+        """Raise Conflict when the holder's interface needs a part of its network that was given on to another."""
+        for there in self.overlapping(network):
+            if there.holder == holder or there.network == network or not network.includes(there.network):
+                continue
+            reason = interface.reason_not_delegable(there.network)
+            if reason is not None:
+                raise Conflict(
+                    f"{there}, but {reason}",
+                    code="address-held",
+                    subject=str(there.network),
+                    holder=str(there.holder),
+                )
+
     @property
     def sorted_containers(self) -> list[Container]:
         """All containers by name, as listings show them."""
