@@ -23,6 +23,7 @@ from osctld.core.hardware_address import complete_mac
 from osctld.core.host import Container, Host
 from osctld.core.host_networks import HostNetwork, networks_of_others
 from osctld.core.settings import Settings, ViaSettings
+from osctld.core.via import Via
 from osctld.core.via_pools import automatic_via, unique_local_network
 from osctld.netif.routed import RoutedInterface, routed_interface
 from pure.generated import (
@@ -201,6 +202,32 @@ def test_a_via_is_public_as_it_was_asked_for() -> None:
     for is_public in (True, False):
         host = CtNetifSet(container="web01", netif="eth0", via_public=is_public).edit(host).host
         assert {via.is_public for via in eth0(host).vias.values()} == {is_public}
+
+
+def test_a_via_stays_private_or_public_while_its_network_stays() -> None:
+    private = CtNetifNewRouted(container="web01", netif="eth0", via=("10.0.0.0/24",), via_public=False)
+    host = private.edit(new_host()).host
+
+    def with_ends_of(network: str) -> Via:
+        ends = (network.replace("0/24", "254"), network.replace("0/24", "1"))
+        command = CtNetifSet(container="web01", netif="eth0", via=(network,), host_addr=ends[:1], ct_addr=ends[1:])
+        return eth0(command.edit(host).host).vias[4]
+
+    assert not with_ends_of("10.0.0.0/24").is_public
+    assert with_ends_of("10.0.1.0/24").is_public
+
+
+def test_automatic_vias_that_are_there_become_public_when_asked_for_again() -> None:
+    host = CtNetifNewRouted(container="web01", netif="eth0").edit(new_host()).host
+
+    for options, public in (
+        ({"via": ("auto",)}, {4: True, 6: True}),
+        ({"via": ("auto", "10.0.0.0/30")}, {4: True, 6: True}),
+        ({"via": ("auto",), "no_via": ("4",)}, {6: True}),
+    ):
+        vias = eth0(CtNetifSet(container="web01", netif="eth0", via_public=True, **options).edit(host).host).vias
+        assert {version: via.is_public for version, via in vias.items()} == public
+        assert vias[6].network == eth0(host).vias[6].network
 
 
 @pytest.mark.parametrize("network", ["192.0.2.0/24", "192.0.2.128/30", "192.0.0.0/16"])

@@ -357,7 +357,9 @@ def read_vias(step: Step, present: Mapping[int, Via]) -> dict[int, Via]:
             raise No("one end without the other")
         ends = (hosts[version], containers[version]) if version in hosts else None
         if version in networks:
-            vias[version] = make_via(networks[version], ends, None)
+            held = present.get(version)
+            is_same = held is not None and held.network == networks[version]
+            vias[version] = make_via(networks[version], ends, held.is_public if held and is_same else None)
         elif ends:
             if version not in present:
                 raise No("ends of no network")
@@ -404,8 +406,11 @@ def chosen_vias(present: Mapping[int, Via], step: Step, world: World) -> dict[in
         vias = {version: replace(each, is_public=is_public) for version, each in chosen.items() if version not in gone}
     if "auto" in step.all("--via") or (step.verb == "ct netif new routed" and not step.has("--via")):
         for version in (4, 6):
-            is_there = version in present and inside(present[version].network, world.pools[version])
-            if version in vias or version in gone or is_there:
+            if version in vias or version in gone:
+                continue
+            if version in present and inside(present[version].network, world.pools[version]):
+                if is_public is not None:
+                    vias[version] = replace(present[version], is_public=is_public)
                 continue
             everybody = [each for one in world.containers.values() for each in one.interfaces]
             vias[version] = make_via(world.automatic(version, everybody), None, is_public)

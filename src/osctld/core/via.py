@@ -177,8 +177,13 @@ def parse_vias(
         host_end, container_end = hosts.get(version), containers.get(version)
         network_of_version = named.get(version)
         if network_of_version is not None:
+            held = present.get(version)
+            # Whether the world may reach it goes with the network: to name that once more does not change it.
+            is_public = held.is_public if held is not None and held.network == network_of_version else None
             try:
-                vias[version] = Via.make(network_of_version, host_end=host_end, container_end=container_end)
+                vias[version] = Via.make(
+                    network_of_version, host_end=host_end, container_end=container_end, is_public=is_public
+                )
             except Refused as refused:
                 raise refused.quoting(typed[version]) from None
         elif host_end is not None or container_end is not None:

@@ -99,8 +99,13 @@ class RoutedOptions(msgspec.Struct, frozen=True, kw_only=True):
                 host.check_free_on_host(via.network, is_forced=self.force)
         if AUTO in self.via or (is_new and not named):
             for version in VERSIONS:
-                if version not in vias and version not in gone and not _is_automatic(host, present.get(version)):
+                if version in vias or version in gone:
+                    continue
+                held = present.get(version)
+                if held is None or not _is_automatic(host, held):
                     vias[version] = automatic_via(host, version, is_public=self.via_public)
+                elif self.via_public is not None:
+                    vias[version] = msgspec.structs.replace(held, is_public=self.via_public)
         return vias
 
     def with_properties(self, interface: RoutedInterface) -> RoutedInterface:
@@ -117,9 +122,9 @@ class RoutedOptions(msgspec.Struct, frozen=True, kw_only=True):
         return interface
 
 
-def _is_automatic(host: Host, via: Via | None) -> bool:
-    """Whether a via is cut from the pools already: to ask for that once more changes nothing."""
-    return via is not None and any(pool.includes(via.network) for pool in pools(host, via.version))
+def _is_automatic(host: Host, via: Via) -> bool:
+    """Whether a via is cut from the pools already: to ask for that once more does not change the network."""
+    return any(pool.includes(via.network) for pool in pools(host, via.version))
 
 
 def _mtu(text: str) -> int | None:
