@@ -234,6 +234,7 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     (ip_add("1.2.3.4"), "1.2.3.4: this address is already assigned", Refused),
     (ip_add("1.2.3.9", "1.2.3.9"), "1.2.3.9: this address is already assigned", Refused),
     (ip_add("1.2.3.9", route_as="bogus"), "'bogus' is not an IP network", Refused),
+    (ip_add("1.2.3.9", route=False, route_as="1.2.3.0/24"), "--route-as 1.2.3.0/24: give either that", UsageError),
     (ip_add("FD00:1:0::1"), "FD00:1:0::1: ", Refused),
     (ip_del("1.2.3.9"), "1.2.3.9: address not found on eth0", Refused),
     (ip_del("1.2.3.4", "all"), "'all' is not an IP address", Refused),

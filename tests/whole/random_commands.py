@@ -258,7 +258,7 @@ class Commands:
         options: list[Option] = []
         if self.chance(0.15):
             options.append(("--no-route", None))
-        elif self.chance(0.12):
+        if self.chance(0.02 if options else 0.12):
             options.append(("--route-as", self._network(interface)))
         if self.chance(0.15):
             options.append(("--force", None))

@@ -543,6 +543,8 @@ def with_route(
 def _ip_add(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
     route_as = step.one("--route-as")
+    if route_as is not None and step.has("--no-route"):
+        raise No("routed and not routed")
     around = read_network(route_as) if route_as is not None else None
     for text in step.words[2:]:
         interface = _with_address(interface, read_address(text), step.has("--no-route"), around)

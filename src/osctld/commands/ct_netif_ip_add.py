@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from osctld.core.addresses import InterfaceAddress, Network
 from osctld.core.claims import Holder
 from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
-from osctld.core.errors import Conflict, Refused
+from osctld.core.errors import Conflict, Refused, UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import check_broadcasts, routed_interface
 
@@ -57,6 +57,8 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
     def edit(self, host: Host) -> Edited:
         before = host.container(self.container)
         interface = routed_interface(before, self.netif)
+        if self.route_as is not None and not self.route:
+            raise UsageError(f"--route-as {self.route_as}: give either that or --no-route")
         route_as = Network.parse(self.route_as) if self.route_as is not None else None
         draft = interface.draft()
         parsed = []
