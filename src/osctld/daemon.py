@@ -188,12 +188,7 @@ class Daemon:
         except Conflict as conflict:
             for network, suggestion in edited.suggestions.items():
                 if str(network) == conflict.subject:
-                    raise Conflict(
-                        f"{conflict.message}; {suggestion}",
-                        code=conflict.code,
-                        subject=conflict.subject,
-                        holder=conflict.holder,
-                    ) from None
+                    raise conflict.suggesting(suggestion) from None
             raise
 
     async def _save_or_undo(self, host: Host, name: str, kept: _Kept, plan: Plan | None, caller: Caller) -> None:

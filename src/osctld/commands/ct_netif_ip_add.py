@@ -65,12 +65,15 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         suggestions = {}
         for text in self.addresses:
             address = InterfaceAddress.parse(text)
+            suggestion = f"assign {address.address.as_network()} instead"
             try:
                 draft.assign(address, route=self.route, route_as=route_as)
             except Refused as refused:
-                raise refused.quoting(text) from None
+                quoted = refused.quoting(text)
+                is_too_wide = quoted.code == "contains-via" and route_as is None
+                raise quoted.suggesting(suggestion) if is_too_wide else quoted from None
             parsed.append(address)
-            suggestions[address.network] = f"assign {address.address.as_network()} instead"
+            suggestions[address.network] = suggestion
         after = before.with_interface(interface.with_draft(draft))
         check_broadcasts(after)
         present = set(interface.routes)
@@ -99,6 +102,4 @@ def _check_nobody_is_there(host: Host, network: Network, suggestion: str, *, is_
     try:
         host.check_free_on_host(network, is_forced=is_forced)
     except Conflict as conflict:
-        raise Conflict(
-            f"{conflict.message}; {suggestion}", code=conflict.code, subject=conflict.subject, holder=conflict.holder
-        ) from None
+        raise conflict.suggesting(suggestion) from None

@@ -41,6 +41,11 @@ class OsctlError(Exception):
         text = f"{typed}: {rest if is_same_without_length else self.message}"
         return type(self)(text, code=self.code, subject=self.subject, holder=self.holder)
 
+    def suggesting(self, suggestion: str) -> Self:
+        """The same error, followed by what to ask for instead."""
+        text = f"{self.message}; {suggestion}"
+        return type(self)(text, code=self.code, subject=self.subject, holder=self.holder)
+
 
 class UsageError(OsctlError):
     """Unknown command or option, missing or surplus argument, a value of the wrong type."""

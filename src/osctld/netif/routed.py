@@ -201,7 +201,10 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             via = self.vias.get(wanted.version)
             has_any_length = "/" not in text or (via is not None and wanted.address == via.container_end)
             if there is None or not (has_any_length or there.length == wanted.length):
-                raise Refused(f"{text}: address not found on {self.name}", code="address-not-found", subject=text)
+                instead = f", it is assigned as {there}" if there is not None else ""
+                raise Refused(
+                    f"{text}: address not found on {self.name}{instead}", code="address-not-found", subject=text
+                )
             found.append(there)
         return found
 
