@@ -370,9 +370,15 @@ def test_a_via_that_makes_no_sense_beside_what_is_there_is_refused(start: Routed
 # --- what the kernel shall hold ----------------------------------------------------------------------------------
 
 
-def desired(one: RoutedInterface, settings: Settings | None = None) -> set[object]:
+def desired(one: RoutedInterface, settings: Settings | None = None, *, default_mtu: int = 1400) -> set[object]:
     container = container_without_interfaces().with_new_interface(one)
-    return set(container.desired(settings or Settings(), default_mtu=1400).objects)
+    return set(container.desired(settings or Settings(), default_mtu=default_mtu).objects)
+
+
+def test_an_uplink_too_small_for_ipv6_leaves_it_to_an_interface_that_has_it() -> None:
+    for vias, expected in ((NARROW.vias, 1280), ({4: NARROW.vias[4]}, 1000)):
+        objects = desired(msgspec.structs.replace(NARROW, vias=vias), default_mtu=1000)
+        assert {each.mtu for each in objects if isinstance(each, Veth | Link)} == {expected}
 
 
 def test_both_ends_of_the_pair_have_the_mtu_that_was_asked_for_or_that_of_the_uplinks() -> None:

@@ -267,6 +267,9 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
 
     def objects(self, surroundings: Surroundings) -> Iterator[KernelObject]:
         mtu = self.mtu or surroundings.default_mtu
+        if self.mtu is None and 6 in self.vias:
+            # An uplink that cannot carry IPv6 takes none away from what is reached without it.
+            mtu = max(mtu, LEAST_MTU[6])
         inside = guest(surroundings.container)
         yield Veth(
             namespace=HOST,

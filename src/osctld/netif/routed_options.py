@@ -59,7 +59,11 @@ class RoutedOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     mtu: Annotated[
         str | None,
-        Option(("--mtu",), "N|-", "MTU of both ends; - for the default, the smallest among the host's uplinks"),
+        Option(
+            ("--mtu",),
+            "N|-",
+            "MTU of both ends; - for the default, the smallest among the host's uplinks, with IPv6 1280 at least",
+        ),
     ] = None
     guest: Annotated[
         str | None,
