@@ -227,7 +227,8 @@ class Network:
     async def press_on(self, plan: Plan, found: list[str] | None = None, *, name: str | None) -> bool:
         """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
 
-        The rest is logged, and tried again at the next reconcile.
+        What was done and what failed is added to `found`; without that, failures are logged. The next reconcile tries
+        again.
         """
         is_all = True
         while plan:
@@ -235,7 +236,11 @@ class Network:
             rest = []
             for change, outcome in zip(plan.changes, outcomes, strict=True):
                 if outcome.error is not None:
-                    log.error("%s: %s", describe(subject_of(change)), outcome.error)
+                    failed = f"{describe(subject_of(change))}: {outcome.error}"
+                    if found is not None:
+                        found.append(f"not mended: {failed}")
+                    else:
+                        log.error("%s", failed)
                     is_all = False
                 elif not outcome.was_tried:
                     rest.append(change)

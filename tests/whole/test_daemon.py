@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from whole.host import BIN, WORLD_4, Result, Topology, differences, run, wait_until
+from whole.host import BIN, ROUTER_4, WORLD_4, Result, Topology, differences, run, wait_until
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]
@@ -277,6 +277,17 @@ def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
     assert not differences(before, host.comparable_state("web"))
     assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
     assert host.osctl_json("self", "status")["drift"] == []
+
+
+def test_a_reconcile_tells_what_it_could_not_mend(host: Topology) -> None:
+    new_web(host)
+    host.ip(host.H, "route", "replace", "1.2.3.4/32", "via", ROUTER_4, "proto", "static")
+
+    told = host.osctl("net", "reconcile", "web").stdout
+
+    assert re.fullmatch(r"not mended: route 1\.2\.3\.4/32 via 10\.100\.10\.102 dev \S+ proto 111: File exists\n", told)
+    (route,) = host.ip_json(host.H, "route", "show", "1.2.3.4")
+    assert (route["dev"], route["protocol"]) == ("up0", "static")
 
 
 def test_a_command_leaves_alone_what_was_changed_inside(host: Topology) -> None:
