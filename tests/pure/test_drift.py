@@ -6,8 +6,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osctld.core.changes import Remove
 from osctld.core.drift import aim
 from osctld.core.host import Container, GuestPolicy
+from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
 from osctld.core.settings import Settings
 from pure.generated import containers, rearranged_containers
@@ -102,6 +104,21 @@ def test_a_link_that_is_down_is_mended_with_all_on_it_by_a_change_of_it(containe
     )
 
     assert aimed.want == after
+    assert aimed.drift == ()
+
+
+@given(containers(), st.sampled_from(GuestPolicy), st.data())
+def test_a_pair_that_is_gone_is_made_anew_with_all_that_is_on_it(
+    container: Container, policy: GuestPolicy, data: st.DataObject
+) -> None:
+    state = desired(container)
+    pairs = [each for each in state.objects if isinstance(each, Veth)]
+    gone = data.draw(st.sets(st.sampled_from(pairs))) if pairs else set()
+    have = pretend(state, [Remove(each) for each in gone])
+
+    aimed = aim(state, have, before=state, unsettled=None, policies=policies(container, policy))
+
+    assert aimed.want == state
     assert aimed.drift == ()
 
 

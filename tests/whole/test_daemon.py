@@ -260,6 +260,18 @@ def test_a_daemon_that_starts_mends_the_host_and_tells_of_what_was_changed_insid
     assert "1.2.3.4" not in json.dumps(host.guest_ip_json("web", "addr", "show", "dev", "eth0"))
 
 
+def test_an_interface_that_was_deleted_inside_is_made_anew_with_all_that_is_on_it(host: Topology) -> None:
+    new_web(host)
+    before = host.comparable_state("web")
+    host.guest("web", "ip", "link", "del", "eth0")
+
+    host.restart_daemon()
+
+    wait_until(lambda: not differences(before, host.comparable_state("web")), "as it was before")
+    assert host.osctl_json("self", "status")["drift"] == []
+    assert host.ping(host.R, "1.2.3.4") == 3
+
+
 def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
     new_web(host)
     before = host.comparable_state("web")

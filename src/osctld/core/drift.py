@@ -172,8 +172,9 @@ def _needed(
 ) -> list[KernelObject]:
     """What differs and must be mended all the same, because the change makes no sense without it.
 
-    A link that is down or gone, with all that is on it, for a link that goes down takes its routes and IPv6 addresses
-    along; and an address that a changed route speaks from or is reached by.
+    A link that is down or has left, with all that is on it, for a link that goes down takes its routes and IPv6
+    addresses along; a pair that is gone and is made anew, likewise, for half a link is of use to nobody; and an address
+    that a changed route speaks from or is reached by.
     """
     those = list(differing)
     changed = list(changing)
@@ -186,6 +187,7 @@ def _needed(
         ):
             lost.add(_interface_of(each))
     lost &= touched
+    lost |= {_interface_of(each) for each in those if isinstance(each, Veth) and each.key not in have}
     return [
         each
         for each in those
