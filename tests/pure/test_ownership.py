@@ -8,7 +8,18 @@ from hypothesis import given
 
 from osctld.core.addresses import InterfaceAddress
 from osctld.core.host import Container
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelObject, KernelState, Link, Route, Sysctl, Veth, guest
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelObject,
+    KernelState,
+    Link,
+    Namespace,
+    Route,
+    Sysctl,
+    Veth,
+    guest,
+)
 from osctld.core.ownership import is_abandoned_link, split
 from osctld.core.settings import RouteSettings, Settings
 from pure.generated import container_without_interfaces, containers, interface
@@ -81,6 +92,22 @@ def test_in_a_guest_only_what_was_saved_is_ours_whatever_its_present_value() -> 
 
     assert list(foreign.objects) == [vip]
     assert list(ours.objects) == changed
+
+
+@pytest.mark.parametrize("is_pair_there", [True, False])
+def test_a_link_in_a_guest_that_is_not_the_other_end_of_ours_is_the_tenants_with_all_on_it(is_pair_there: bool) -> None:
+    (pair,) = only(Veth, on=HOST)
+    assert isinstance(pair, Veth)
+    without_peer = msgspec.structs.replace(pair, peer_namespace=Namespace(""), peer_name="", peer_mac="")
+    inside = [each for each in SAVED.objects if each.namespace == GUEST]
+
+    ours, foreign = split(
+        KernelState([*([without_peer] if is_pair_there else []), *inside]), saved=SAVED, settings=SETTINGS
+    )
+
+    assert list(ours.objects) == ([without_peer] if is_pair_there else [])
+    assert list(foreign.objects) == inside
+    assert split(KernelState([pair, *inside]), saved=SAVED, settings=SETTINGS)[1] == KernelState()
 
 
 def test_addresses_on_our_host_links_are_ours_whoever_added_them() -> None:

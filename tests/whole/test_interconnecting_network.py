@@ -697,6 +697,23 @@ def test_links_of_others_under_our_names_are_in_the_way_and_stay(host: Topology)
     assert host.ping(host.H, "10.100.20.2") == 3
 
 
+def test_a_link_of_the_tenant_under_the_name_of_ours_is_in_the_way_and_stays(host: Topology) -> None:
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4", "2001:db8:2::4"])
+    rename_the_link_inside(host)
+    host.in_guest_network("web", "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "theirs")
+    before = host.comparable_state("web")
+    add = ("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+
+    assert "container web already has link eth0" in host.refusal_without_trace(*add, running=["web"])
+    assert "container web already has link eth0" in host.osctl("net", "reconcile", "web").stdout
+
+    assert not differences(before, host.comparable_state("web"))
+    assert host.ping(host.R, "1.2.3.4") == 3
+    host.in_guest_network("web", "ip", "link", "del", "eth0")
+    host.osctl(*add)
+    assert host.ping(host.R, "1.2.3.5") == 3
+
+
 def test_a_freed_network_is_free_for_others_at_once(host: Topology) -> None:
     host.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4"])
     host.new_container("other", via=["10.100.30.0/30"])

@@ -2,7 +2,8 @@
 
 On the host: links by their group, or by recorded name and address; by prefix and group those that nobody records any
 more; everything on such a link, except routes of other protocols, which somebody else put there. In a guest: what the
-saved configuration names, and nothing else; all other things there are the tenant's.
+saved configuration names, and nothing else; all other things there are the tenant's, and so is a link with the name of
+ours that is not the other end of ours, with all that is on it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,19 @@ def is_abandoned_link(each: KernelObject, *, settings: Settings, recorded: Itera
 
 def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> tuple[KernelState, KernelState]:
     """Part what was observed into ours and the rest. `saved` is what the saved configuration asks for."""
+    links = [each for each in observed.objects if isinstance(each, Veth | Link)]  # there may be very many routes
     others_links = {
-        each.name
-        for each in observed.objects
-        if isinstance(each, Veth | Link) and each.namespace == HOST and not _is_ours_on_host(each, saved, settings)
+        each.name for each in links if each.namespace == HOST and not _is_ours_on_host(each, saved, settings)
+    }
+    peers = {
+        (each.peer_namespace, each.peer_name)
+        for each in links
+        if isinstance(each, Veth) and each.name not in others_links
+    }
+    tenants_links = {
+        (each.namespace, each.name)
+        for each in links
+        if each.namespace != HOST and (each.namespace, each.name) not in peers
     }
     ours: list[KernelObject] = []
     foreign: list[KernelObject] = []
@@ -51,7 +61,8 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
         if each.namespace == HOST:
             mine = _is_ours_on_host(each, saved, settings) and _link_of(each) not in others_links
         else:
-            mine = key in saved
+            link = each.name if isinstance(each, Link) else _link_of(each)
+            mine = key in saved and (each.namespace, link) not in tenants_links
         (ours if mine else foreign).append(each)
     return KernelState(ours), KernelState(foreign)
 
