@@ -40,7 +40,7 @@ from osctld.core.kernel_state import (
 )
 from osctld.core.ownership import is_abandoned_link, split
 from osctld.core.plan import Plan, plan_changes
-from osctld.core.plan_text import describe
+from osctld.core.plan_text import describe, describe_in_place
 from osctld.core.settings import Settings
 from osctld.lives import Lives
 
@@ -210,8 +210,10 @@ class Network:
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             if outcome.error is not None:
                 await self.undo(plan, outcomes, name=name)
-                subject = describe(subject_of(change))
-                raise ApplyFailed(f"{subject}: {outcome.error}", code="kernel-refused", subject=subject)
+                subject = subject_of(change)
+                raise ApplyFailed(
+                    f"{describe_in_place(subject)}: {outcome.error}", code="kernel-refused", subject=describe(subject)
+                )
 
     async def undo(self, plan: Plan, outcomes: Sequence[Outcome] | None = None, *, name: str) -> None:
         """Take back what got through of a plan, all of it without outcomes. What cannot be is logged."""
@@ -219,7 +221,7 @@ class Network:
         for change, outcome in zip(back.changes, await self._send(back, name=name), strict=True):
             if outcome.error is not None:
                 # Nothing more can be done at once; the reconciler goes on with it.
-                log.error("undo: %s: %s", describe(subject_of(change)), outcome.error)
+                log.error("undo: %s: %s", describe_in_place(subject_of(change)), outcome.error)
                 is_complete = False
         if is_complete:
             await self.settle(name)
@@ -236,7 +238,7 @@ class Network:
             rest = []
             for change, outcome in zip(plan.changes, outcomes, strict=True):
                 if outcome.error is not None:
-                    failed = f"{describe(subject_of(change))}: {outcome.error}"
+                    failed = f"{describe_in_place(subject_of(change))}: {outcome.error}"
                     if found is not None:
                         found.append(f"not mended: {failed}")
                     else:
@@ -245,7 +247,7 @@ class Network:
                 elif not outcome.was_tried:
                     rest.append(change)
                 elif found is not None:
-                    found.append(f"mended {describe(subject_of(change))}")
+                    found.append(f"mended {describe_in_place(subject_of(change))}")
             plan = msgspec.structs.replace(plan, changes=tuple(rest))
         return is_all
 

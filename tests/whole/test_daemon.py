@@ -285,7 +285,7 @@ def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
     mended = host.osctl("net", "reconcile", "web")
 
     assert "ip addr add 1.2.3.4/32" in planned.stdout
-    assert "mended addr 1.2.3.4/32 dev eth0" in mended.stdout
+    assert "mended addr 1.2.3.4/32 dev eth0 in container web" in mended.stdout
     assert not differences(before, host.comparable_state("web"))
     assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
     assert host.osctl_json("self", "status")["drift"] == []

@@ -233,5 +233,5 @@ def test_what_somebody_changes_inside_is_told_and_what_is_put_back_too(host: Top
     assert [each["id"] for each in drift] == ["web", "web"]
     assert "addr 1.2.3.4/32 dev eth0" in drift[0]["differences"]
     assert drift[1]["differences"] == []
-    assert "mended addr 1.2.3.4/32 dev eth0" in mended
+    assert "mended addr 1.2.3.4/32 dev eth0 in container web" in mended
     host.delete_containers()

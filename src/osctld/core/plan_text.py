@@ -49,6 +49,12 @@ def describe(each: KernelObject) -> str:
             assert_never(each)
 
 
+def describe_in_place(each: KernelObject) -> str:
+    """The object and, of one in a guest, the container: names of links inside do not tell that."""
+    container = container_of(each.namespace)
+    return describe(each) + (f" in container {container}" if container else "")
+
+
 def lines_of(change: Change) -> Iterator[str]:
     """The change as the command lines that would do it, in the namespace of its subject."""
     match change:
