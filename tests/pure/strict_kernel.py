@@ -96,15 +96,13 @@ class StrictKernel:
                 self.objects.setdefault(peer.key, peer)
             case Link():
                 self._set_link(new)
-            case AssignedAddress():
-                self._link(new.namespace, new.link)
-            case Neighbour():
-                self._link(new.namespace, new.link)
+            case AssignedAddress() | Neighbour():
+                self._check_has_version(new, new.address.version)
             case Route():
                 self._check_route(new)
             case Sysctl():
                 if new.link:
-                    self._link(new.namespace, new.link)
+                    self._check_has_version(new, 6 if new.path.startswith("ipv6/") else 4)
             case SiblingLinks():
                 self._link(new.namespace, new.link)
                 self._link(new.namespace, new.sibling)
@@ -122,6 +120,11 @@ class StrictKernel:
             raise KernelRefused(f"Cannot find device {name}")
         return found
 
+    def _check_has_version(self, new: AssignedAddress | Neighbour | Sysctl, version: int) -> None:
+        if version == 6 and self._link(new.namespace, new.link).mtu < 1280:
+            raise KernelRefused("Invalid argument")
+        self._link(new.namespace, new.link)
+
     def _set_link(self, new: Veth | Link) -> None:
         old = self._link(new.namespace, new.name)
         if isinstance(old, Veth) != isinstance(new, Veth):
@@ -135,6 +138,8 @@ class StrictKernel:
             for key, each in list(self.objects.items()):
                 if isinstance(each, Neighbour) and _is_on(each, new):
                     del self.objects[key]
+        if new.mtu < 1280:
+            self.objects = {key: each for key, each in self.objects.items() if not _is_ipv6_of(each, new)}
         if old.is_up and not new.is_up:
             for key, each in list(self.objects.items()):
                 if isinstance(each, AssignedAddress | Route | Neighbour) and _is_on(each, new):
@@ -257,7 +262,14 @@ class StrictKernel:
                 del self.objects[key]
 
 
-def _version(each: Route | Neighbour) -> int:
+def _is_ipv6_of(each: KernelObject, link: Veth | Link) -> bool:
+    """Whether it is of IPv6 and on a link: the kernel keeps nothing of it with a small MTU, settings included."""
+    if isinstance(each, Sysctl):
+        return each.path.startswith(f"ipv6/conf/{link.name}/") and each.namespace == link.namespace
+    return isinstance(each, AssignedAddress | Route | Neighbour) and _is_on(each, link) and _version(each) == 6
+
+
+def _version(each: AssignedAddress | Route | Neighbour) -> int:
     return each.network.version if isinstance(each, Route) else each.address.version
 
 

@@ -313,6 +313,20 @@ def test_undo_finds_what_it_needs_in_a_strict_kernel_wherever_the_plan_stopped(
     assert order_in_guest(kernel.state) == order_in_guest(have)
 
 
+def test_an_mtu_too_small_for_ipv6_that_is_taken_back_brings_back_what_it_took_wherever_it_stopped() -> None:
+    before = interface(via=["10.0.0.0/30"])
+    have = desired(container_with(before))
+    plan = plan_changes(desired(container_with(msgspec.structs.replace(before, mtu=1000))), have)
+    for stop in range(len(plan.changes) + 1):
+        kernel = StrictKernel(have, harsh=True)
+        for change in plan.changes[:stop]:
+            kernel.perform(change)
+
+        kernel.apply(plan.undo([Outcome(was_tried=index < stop) for index in range(len(plan.changes))]))
+
+        assert kernel.state == have
+
+
 @given(edits(), st.booleans())
 def test_a_container_is_configured_from_nothing_and_taken_down_again(
     pair: tuple[KernelState, KernelState], harsh: bool

@@ -14,6 +14,7 @@ import msgspec
 from osctld.core.addresses import Address, Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
+    LEAST_IPV6_MTU,
     AssignedAddress,
     KernelObject,
     KernelState,
@@ -155,18 +156,8 @@ class _Imagination:
             case Veth() if new is None:
                 ends = ((old.namespace, old.name), (old.peer_namespace, old.peer_name))
                 lost = [each for each in self._on(*ends) if goes_along(each, old)]
-            case Veth() | Link() if isinstance(new, Veth | Link) and old.is_up and not new.is_up:
-                # Link down drops routes, IPv6 addresses and neighbours; link up brings none of them back.
-                lost = [
-                    each
-                    for each in self._on((old.namespace, old.name))
-                    if isinstance(each, Route | Neighbour)
-                    or (isinstance(each, AssignedAddress) and each.address.version == 6)
-                ]
-            case Veth() | Link() if isinstance(new, Veth | Link) and old.mac != new.mac:
-                # With its own address a link forgets those of its neighbours, permanent ones too
-                # (linux/net/core/neighbour.c, neigh_changeaddr).
-                lost = [each for each in self._on((old.namespace, old.name)) if isinstance(each, Neighbour)]
+            case Veth() | Link() if isinstance(new, Veth | Link):
+                lost = [each for each in self._on((old.namespace, old.name)) if _is_lost(each, old, new)]
             case AssignedAddress():
                 lost = list(self._dependent_on(old))
         for each in lost:
@@ -204,14 +195,38 @@ class _Imagination:
             yield self.objects[key]
 
 
-def _is_ipv4_of_link(each: KernelObject) -> bool:
+def _is_lost(each: KernelObject, old: Veth | Link, new: Veth | Link) -> bool:
+    """Whether something on a link goes when the link is changed. Changing it back brings nothing back."""
+    # Down it has no routes, IPv6 addresses and neighbours, and with a small MTU nothing of IPv6. With its own address a
+    # link forgets those of its neighbours, permanent ones too (linux/net/core/neighbour.c, neigh_changeaddr).
+    goes_down = old.is_up and not new.is_up
+    loses_ipv6 = old.mtu >= LEAST_IPV6_MTU > new.mtu
     match each:
-        case Route():
-            return each.network.version == 4
-        case Neighbour():
-            return each.address.version == 4
+        case Neighbour() if old.mac != new.mac:
+            return True
+        case Route() | Neighbour():
+            return goes_down or (loses_ipv6 and version_of(each) == 6)
+        case AssignedAddress():
+            return (goes_down or loses_ipv6) and version_of(each) == 6
         case _:
-            return False
+            return loses_ipv6 and version_of(each) == 6
+
+
+def version_of(each: KernelObject) -> int | None:
+    """The IP version of what there is for one of them only."""
+    match each:
+        case AssignedAddress() | Neighbour():
+            return each.address.version
+        case Route():
+            return each.network.version
+        case Sysctl():
+            return 6 if each.path.startswith("ipv6/") else 4
+        case _:
+            return None
+
+
+def _is_ipv4_of_link(each: KernelObject) -> bool:
+    return isinstance(each, Route | Neighbour) and version_of(each) == 4
 
 
 def goes_along(each: KernelObject, link: Veth) -> bool:

@@ -15,7 +15,7 @@ from osctld.core.address_order import Order, Subnet, first_differences, has_seve
 from osctld.core.addresses import BITS, Address, Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
 from osctld.core.errors import Conflict
-from osctld.core.kernel_model import goes_along, peer_of, pretend
+from osctld.core.kernel_model import goes_along, peer_of, pretend, version_of
 from osctld.core.kernel_state import (
     HOST,
     LEAST_IPV6_MTU,
@@ -410,8 +410,10 @@ def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[
         if key in reached or not isinstance(each, AssignedAddress | Route | Neighbour):
             continue
         link = reached.get(("link", each.namespace, each.link))
+        if not isinstance(link, Veth | Link) or (version_of(each) == 6 and link.mtu < LEAST_IPV6_MTU):
+            continue
         is_lost_for_good = isinstance(each, Route) and _lacks(each, reached, foreign)
-        if isinstance(link, Veth | Link) and not is_lost_for_good and not _is_made_by_kernel(each, link):
+        if not is_lost_for_good and not _is_made_by_kernel(each, link):
             yield each
 
 
