@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from kernel.container_objects import GROUP, GUEST, observed, plan_of
 from kernel.network_namespaces import Host, own_network_namespace
+from osctld.core.addresses import Network
 from osctld.core.changes import Add, subject_of
 from osctld.core.host import Container
 from osctld.core.kernel_model import pretend
@@ -22,10 +23,17 @@ from osctld.core.packet_filter import packet_filter
 from osctld.core.plan import Plan, plan_changes
 from osctld.core.plan_text import describe
 from osctld.core.settings import Settings
+from osctld.core.via import Via
 from osctld.shell.kernel import Kernel
 from osctld.shell.netlink import Answer
 from osctld.shell.plan_application import FaultHook
-from pure.generated import containers, rearranged_containers, without_own_conflicts
+from pure.generated import (
+    container_without_interfaces,
+    containers,
+    interface,
+    rearranged_containers,
+    without_own_conflicts,
+)
 from pure.test_plan import _changed, order_in_guest
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
@@ -132,6 +140,21 @@ def test_a_plan_reaches_what_is_wanted_and_its_undo_returns(
         there.apply(plan.undo())
         assert there.observe(want) == have
         assert there.listed_order() == order_in_guest(have)
+
+
+def test_a_network_that_a_via_had_is_routed_in_the_same_plan() -> None:
+    """The kernel's own route for it goes with the old address, and is in the way until then."""
+    before, network = interface(via=["10.20.0.0/31"]), Network.parse("10.20.0.0/31")
+    after = before.with_vias({4: Via.make(Network.parse("10.20.0.2/31"))})
+    after = after.with_operator_route(network, typed=str(network))
+    have, want = (desired(container_without_interfaces().with_new_interface(each)) for each in (before, after))
+    with scene(have) as there:
+        plan = plan_changes(want, have)
+        there.apply(plan)
+        assert there.observe(want) == want
+
+        there.apply(plan.undo())
+        assert there.observe(want) == have
 
 
 @given(pairs)

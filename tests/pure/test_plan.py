@@ -74,10 +74,16 @@ def edits(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
     return desired(before), desired(after)
 
 
+def _free_link(container: Container) -> str:
+    """The host's name for another interface: that of one that is gone may come again."""
+    taken = {each.link for each in container.interfaces}
+    return next(name for number in range(9, -1, -1) if (name := f"osweb01-eth{number}") not in taken)
+
+
 @st.composite
 def _changed(draw: st.DrawFn, container: Container) -> Container:
     if not container.interfaces:
-        return container.with_new_interface(draw(routed_interfaces(name="eth9", link="osweb01-eth9")))
+        return container.with_new_interface(draw(routed_interfaces(name="eth9", link=_free_link(container))))
     one = draw(st.sampled_from(container.interfaces))
     assert isinstance(one, RoutedInterface)
     try:
@@ -95,7 +101,7 @@ def _changed(draw: st.DrawFn, container: Container) -> Container:
             case "delete":
                 return container.without_interface(one.name)
             case "new":
-                return container.with_new_interface(draw(routed_interfaces(name="eth9", link="osweb01-eth9")))
+                return container.with_new_interface(draw(routed_interfaces(name="eth9", link=_free_link(container))))
             case "rename":
                 name = draw(st.sampled_from(["lan0", "eth0", "eth1", "eth9"]))
                 return container.with_renamed_interface(one.name, name)

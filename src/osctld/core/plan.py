@@ -323,8 +323,9 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
 
     Addresses that are gateways in the wanted state: the kernel refuses a gateway that is its own address. Addresses
     that make a wanted one or a gateway a broadcast address, and those that wanted ones make so: it refuses the routes
-    that name them, as sources too. Pairs whose other end is not where it shall be, or is where that of another pair
-    shall be: a peer is chosen once.
+    that name them, as sources too. Addresses whose own network is to be routed: the kernel's route for it is in the
+    way. Pairs whose other end is not where it shall be, or is where that of another pair shall be: a peer is chosen
+    once.
     """
     gateways = {
         (each.namespace, each.gateway) for each in want.values() if isinstance(each, Route) and each.gateway is not None
@@ -332,6 +333,8 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
     wanted_addresses = [each for each in want.values() if isinstance(each, AssignedAddress)]
     addresses = gateways | {(each.namespace, each.address.address) for each in wanted_addresses}
     broadcasts = {(each.namespace, address) for each in wanted_addresses for address in _broadcast_by(each)}
+    # Of IPv4 alone: the kernel's routes for IPv6 have a metric of their own, and so do ours.
+    routed = {(each.namespace, each.network) for each in want.values() if isinstance(each, Route) and not each.metric}
     peers = {peer_of(each).key: each.key for each in want.values() if isinstance(each, Veth)}
     first: list[Remove] = []
     for key, present in have.items():
@@ -341,6 +344,7 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
                     (present.namespace, present.address.address) in gateways
                     or not addresses.isdisjoint((present.namespace, each) for each in _broadcast_by(present))
                     or (present.namespace, present.address.address) in broadcasts
+                    or (present.has_prefix_route and (present.namespace, present.address.network) in routed)
                 )
             case Veth():
                 peer = peer_of(present).key
