@@ -1,9 +1,9 @@
-"""What one private network costs beside those of others: run by `./dev bench packet_filter_elements`.
+"""What one private network or permitted source costs beside others: run by `./dev bench packet_filter_elements`.
 
-In a network namespace of its own. Reference of each figure: the same with no other networks in the table.
+In a network namespace of its own. Reference of each figure: the same with no others in the table.
 
-    observe    one network asked for
-    change     one network added and removed again, two transactions
+    observe    one asked for
+    change     one added and removed again, two transactions
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from collections.abc import Callable
 
 from osctld.core.addresses import Network
 from osctld.core.changes import Add, Remove
-from osctld.core.kernel_state import HOST, KernelState, PrivateNetwork
+from osctld.core.kernel_state import HOST, FilterElement, KernelState, PermittedSource, PrivateNetwork
 from osctld.core.packet_filter import packet_filter
 from osctld.core.plan import Plan
 from osctld.shell.kernel import Kernel
 
 CLONE_NEWNET = 0x40000000
-OTHERS = (0, 1000, 10_000)
+OTHERS: dict[type[FilterElement], tuple[int, ...]] = {
+    PrivateNetwork: (0, 1000, 10_000),
+    PermittedSource: (0, 10, 100, 1000),
+}
 
 
 def microseconds(work: Callable[[], object]) -> float:
@@ -36,22 +39,15 @@ def plan_of(*changes: Add | Remove) -> Plan:
     return Plan(KernelState(), KernelState(), changes)
 
 
-def other(number: int) -> PrivateNetwork:
-    return PrivateNetwork(HOST, f"os{number}-eth0", Network(4, 0x0A00_0000 + 4 * number, 30))
+def other(kind: type[PrivateNetwork | PermittedSource], number: int) -> FilterElement:
+    return kind(HOST, f"os{number}-eth0", Network(4, 0x0A00_0000 + 4 * number, 30))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=201)
-    runs = parser.parse_args().runs
-    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
-        sys.exit("error: needs root")
-    kernel = Kernel()
-    kernel.apply(plan_of(Add(packet_filter(111))), {})
-    ours = PrivateNetwork(HOST, "osweb01-eth0", Network.parse("169.254.1.0/31"))
+def measure(kernel: Kernel, kind: type[PrivateNetwork | PermittedSource], *, runs: int) -> None:
+    ours = kind(HOST, "osweb01-eth0", Network.parse("169.254.1.0/31"))
     there, first = 0, {"observe": 0.0, "change": 0.0}
-    for count in OTHERS:
-        outcomes = kernel.apply(plan_of(*(Add(other(number)) for number in range(there, count))), {})
+    for count in OTHERS[kind]:
+        outcomes = kernel.apply(plan_of(*(Add(other(kind, number)) for number in range(there, count))), {})
         assert all(each.succeeded for each in outcomes)
         there = count
         figures: dict[str, list[float]] = {"observe": [], "change": []}
@@ -62,7 +58,19 @@ def main() -> int:
         for name, samples in figures.items():
             median = statistics.median(samples)
             first[name] = first[name] or median
-            print(f"{name:8} beside {count:6}: {median:8.1f} us  {median / first[name]:6.2f} x")
+            print(f"{kind.__name__}: {name:8} beside {count:6}: {median:8.1f} us  {median / first[name]:6.2f} x")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=201)
+    runs = parser.parse_args().runs
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
+        sys.exit("error: needs root")
+    kernel = Kernel()
+    kernel.apply(plan_of(Add(packet_filter(111))), {})
+    for kind in (PrivateNetwork, PermittedSource):
+        measure(kernel, kind, runs=runs)
     return 0
 
 

@@ -43,6 +43,7 @@ class RoutedDocument(msgspec.Struct, frozen=True, omit_defaults=True, tag="route
     vias: tuple[ViaDocument, ...]
     addresses: tuple[str, ...] = ()
     routes: tuple[RouteDocument, ...] = ()
+    sources: tuple[str, ...] = ()
     mtu: int | None = None
     guest: str = GuestPolicy.REPORT.value
 
@@ -148,6 +149,7 @@ def _interface_document(interface: Interface) -> RoutedDocument:
         ),
         addresses=tuple(map(str, interface.addresses)),
         routes=tuple(_route_document(each) for each in interface.routes),
+        sources=tuple(map(str, interface.sources)),
         mtu=interface.mtu,
         guest=interface.guest_policy.value,
     )
@@ -163,6 +165,7 @@ def _interface(document: RoutedDocument) -> Interface:
         vias=_vias(document.vias),
         addresses=tuple(map(InterfaceAddress.parse, document.addresses)),
         routes=tuple(map(_route, document.routes)),
+        sources=tuple(map(Network.parse, document.sources)),
         mtu=document.mtu,
         guest_policy=GuestPolicy(document.guest),
     )

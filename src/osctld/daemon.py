@@ -526,8 +526,8 @@ class Daemon:
             "last_reconcile": self.reconciler.last,
             "drift": [f"{name}: {each}" for name, drift in self.network.drift.items() for each in drift],
         }
-        dropped = self.network.kernel.dropped_of
-        return Observed(lives=self.lives.facts(), daemon=about, state=self.lives.state, dropped=dropped)
+        counted = self.network.kernel.counted_of
+        return Observed(lives=self.lives.facts(), daemon=about, state=self.lives.state, counted=counted)
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Wait for work that goes on when the client that asked for it goes away: half done is no state to leave."""

@@ -31,6 +31,7 @@ from osctld.core.kernel_state import (
     Namespace,
     Outcome,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -79,10 +80,10 @@ class Kernel(Protocol):
     def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
         """The packet filter and these settings."""
 
-    def dropped_of(self, link: str) -> Mapping[str, int]:
-        """Packets of a host link that the packet filter dropped or rejected, by the set that counts them."""
+    def counted_of(self, link: str) -> Mapping[str, int]:
+        """Packets of a host link by the set of the packet filter that counts them."""
 
-    def forget_dropped(self, links: Iterable[str]) -> None:
+    def forget_counted(self, links: Iterable[str]) -> None:
         """Begin to count anew for these links."""
 
     def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
@@ -280,7 +281,7 @@ class Network:
             if not plan:
                 break
             await self.press_on(plan, name=name)
-        self.kernel.forget_dropped(each.link for each in container.interfaces)
+        self.kernel.forget_counted(each.link for each in container.interfaces)
 
     # --- the host ------------------------------------------------------------------------------------------------
 
@@ -313,9 +314,9 @@ class Network:
             each
             for container in running
             for each in self._desired(container).objects
-            if isinstance(each, SiblingLinks | PrivateNetwork)
+            if isinstance(each, FilterElement)
         )
-        elements = [each for each in want.objects if isinstance(each, SiblingLinks | PrivateNetwork)]
+        elements = [each for each in want.objects if isinstance(each, FilterElement)]
         have = self.kernel.observe([], {}, elements=elements)
         await self.press_on(plan_changes(want, have), name=None)
 
@@ -332,12 +333,20 @@ class Network:
         have = self.kernel.observe_links(link_group=settings.host.link_group)
         recorded = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
         alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
+        permitted = {
+            source
+            for one in host.containers.values()
+            for each in one.interfaces
+            if each.link in alive
+            for source in each.permissions()
+        }
         leftovers = [
             each
             for each in have.objects
             if is_abandoned_link(each, settings=settings, recorded=alive)
             or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
             or (isinstance(each, PrivateNetwork) and each.link not in alive)
+            or (isinstance(each, PermittedSource) and each not in permitted)
         ]
         await self.press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
 
@@ -376,7 +385,7 @@ class Network:
                     links[LinkScope(inside, each.peer_name)] = None
                 elif isinstance(each, Sysctl):
                     sysctls[each.path] = None
-                elif isinstance(each, SiblingLinks | PrivateNetwork):
+                elif isinstance(each, FilterElement):
                     elements[each] = None
         return self.kernel.observe(
             list(links), namespaces, sysctls=list(sysctls), elements=list(elements), host_side=host_side

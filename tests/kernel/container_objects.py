@@ -17,8 +17,6 @@ from osctld.core.kernel_state import (
     LinkScope,
     Namespace,
     Outcome,
-    PrivateNetwork,
-    SiblingLinks,
     Sysctl,
     Veth,
     guest,
@@ -52,7 +50,7 @@ def sysctls_of(*states: KernelState) -> list[str]:
 
 
 def elements_of(*states: KernelState) -> list[FilterElement]:
-    return [each for state in states for each in state.objects if isinstance(each, SiblingLinks | PrivateNetwork)]
+    return [each for state in states for each in state.objects if isinstance(each, FilterElement)]
 
 
 def observed(kernel: Kernel, namespaces: dict[Namespace, int], *states: KernelState) -> KernelState:

@@ -24,6 +24,7 @@ from osctld.core.kernel_state import (
     LinkScope,
     Namespace,
     Neighbour,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -153,6 +154,7 @@ def test_a_table_of_another_version_is_replaced_in_one_transaction_and_keeps_its
     host: Host, kernel: Kernel
 ) -> None:
     elements: list[FilterElement] = [SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1"), *PRIVATE.values()]
+    elements += [*PERMITTED.values(), *EVERYTHING.values()]
     configure(kernel, host, interface(0), interface(1), KernelState(elements))
     kernel.apply(plan_of(Replace(TABLE, OTHER)), {})
     assert kernel.observe_host_level([]) == KernelState([OTHER])
@@ -161,6 +163,20 @@ def test_a_table_of_another_version_is_replaced_in_one_transaction_and_keeps_its
 
     assert kernel.observe_host_level([]) == KernelState([TABLE])
     assert set(elements) <= set(kernel.observe_links(link_group=GROUP).objects)
+
+
+def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kernel) -> None:
+    pair = SiblingLinks(HOST, "osweb01-eth0", "osweb01-eth1")
+    configure(kernel, host, interface(0), interface(1), KernelState([pair]))
+    kernel.apply(plan_of(Replace(TABLE, OTHER)), {})
+    host.run("nft flush chain inet osctl from_container")
+    for version in (4, 6):
+        host.run(f"nft delete set inet osctl sources{version}")
+
+    assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
+
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+    assert pair in set(kernel.observe_links(link_group=GROUP).objects)
 
 
 def test_a_table_is_removed_and_its_removal_repeated(host: Host, kernel: Kernel) -> None:
@@ -178,7 +194,7 @@ def test_a_table_that_somebody_flushed_is_seen_to_be_gone(host: Host, kernel: Ke
     host.run("nft flush ruleset")
 
     assert kernel.observe_host_level([]) == KernelState()
-    assert kernel.read_dropped() == {}
+    assert kernel.read_counted() == {}
 
 
 # --- siblings ----------------------------------------------------------------------------------------------------
@@ -229,15 +245,15 @@ def test_siblings_of_links_that_are_gone_are_reported_and_removable(host: Host, 
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_is_counted_of_one_link_is_told_and_forgotten(host: Host, kernel: Kernel, version: int) -> None:
     configure(kernel, host, interface(0), interface(1))
-    assert kernel.dropped_of(HOST_LINK) == {}
+    assert kernel.counted_of(HOST_LINK) == {}
     for link in ("eth0", "eth0", "eth1"):
         send(host, STRANGER[version], HOST_END[version].format(0), link=link)
-    assert kernel.dropped_of(HOST_LINK) == {"spoofed": 2}
+    assert kernel.counted_of(HOST_LINK) == {"spoofed": 2}
 
-    kernel.forget_dropped([HOST_LINK, "osgone"])
+    kernel.forget_counted([HOST_LINK, "osgone"])
 
-    assert kernel.dropped_of(HOST_LINK) == {}
-    assert kernel.read_dropped() == {"osweb01-eth1": {"spoofed": 1}}
+    assert kernel.counted_of(HOST_LINK) == {}
+    assert kernel.read_counted() == {"osweb01-eth1": {"spoofed": 1}}
 
 
 # --- private networks --------------------------------------------------------------------------------------------
@@ -345,11 +361,11 @@ def test_from_a_private_network_the_host_is_reached_and_what_lies_beyond_is_refu
     assert " 0% packet loss" in ping(host, GUEST, HOST_OUTSIDE[version].partition("/")[0])
     assert " 0% packet loss" in ping(host, GUEST, HOST_END[version].format(0))
     assert " 0% packet loss" in ping(host, GUEST, f"-I {ROUTED[version]} {OUTSIDE[version]}")
-    assert kernel.read_dropped() == {}
+    assert kernel.read_counted() == {}
 
     assert PROHIBITED[version] in ping(host, GUEST, OUTSIDE[version])
 
-    assert kernel.read_dropped() == {HOST_LINK: {"rejected": 1}}
+    assert kernel.read_counted() == {HOST_LINK: {"rejected": 1}}
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -359,7 +375,7 @@ def test_a_private_network_is_refused_to_what_lies_beyond(host: Host, kernel: Ke
     assert " 0% packet loss" in ping(host, WORLD, ROUTED[version])
 
     assert PROHIBITED[version] in ping(host, WORLD, GUEST_END[version].format(0))
-    assert kernel.read_dropped() == {HOST_LINK: {"rejected": 1}}
+    assert kernel.read_counted() == {HOST_LINK: {"rejected": 1}}
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -372,7 +388,142 @@ def test_a_private_network_is_refused_by_a_sibling_too(host: Host, kernel: Kerne
 
     send(host, GUEST_END[version].format(0), OUTSIDE[version], link="eth1")
 
-    assert kernel.read_dropped() == {"osweb01-eth1": {"rejected": 1}}
+    assert kernel.read_counted() == {"osweb01-eth1": {"rejected": 1}}
+
+
+# --- sources that are not routed ---------------------------------------------------------------------------------
+
+PERMITTED = {
+    4: PermittedSource(HOST, HOST_LINK, Network.parse("9.9.0.0/16")),
+    6: PermittedSource(HOST, HOST_LINK, Network.parse("2001:db8:9::/48")),
+}
+EVERYTHING = {version: PermittedSource(HOST, "osweb01-eth1", Network(version, 0, 0)) for version in (4, 6)}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_sources_are_permitted_observed_and_forbidden(host: Host, kernel: Kernel, version: int) -> None:
+    """They need no link of that name, and each link has its own."""
+    kernel.apply(plan_of(Add(TABLE)), {})
+    one, everything = PERMITTED[version], EVERYTHING[version]
+    single = msgspec.structs.replace(everything, network=one.network.address.as_network(), link="osmail-eth0")
+    inside = msgspec.structs.replace(one, network=one.network.address.as_network())
+
+    assert errors(kernel.apply(plan_of(*map(Add, (one, everything, single, one))), {})) == [None] * 4
+
+    assert kernel.observe([], {}, elements=[one, inside]) == KernelState([one])
+    assert kernel.observe_links(link_group=GROUP) == KernelState([one, everything, single])
+    listed = json.loads(host.run(f"nft -j list set inet osctl sources{version}"))["nftables"][1]["set"]["elem"]
+    assert {"concat": [HOST_LINK, _in_json(one.network)]} in listed
+    assert {"concat": ["osweb01-eth1", _in_json(everything.network)]} in listed
+
+    assert errors(kernel.apply(plan_of(Remove(one), Remove(one), Remove(single)), {})) == [None] * 3
+    assert kernel.observe_links(link_group=GROUP) == KernelState([everything])
+
+
+def _in_json(network: Network) -> dict[str, dict[str, str | int]]:
+    return {"prefix": {"addr": str(network.address), "len": network.length}}
+
+
+def test_a_source_inside_another_of_the_same_link_is_told_to_be_refused(kernel: Kernel) -> None:
+    inside = msgspec.structs.replace(PERMITTED[4], network=Network.parse("9.9.9.0/24"))
+    kernel.apply(plan_of(Add(TABLE)), {})
+
+    outcomes = kernel.apply(plan_of(Add(PERMITTED[6]), Add(PERMITTED[4]), Add(inside)), {})
+
+    assert errors(outcomes) == [None, None, "File exists"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_sources_inside_each_other_make_way_in_one_step(kernel: Kernel, version: int) -> None:
+    wide = PERMITTED[version]
+    narrow = msgspec.structs.replace(wide, network=Address.parse(STRANGER[version]).as_network())
+    have, want = KernelState([wide]), KernelState([narrow])
+    for plan in (plan_of(Add(TABLE)), plan_changes(have, KernelState()), plan_changes(want, have)):
+        assert set(errors(kernel.apply(plan, {}))) == {None}
+    assert kernel.observe_links(link_group=GROUP) == want
+
+    assert set(errors(kernel.apply(plan.undo(), {}))) == {None}
+    assert kernel.observe_links(link_group=GROUP) == have
+
+
+def test_a_range_that_is_no_network_is_passed_over(host: Host, kernel: Kernel) -> None:
+    kernel.apply(plan_of(Add(TABLE), Add(PERMITTED[4])), {})
+    host.run(f"nft add element inet osctl sources4 '{{ \"{HOST_LINK}\" . 10.0.0.1-10.0.0.6 }}'")
+
+    assert kernel.observe_links(link_group=GROUP) == KernelState([PERMITTED[4]])
+
+
+def without_reverse_path_filter(host: Host, *links: str) -> None:
+    for link in ("all", *links):
+        host.run(f"sysctl -w net.ipv4.conf.{link}.rp_filter=0")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_permitted_source_passes_and_is_counted_apart_until_it_is_forbidden(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    configure(kernel, host, interface(0), interface(1))
+    without_reverse_path_filter(host, HOST_LINK, "osweb01-eth1")
+    target, source = HOST_END[version].format(0), STRANGER[version]
+    other = str(Address(version, PERMITTED[version].network.last.number + 1))
+
+    def arrives(source: str, link: str = "eth0") -> bool:
+        return receives(target, lambda: send(host, source, target, link=link)) == source.encode()
+
+    kernel.apply(plan_of(Add(PERMITTED[version])), {})
+
+    assert arrives(source)
+    assert kernel.read_counted() == {HOST_LINK: {"permitted": 1}}
+    # Its own address needs no permission, the next network has none, and the other link neither.
+    assert arrives(ROUTED[version])
+    assert not arrives(other)
+    assert not arrives(source, "eth1")
+    assert kernel.read_counted() == {HOST_LINK: {"permitted": 1, "spoofed": 1}, "osweb01-eth1": {"spoofed": 1}}
+
+    kernel.apply(plan_of(Remove(PERMITTED[version])), {})
+
+    assert not arrives(source)
+    assert kernel.counted_of(HOST_LINK) == {"permitted": 1, "spoofed": 2}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_where_everything_is_permitted_the_hosts_own_addresses_are_not(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    configure(kernel, host, interface(0), interface(1), KernelState(EVERYTHING.values()))
+    without_reverse_path_filter(host, "osweb01-eth1")
+    target, own = HOST_END[version].format(1), HOST_END[version].format(0)
+
+    assert receives(target, lambda: send(host, STRANGER[version], target, link="eth1")) == STRANGER[version].encode()
+    assert receives(target, lambda: send(host, own, target, link="eth1")) is None
+
+    assert kernel.read_counted() == {"osweb01-eth1": {"permitted": 1, "spoofed": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_from_a_permitted_source_nothing_goes_round_between_links_of_one_container(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    """What strangers sent to the first link and a forwarding guest sends back by the second."""
+    pair = SiblingLinks(HOST, "osweb01-eth1", "osweb01-eth0")
+    configure(kernel, host, interface(0), interface(1), KernelState([*EVERYTHING.values(), pair]))
+
+    send(host, STRANGER[version], ROUTED[version], link="eth1")
+
+    assert kernel.read_counted() == {"osweb01-eth1": {"bounced": 1}}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_private_network_stays_on_the_host_although_it_is_a_permitted_source(
+    host: Host, kernel: Kernel, version: int
+) -> None:
+    private_guest_and_world(host, kernel)
+    without_reverse_path_filter(host, "osweb01-eth1")
+    kernel.apply(plan_of(Add(EVERYTHING[version])), {})
+
+    send(host, GUEST_END[version].format(0), OUTSIDE[version], link="eth1")
+
+    assert kernel.read_counted() == {"osweb01-eth1": {"permitted": 1, "rejected": 1}}
 
 
 # --- packets -----------------------------------------------------------------------------------------------------
@@ -387,10 +538,10 @@ def test_what_is_routed_to_a_link_may_be_sent_from_it_and_nothing_else(
 
     for source in (ROUTED[version], str(Address.parse(GUEST_END[version].format(0)))):
         assert receives(target, lambda source=source: send(host, source, target)) == source.encode()  # type: ignore[misc]
-    assert kernel.read_dropped() == {}
+    assert kernel.read_counted() == {}
 
     assert receives(target, lambda: send(host, STRANGER[version], target)) is None
-    assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
+    assert kernel.read_counted() == {HOST_LINK: {"spoofed": 1}}
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -413,10 +564,10 @@ def test_a_part_that_was_given_to_another_container_is_no_source_of_the_whole_s_
     kernel.apply(plan_of(Add(inside)), host.namespaces)
 
     assert receives(target, lambda: send(host, STRANGER[version], target, link="eth0")) is None
-    assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
+    assert kernel.read_counted() == {HOST_LINK: {"spoofed": 1}}
     # And what is sent to it does not come back: it goes to the second.
     send(host, ROUTED[version], STRANGER[version], link="eth0")
-    assert kernel.read_dropped() == {HOST_LINK: {"spoofed": 1}}
+    assert kernel.read_counted() == {HOST_LINK: {"spoofed": 1}}
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -430,7 +581,7 @@ def test_what_would_leave_by_the_link_it_came_from_is_dropped_and_counted_apart(
 
     send(host, ROUTED[version], str(target))
 
-    assert kernel.read_dropped() == {HOST_LINK: {"bounced": 1}}
+    assert kernel.read_counted() == {HOST_LINK: {"bounced": 1}}
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -445,12 +596,12 @@ def test_siblings_may_carry_each_others_sources(host: Host, kernel: Kernel, vers
         send(host, ROUTED[version], target, link="eth1")
 
     assert receives(target, act) is None
-    assert kernel.read_dropped() == {"osweb01-eth1": {"spoofed": 1}}
+    assert kernel.read_counted() == {"osweb01-eth1": {"spoofed": 1}}
 
     kernel.apply(plan_of(Add(SiblingLinks(HOST, "osweb01-eth1", "osweb01-eth0"))), {})
 
     assert receives(target, act) == ROUTED[version].encode()
-    assert kernel.read_dropped() == {"osweb01-eth1": {"spoofed": 1}}
+    assert kernel.read_counted() == {"osweb01-eth1": {"spoofed": 1}}
 
 
 def test_links_of_others_are_not_looked_at(host: Host, kernel: Kernel) -> None:
@@ -461,5 +612,5 @@ def test_links_of_others_are_not_looked_at(host: Host, kernel: Kernel) -> None:
     # The host answers nobody here: only that the datagram is let in matters.
     assert receives("10.0.0.1", lambda: send(host, "9.9.9.9", "10.0.0.1")) in (b"9.9.9.9", None)
 
-    assert kernel.read_dropped() == {}
+    assert kernel.read_counted() == {}
     assert packet_filter.TABLE in host.run("nft list ruleset")

@@ -125,6 +125,7 @@ def edited(draw: st.DrawFn, start: RoutedInterface, *, steps: int = 8) -> Routed
 @st.composite
 def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInterface:
     steps = ["assign", "assign", "assign", "assign in via", "route", "route", "take", "unroute", "place"]
+    steps += ["permit", "permit", "forbid"]
     match draw(st.sampled_from(steps)):
         case "assign":
             route_as = draw(st.none() | networks(version)) if draw(st.booleans()) else None
@@ -145,6 +146,17 @@ def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInter
         case "place" if start.addresses:
             draft = start.draft()
             draft.place(draw(st.sampled_from(start.addresses)), before=None)
+            return start.with_draft(draft)
+        case "permit":
+            everything = Network(version, 0, 0)
+            source = draw(st.sampled_from([draw(networks(version)), draw(networks(version)), everything]))
+            draft = start.draft()
+            draft.permit(source, typed=str(source), is_forced=True)
+            return start.with_draft(draft)
+        case "forbid" if start.sources:
+            source = draw(st.sampled_from(start.sources))
+            draft = start.draft()
+            draft.forbid(source, typed=str(source))
             return start.with_draft(draft)
         case _:
             return start

@@ -21,6 +21,7 @@ from osctld.core.kernel_state import (
     Namespace,
     Neighbour,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -110,6 +111,14 @@ class StrictKernel:
                 others = (each for key, each in self.objects.items() if key != new.key)
                 if any(isinstance(each, PrivateNetwork) and each.network.overlaps(new.network) for each in others):
                     raise KernelRefused("File exists")
+            case PermittedSource():
+                of_link = (
+                    each
+                    for key, each in self.objects.items()
+                    if isinstance(each, PermittedSource) and each.link == new.link and key != new.key
+                )
+                if any(each.network.overlaps(new.network) for each in of_link):
+                    raise KernelRefused("Directory not empty")
             case PacketFilter():
                 pass
         self.objects[new.key] = new

@@ -35,6 +35,7 @@ def test_a_document_says_addresses_and_networks_as_people_write_them(container: 
         assert written.get("addresses", []) == [str(address) for address in each.addresses]
         routes = [route["network"] for route in written.get("routes", [])]
         assert routes == [str(route.network) for route in each.routes]
+        assert written.get("sources", []) == [str(source) for source in each.sources]
         assert {via["network"]: (via["host"], via["container"]) for via in written["vias"]} == {
             str(via.network): (str(via.host_end), str(via.container_end)) for via in each.vias.values()
         }

@@ -9,11 +9,22 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from osctld.core.addresses import Network
 from osctld.core.errors import Refused, Unavailable
 from osctld.core.host import Container, Host, check_interface_name, derived_mac
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Route, SiblingLinks, Sysctl, guest
+from osctld.core.kernel_state import (
+    HOST,
+    AssignedAddress,
+    KernelState,
+    PermittedSource,
+    Route,
+    SiblingLinks,
+    Sysctl,
+    guest,
+)
 from osctld.core.life import IdMap
 from osctld.core.settings import IdSettings, Settings
+from osctld.netif.routed import RoutedInterface
 from pure.generated import HOST_UUID, container_without_interfaces, empty_host, interface
 
 
@@ -263,6 +274,20 @@ def test_several_interfaces_are_siblings_and_checked_by_the_packet_filter_alone(
     assert siblings(two) == {(one, other) for one in ("oseth0", "oseth1") for other in ("oseth0", "oseth1")}
     assert reverse_path_filters(two) == {"0"}
     assert all(each.namespace in (HOST, guest("web01")) for each in two.objects)
+
+
+@pytest.mark.parametrize(("source", "value"), [("198.51.100.0/24", "0"), ("2001:db8:64::/48", "1")])
+def test_an_ipv4_source_that_is_not_routed_is_checked_by_the_packet_filter_alone(source: str, value: str) -> None:
+    container = container_with("eth0", vias=(("10.0.0.0/30", "fd00::/126"),))
+    (one,) = container.interfaces
+    assert isinstance(one, RoutedInterface)
+    draft = one.draft()
+    draft.permit(Network.parse(source), typed=source)
+    state = desired(container.with_interface(one.with_draft(draft)))
+
+    (setting,) = (each for each in state.objects if isinstance(each, Sysctl) and each.path.endswith("rp_filter"))
+    assert setting.value == value
+    assert PermittedSource(HOST, "oseth0", Network.parse(source)) in state.objects
 
 
 def test_on_a_host_without_ipv6_nothing_of_it_is_wanted() -> None:

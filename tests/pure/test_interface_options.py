@@ -315,9 +315,11 @@ def test_a_via_goes_only_when_nothing_of_its_version_is_left(start: RoutedInterf
     assume(version in start.vias)
     draft = start.draft()
     present = {each.version for each in start.addresses} | {each.network.version for each in start.routes}
+    present |= {each.version for each in start.sources}
 
     if version in present:
-        with pytest.raises(Refused, match=f"expected network for IPv{version}, there are (routes|addresses) present"):
+        why = f"expected network for IPv{version}, there are (routes|addresses|sources) present"
+        with pytest.raises(Refused, match=why):
             draft.remove_via(version)
     else:
         draft.remove_via(version)

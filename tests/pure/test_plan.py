@@ -26,6 +26,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     Outcome,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -122,7 +123,7 @@ def drifts(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
         if draw(st.integers(0, 4)):
             continue
         match each:
-            case AssignedAddress() | Route() | Neighbour() | SiblingLinks():
+            case AssignedAddress() | Route() | Neighbour() | SiblingLinks() | PermittedSource():
                 kernel.perform(Remove(each))
             case Sysctl():
                 kernel.perform(Restore(msgspec.structs.replace(each, value="7")))
@@ -818,6 +819,59 @@ def private(network: str, link: str) -> PrivateNetwork:
 def test_any_private_networks_become_any_others(before: list[tuple[Network, str]], after: list[Network]) -> None:
     have = KernelState(PrivateNetwork(HOST, link, each) for each, link in without_overlaps(before))
     want = KernelState(PrivateNetwork(HOST, "os1", each) for each, _ in without_overlaps((each, "") for each in after))
+    kernel = StrictKernel(have, harsh=True)
+    plan = plan_changes(want, have)
+
+    kernel.apply(plan)
+    assert kernel.state == want
+
+    kernel.apply(plan.undo())
+    assert kernel.state == have
+
+
+def test_a_source_is_permitted_by_an_element_and_without_the_kernel_s_own_check() -> None:
+    before, after = container_with(interface()), container_with(permitting(interface(), "198.51.100.0/24"))
+
+    assert plan_changes(desired(after), desired(before)).text() == (
+        "# on the host\n"
+        "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=0\n"
+        "nft add element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/24 }'\n"
+    )
+    assert plan_changes(desired(before), desired(after)).text() == (
+        "# on the host\n"
+        "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=1\n"
+        "nft delete element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/24 }'\n"
+    )
+
+
+def test_of_sources_inside_each_other_the_widest_is_permitted_in_one_step() -> None:
+    narrow = permitting(interface(), "198.51.100.0/25", "203.0.113.0/24")
+    wide = permitting(narrow, "198.51.100.0/24")
+
+    plan = plan_changes(desired(container_with(wide)), desired(container_with(narrow)))
+
+    assert [line for _, line in plan.lines()] == [
+        "nft delete element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/25 }'",
+        "nft add element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/24 }'",
+    ]
+
+
+def permitting(one: RoutedInterface, *networks: str) -> RoutedInterface:
+    draft = one.draft()
+    for each in networks:
+        draft.permit(Network.parse(each), typed=each)
+    return one.with_draft(draft)
+
+
+@given(st.lists(st.tuples(networks(4), st.sampled_from(["os1", "os2"]))), st.lists(networks(4)))
+def test_any_sources_become_any_others(before: list[tuple[Network, str]], after: list[Network]) -> None:
+    """Two links may have the same ones, or parts of each other's."""
+    have = KernelState(
+        PermittedSource(HOST, link, each)
+        for link in ("os1", "os2")
+        for each, _ in without_overlaps(pair for pair in before if pair[1] == link)
+    )
+    want = KernelState(PermittedSource(HOST, "os1", each) for each, _ in without_overlaps((each, "") for each in after))
     kernel = StrictKernel(have, harsh=True)
     plan = plan_changes(want, have)
 

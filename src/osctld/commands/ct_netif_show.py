@@ -18,9 +18,11 @@ _COLUMNS = (
     Column("source", "addresses that the container speaks from", type=dict[str, str]),
     Column("addresses", "assigned, in the operator's order", type=list[str]),
     Column("routes", "networks routed to the container", type=list[str]),
+    Column("sources", "networks that may be sent from although nothing is routed", type=list[str]),
     Column("dropped_spoofed", "packets from sources that are not its own, since it started", type=int | None),
     Column("dropped_bounced", "packets that would go back by the link they came from", type=int | None),
     Column("rejected_private", "packets between a private interconnecting network and the world", type=int | None),
+    Column("passed_permitted", "packets that passed because their source is among sources", type=int | None),
 )
 
 
@@ -51,6 +53,7 @@ class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
             "source": {str(version): str(interface.source(version)) for version in versions},
             "addresses": [str(each) for each in interface.addresses],
             "routes": [str(each.network) for each in interface.routes],
+            "sources": [str(each) for each in interface.sources],
             **_counted(interface.link, observed if observed.is_running(container.name) else None),
         }
         return Listing(columns=_COLUMNS, shown=tuple(each.name for each in _COLUMNS), rows=(row,), is_record=True)
@@ -58,8 +61,13 @@ class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
 
 def _counted(link: str, observed: Observed | None) -> dict[str, Any]:
     """What the packet filter counted; nothing is known of a link that is not there."""
-    columns = {"dropped_spoofed": "spoofed", "dropped_bounced": "bounced", "rejected_private": "rejected"}
-    if observed is None or observed.dropped is None:
+    columns = {
+        "dropped_spoofed": "spoofed",
+        "dropped_bounced": "bounced",
+        "rejected_private": "rejected",
+        "passed_permitted": "permitted",
+    }
+    if observed is None or observed.counted is None:
         return dict.fromkeys(columns)
-    counted = observed.dropped(link)
+    counted = observed.counted(link)
     return {column: counted.get(name, 0) for column, name in columns.items()}

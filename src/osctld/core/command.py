@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # --- declarations ------------------------------------------------------------------------------------------------
 
-#: What completion offers for a value: things of the configuration (interfaces, addresses and routes are those of the
-#: container and interface typed before), fields of the listing, states of containers, or files of the caller.
-Completes: TypeAlias = Literal["container", "interface", "address", "route", "field", "state", "file", ""]
+#: What completion offers for a value: things of the configuration (interfaces, addresses, routes and sources are those
+#: of the container and interface typed before), fields of the listing, states of containers, or files of the caller.
+Completes: TypeAlias = Literal["container", "interface", "address", "route", "source", "field", "state", "file", ""]
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -166,8 +166,8 @@ class Observed(msgspec.Struct, frozen=True):
     daemon: Mapping[str, Any]
     #: The state alone, which is known; all of a life's facts are read anew, from several files each.
     state: Callable[[str], str] | None = None
-    #: Packets that the packet filter dropped or rejected of a host link, by set: asked for one link at a time.
-    dropped: Callable[[str], Mapping[str, int]] | None = None
+    #: Packets that the packet filter counted of a host link, by set: asked for one link at a time.
+    counted: Callable[[str], Mapping[str, int]] | None = None
 
     def life(self, container: str) -> LifeFacts:
         return self.lives.get(container) or LifeFacts("stopped")

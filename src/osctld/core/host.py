@@ -19,7 +19,7 @@ from osctld.core.addresses import InterfaceAddress, Network
 from osctld.core.claims import Claim, Claims, Holder
 from osctld.core.errors import Conflict, Refused, Unavailable
 from osctld.core.host_networks import HostNetwork
-from osctld.core.kernel_state import HOST, KernelObject, KernelState, SiblingLinks
+from osctld.core.kernel_state import HOST, KernelObject, KernelState, PermittedSource, SiblingLinks
 from osctld.core.life import IdMap
 from osctld.core.settings import IdSettings, Settings
 
@@ -81,6 +81,8 @@ class Interface(Protocol):
         """IP versions for which it gives the container a default route."""
     def claims(self, container: str) -> Iterable[Claim]:
         """The networks that it holds."""
+    def permissions(self) -> Iterable[PermittedSource]:
+        """What it may send from on the host although nothing is routed, while the container runs."""
     def renamed(self, name: str) -> Interface:
         """The same interface under another name inside."""
     def reason_not_delegable(self, network: Network) -> str | None:
@@ -223,6 +225,25 @@ class Host(msgspec.Struct, frozen=True):
         for each in self.networks:
             if each.network.overlaps(network) and (each.is_address or not is_forced):
                 raise Conflict(f"{network}: {each}", code="host-uses", subject=str(network), holder=str(each))
+
+    def check_unused(self, network: Network, *, container: str) -> None:
+        """Raise Conflict when another container, or the host itself, uses a part of the network."""
+        for there in self.overlapping(network):
+            if there.holder.container != container:
+                raise Conflict(
+                    f"{network}: {there}; --force permits it all the same",
+                    code="address-held",
+                    subject=str(network),
+                    holder=str(there.holder),
+                )
+        for each in self.networks:
+            if each.network.overlaps(network):
+                raise Conflict(
+                    f"{network}: {each}; --force permits it all the same",
+                    code="host-uses",
+                    subject=str(network),
+                    holder=str(each),
+                )
 
     def check_delegation(self, before: Container, after: Container) -> None:
         """Raise Conflict when what `after` adds is a part of another's network that the other needs itself."""

@@ -23,6 +23,7 @@ from osctld.core.kernel_state import (
     Namespace,
     Neighbour,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -133,7 +134,7 @@ class _Imagination:
                 yield self._on_link.setdefault((each.namespace, each.link), {})
                 if each.sibling != each.link:
                     yield self._on_link.setdefault((each.namespace, each.sibling), {})
-            case PrivateNetwork() | PacketFilter():
+            case PrivateNetwork() | PermittedSource() | PacketFilter():
                 return
             case _:
                 assert_never(each)
@@ -240,7 +241,7 @@ def goes_along(each: KernelObject, link: Veth) -> bool:
         case SiblingLinks():
             # The element stays, and means nothing: a link of the same name has another number.
             return link.namespace == each.namespace and link.name in (each.link, each.sibling)
-        case PrivateNetwork() | PacketFilter():
+        case PrivateNetwork() | PermittedSource() | PacketFilter():
             return False
         case _:
             assert_never(each)

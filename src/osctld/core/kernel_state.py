@@ -188,6 +188,23 @@ class PrivateNetwork(msgspec.Struct, frozen=True):
         return ("private", self.namespace, network.version, network.number, network.length)
 
 
+class PermittedSource(msgspec.Struct, frozen=True):
+    """A network that a host link may carry packets from although nothing of it is routed there.
+
+    One element of the set `sources4` or `sources6` in our packet filter table, where no two of one link overlap. These
+    sets know links by name: no link of that name has to be there.
+    """
+
+    namespace: Namespace
+    link: str
+    network: Network
+
+    @property
+    def key(self) -> Key:
+        network = self.network
+        return ("source", self.namespace, self.link, network.version, network.number, network.length)
+
+
 class PacketFilter(msgspec.Struct, frozen=True):
     """Our own nftables table, whole: which rules it holds, and for which link group. `packet_filter` has its text."""
 
@@ -202,11 +219,20 @@ class PacketFilter(msgspec.Struct, frozen=True):
 
 
 KernelObject: TypeAlias = (
-    Veth | Link | AssignedAddress | Route | Neighbour | Sysctl | SiblingLinks | PrivateNetwork | PacketFilter
+    Veth
+    | Link
+    | AssignedAddress
+    | Route
+    | Neighbour
+    | Sysctl
+    | SiblingLinks
+    | PrivateNetwork
+    | PermittedSource
+    | PacketFilter
 )
 
 #: What is an element of a set in our packet filter table.
-FilterElement: TypeAlias = SiblingLinks | PrivateNetwork
+FilterElement: TypeAlias = SiblingLinks | PrivateNetwork | PermittedSource
 
 
 class KernelState(Mapping[Key, KernelObject]):

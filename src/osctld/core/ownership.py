@@ -17,6 +17,7 @@ from osctld.core.kernel_state import (
     KernelState,
     Link,
     Neighbour,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -70,7 +71,9 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
 def _link_of(each: KernelObject) -> str:
     """The link that an object is on; empty for links themselves, and for what is on none."""
     match each:
-        case AssignedAddress() | Route() | Neighbour() | Sysctl() | SiblingLinks() | PrivateNetwork():
+        case (
+            AssignedAddress() | Route() | Neighbour() | Sysctl() | SiblingLinks() | PrivateNetwork() | PermittedSource()
+        ):
             return each.link
         case _:
             return ""

@@ -1,5 +1,5 @@
 """The nftables tables of ours: which sources a container may use, what must not leave by the link it came from, how
-often it may ask who the host is, and which networks stay on this host.
+often it may ask who the host is, which networks stay on this host, and what may be sent from though it is not routed.
 
 They know no container. They look at links of our group and at the routing table: what is routed to a link may be
 sent from it. What the routing table does not tell is in sets. Counters are kept per link in sets that the
@@ -11,24 +11,25 @@ from __future__ import annotations
 
 from osctld.core.addresses import Network
 from osctld.core.errors import Refused
-from osctld.core.kernel_state import HOST, FilterElement, PacketFilter, PrivateNetwork, SiblingLinks
+from osctld.core.kernel_state import HOST, FilterElement, PacketFilter, PermittedSource, PrivateNetwork, SiblingLinks
 
 FAMILY, NAME = "inet", "osctl"
 TABLE = f"{FAMILY} {NAME}"
 ARP_TABLE = f"arp {NAME}"
 
 #: Grows with every change of the rules, so that a newer daemon replaces an older one's table.
-VERSION = 5
+VERSION = 6
 
 #: How many rules TABLE has. One that was flushed keeps its chains and checks nothing.
-RULES = 28
+RULES = 33
 
 #: The sets that plans fill.
 OWN, SIBLINGS = "own", "siblings"
 PRIVATE = {4: "private4", 6: "private6"}
+SOURCES = {4: "sources4", 6: "sources6"}
 
-#: The sets in which the packet path counts, by link, what it dropped or rejected.
-COUNTERS = ("spoofed", "bounced", "rejected")
+#: The sets in which the packet path counts, by link, what it dropped, rejected, or let pass by permission alone.
+COUNTERS = ("spoofed", "bounced", "rejected", "permitted")
 
 #: An empty chain whose name says which rules the table holds; table comments need a newer kernel than we do.
 _MARK = "rules_"
@@ -56,7 +57,7 @@ def set_of(each: FilterElement) -> str:
     """The set that an element belongs to."""
     if isinstance(each, SiblingLinks):
         return OWN if each.link == each.sibling else SIBLINGS
-    return PRIVATE[each.network.version]
+    return (SOURCES if isinstance(each, PermittedSource) else PRIVATE)[each.network.version]
 
 
 def element(each: FilterElement) -> tuple[str, str, str]:
@@ -65,6 +66,9 @@ def element(each: FilterElement) -> tuple[str, str, str]:
         # A link that is gone has but its number.
         words = (name if name.isdigit() else f'"{name}"' for name in (each.link, each.sibling))
         key = " . ".join(words)
+        return f"{TABLE} {set_of(each)}", key, key
+    if isinstance(each, PermittedSource):
+        key = f'"{each.link}" . {each.network}'
         return f"{TABLE} {set_of(each)}", key, key
     key = str(each.network)
     return f"{TABLE} {set_of(each)}", f'{key} comment "{private_comment(each)}"', key
@@ -102,7 +106,10 @@ def script(wanted: PacketFilter) -> str:
 
     What would go back by the link it came from is looked for first: a guest that forwards sends back what others sent
     to addresses that it does not have, and that is no forgery. So does, by another interface, one whose default route
-    is not the link of that network.
+    is not the link of that network. That goes for permitted sources too: what a guest sends back would go round.
+
+    Permitted sources are looked for when nothing else lets a packet in, and ordinary packets never come so far. The
+    host's own addresses are nobody else's source, whatever is permitted: for IPv6 the kernel does not see to that.
 
     Asking: who solicits a neighbour, or speaks from a link-local address, makes the host remember a neighbour, and the
     table of these is one for the whole host (1024 entries, gc_thresh3). A guest has permanent entries for the host
@@ -135,6 +142,14 @@ table {TABLE} {{
         type ipv6_addr
         flags interval
     }}
+    set sources4 {{
+        type ifname . ipv4_addr
+        flags interval
+    }}
+    set sources6 {{
+        type ifname . ipv6_addr
+        flags interval
+    }}
     set spoofed {{
         type ifname
         size 65535
@@ -148,6 +163,12 @@ table {TABLE} {{
         counter
     }}
     set rejected {{
+        type ifname
+        size 65535
+        flags dynamic
+        counter
+    }}
+    set permitted {{
         type ifname
         size 65535
         flags dynamic
@@ -175,11 +196,18 @@ table {TABLE} {{
         iif . fib saddr oif @own accept
         iif . fib saddr oif @siblings accept
         iif . fib daddr oif @siblings goto bounce
+        fib saddr type {{ local, broadcast, anycast, multicast }} goto forge
+        iifname . ip saddr @sources4 goto permit
+        iifname . ip6 saddr @sources6 goto permit
         goto forge
     }}
     chain bounce {{
         update @bounced {{ iifname }}
         drop
+    }}
+    chain permit {{
+        update @permitted {{ iifname }}
+        accept
     }}
     chain forge {{
         update @spoofed {{ iifname }}

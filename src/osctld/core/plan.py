@@ -28,6 +28,7 @@ from osctld.core.kernel_state import (
     Neighbour,
     Outcome,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -367,14 +368,14 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
 
 
 def _without_overlaps(ordered: Sequence[tuple[tuple[int, int], Change]]) -> list[tuple[tuple[int, int], Change]]:
-    """Private networks that overlap cannot be there together: the old goes right before the new comes.
+    """Of elements that cannot be there together the old goes right before the new comes.
 
     Side by side they are one transaction, so that no packet sees the moment between.
     """
     coming = [
-        each.object.network
+        each.object
         for _, each in ordered
-        if isinstance(each, Add | Restore) and isinstance(each.object, PrivateNetwork)
+        if isinstance(each, Add | Restore) and isinstance(each.object, PrivateNetwork | PermittedSource)
     ]
     if not coming:
         return list(ordered)
@@ -382,14 +383,21 @@ def _without_overlaps(ordered: Sequence[tuple[tuple[int, int], Change]]) -> list
     for stage, each in ordered:
         is_in_the_way = (
             isinstance(each, Remove)
-            and isinstance(each.object, PrivateNetwork)
-            and any(each.object.network.overlaps(network) for network in coming)
+            and isinstance(each.object, PrivateNetwork | PermittedSource)
+            and any(_exclude_each_other(each.object, other) for other in coming)
         )
         if is_in_the_way:
             first.append((_ADD_ELEMENT, each))
         else:
             rest.append((stage, each))
     return [*first, *rest]
+
+
+def _exclude_each_other(one: PrivateNetwork | PermittedSource, other: PrivateNetwork | PermittedSource) -> bool:
+    """Whether they overlap in one set: private networks of any links, sources of one link."""
+    is_one_set = isinstance(one, PrivateNetwork) == isinstance(other, PrivateNetwork)
+    is_one_link = isinstance(one, PrivateNetwork) or one.link == other.link
+    return is_one_set and is_one_link and one.network.overlaps(other.network)
 
 
 def _broadcast_by(address: AssignedAddress) -> Iterator[Address]:
@@ -520,7 +528,7 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
             return (stage, 2)
         case Sysctl():
             return _SET_SYSCTL
-        case SiblingLinks() | PrivateNetwork():
+        case SiblingLinks() | PrivateNetwork() | PermittedSource():
             return _ADD_ELEMENT
         case PacketFilter():
             return _PACKET_FILTER
@@ -539,7 +547,7 @@ def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
             return (stage, 3)
         case Link() | Sysctl():
             return (stage, 4)
-        case SiblingLinks() | PrivateNetwork():
+        case SiblingLinks() | PrivateNetwork() | PermittedSource():
             return _REMOVE_ELEMENT
         case PacketFilter():
             return (stage, 5)

@@ -17,6 +17,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -43,6 +44,8 @@ def describe(each: KernelObject) -> str:
             return f"siblings {each.link} . {each.sibling}"
         case PrivateNetwork():
             return f"private {each.network} dev {each.link}"
+        case PermittedSource():
+            return f"source {each.network} dev {each.link}"
         case PacketFilter():
             return f"table {each.table}"
         case _:
@@ -96,7 +99,7 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
             yield f"ip neigh {verb} {each.address} lladdr {each.mac} dev {each.link} nud permanent"
         case Sysctl():
             yield f"sysctl -w {_dotted(each)}={each.value}"
-        case SiblingLinks() | PrivateNetwork():
+        case SiblingLinks() | PrivateNetwork() | PermittedSource():
             place, element, _ = packet_filter.element(each)
             yield f"nft add element {place} '{{ {element} }}'"
         case PacketFilter():
@@ -120,7 +123,7 @@ def _lines_of_replacement(old: KernelObject, new: KernelObject) -> Iterator[str]
             # A comment is not changed in place.
             yield from _lines_of_absence(old)
             yield from _lines_of_presence(new, "add")
-        case Route() | Neighbour() | SiblingLinks() | PacketFilter():
+        case Route() | Neighbour() | SiblingLinks() | PermittedSource() | PacketFilter():
             yield from _lines_of_presence(new, "replace")
         case _:
             assert_never(new)
@@ -138,7 +141,7 @@ def _lines_of_absence(each: KernelObject) -> Iterator[str]:
             yield f"ip neigh del {each.address} dev {each.link}"
         case Sysctl():
             return
-        case SiblingLinks() | PrivateNetwork():
+        case SiblingLinks() | PrivateNetwork() | PermittedSource():
             place, _, key = packet_filter.element(each)
             yield f"nft delete element {place} '{{ {key} }}'"
         case PacketFilter():

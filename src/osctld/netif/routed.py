@@ -21,6 +21,7 @@ from osctld.core.kernel_state import (
     Link,
     Namespace,
     Neighbour,
+    PermittedSource,
     PrivateNetwork,
     Route,
     Sysctl,
@@ -50,7 +51,8 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
     """What the operator asked of one routed interface.
 
     `addresses` are assigned in the operator's order, without the container end unless it was given a place; `routes`
-    in the order they were made. `mac` is the guest's, `host_mac` the host end's, both lower case.
+    in the order they were made. From `sources` may be sent although nothing of them is routed. `mac` is the guest's,
+    `host_mac` the host end's, both lower case.
     """
 
     uuid: str
@@ -61,6 +63,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
     vias: Mapping[int, Via]
     addresses: tuple[InterfaceAddress, ...] = ()
     routes: tuple[RoutedNetwork, ...] = ()
+    sources: tuple[Network, ...] = ()
     mtu: int | None = None
     guest_policy: GuestPolicy = GuestPolicy.REPORT
 
@@ -119,12 +122,18 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
     # --- edits ----------------------------------------------------------------------------------------------------
 
     def draft(self) -> Draft:
-        """A copy of vias, addresses and routes to be changed step by step; `with_draft` takes it over."""
-        return Draft(self.name, vias=self.vias, addresses=self.addresses, routes=self.routes)
+        """A copy of vias, addresses, routes and sources to be changed step by step; `with_draft` takes it over."""
+        return Draft(
+            self.name, vias=self.vias, addresses=self.addresses, routes=self.routes, sources=self.sources
+        )
 
     def with_draft(self, draft: Draft) -> RoutedInterface:
         return msgspec.structs.replace(
-            self, vias=dict(draft.vias), addresses=draft.addresses, routes=draft.routes
+            self,
+            vias=dict(draft.vias),
+            addresses=draft.addresses,
+            routes=draft.routes,
+            sources=draft.sources,
         )
 
     def with_vias(self, vias: Mapping[int, Via]) -> RoutedInterface:
@@ -250,6 +259,11 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             if not self.is_routed(address):
                 yield Claim(address.address.as_network(), ClaimKind.ADDRESS, holder)
 
+    def permissions(self) -> Iterator[PermittedSource]:
+        """Those sources that no other one includes: the packet filter's elements must not overlap."""
+        index = NetworkIndex(self.sources)
+        return (PermittedSource(HOST, self.link, each) for each in self.sources if index.widest(each) == each)
+
     def renamed(self, name: str) -> RoutedInterface:
         return msgspec.structs.replace(self, name=name)
 
@@ -285,6 +299,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
         yield Link(namespace=inside, name=self.name, mac=self.mac, mtu=mtu, is_up=True)
         has_ipv6 = surroundings.has_ipv6 and mtu >= LEAST_MTU[6]
         yield from self._host_settings(has_ipv6=has_ipv6, is_only_interface=surroundings.is_only_interface)
+        yield from self.permissions()
         if has_ipv6:
             yield AssignedAddress(HOST, self.link, HOST_LINK_LOCAL)
         for version, via in sorted(self.vias.items()):
@@ -293,11 +308,13 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
 
     def _host_settings(self, *, has_ipv6: bool, is_only_interface: bool) -> Iterator[Sysctl]:
         """Settings of the host link. A guest may send what it likes: it must not change how the host routes."""
+        has_foreign_sources = any(each.version == 4 for each in self.sources)
         for path, value in (
             ("ipv4/conf/{}/forwarding", "1"),
             # A second line behind the packet filter. Strict reverse-path filtering would drop what a container with
-            # several interfaces sends from the second one's address through the first one's default route.
-            ("ipv4/conf/{}/rp_filter", "1" if is_only_interface else "0"),
+            # several interfaces sends from the second one's address through the first one's default route, and what
+            # comes from a network that is not routed to it.
+            ("ipv4/conf/{}/rp_filter", "1" if is_only_interface and not has_foreign_sources else "0"),
             ("ipv4/conf/{}/accept_redirects", "0"),
             ("ipv4/conf/{}/send_redirects", "0"),
             # Deleting one address of a subnet must not delete the others while a via is changed.

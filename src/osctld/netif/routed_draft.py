@@ -36,7 +36,7 @@ class RoutedNetwork(msgspec.Struct, frozen=True):
 
 
 class Draft:
-    """Vias, addresses and routes of one interface, to be changed step by step.
+    """Vias, addresses, routes and permitted sources of one interface, to be changed step by step.
 
     A step that makes no sense raises Refused, and then the draft is of no more use.
     """
@@ -48,6 +48,7 @@ class Draft:
         vias: Mapping[int, Via],
         addresses: Iterable[InterfaceAddress],
         routes: Iterable[RoutedNetwork],
+        sources: Iterable[Network] = (),
     ) -> None:
         self.name = name
         self._vias = dict(vias)
@@ -55,6 +56,8 @@ class Draft:
         self._addresses = {each.address: each for each in addresses}
         self._routes = {each.network: each for each in routes}
         self._index = NetworkIndex(self._routes)
+        self._sources = dict.fromkeys(sources)
+        self._index_of_sources = NetworkIndex(self._sources)
 
     @property
     def vias(self) -> Mapping[int, Via]:
@@ -67,6 +70,10 @@ class Draft:
     @property
     def routes(self) -> tuple[RoutedNetwork, ...]:
         return tuple(self._routes.values())
+
+    @property
+    def sources(self) -> tuple[Network, ...]:
+        return tuple(self._sources)
 
     def routing(self, what: Address | Network | InterfaceAddress) -> Network | None:
         """The widest network, route or via, that includes all of `what`; None when none does."""
@@ -292,6 +299,41 @@ class Draft:
         del self._routes[network]
         self._index.remove(network)
 
+    # --- sources --------------------------------------------------------------------------------------------------
+
+    def permit(self, network: Network, *, typed: str, is_forced: bool = False) -> None:
+        """Let packets come from a network although nothing of it is routed here; from everywhere only when forced.
+
+        Raises Refused when they may already, or no packet can come from there.
+        """
+        if network.is_default:
+            if not is_forced:
+                raise Refused(
+                    f"{typed} is everything: {self.name} could send with any address; --force permits it",
+                    code="permits-everything",
+                    subject=typed,
+                )
+        elif reason := reason_not_routable(network):
+            raise Refused(f"{typed} cannot be a source: it overlaps {reason}", code="bad-network", subject=typed)
+        self._via(network.version, subject=typed)
+        around = self._index_of_sources.widest(network)
+        if around is not None:
+            inside = "" if around == network else f", it is in {around}"
+            raise Refused(
+                f"{typed}: this source is already permitted to {self.name}{inside}",
+                code="already-permitted",
+                subject=typed,
+            )
+        self._sources[network] = None
+        self._index_of_sources.add(network)
+
+    def forbid(self, network: Network, *, typed: str) -> None:
+        """Raise Refused when that network was not permitted."""
+        if network not in self._sources:
+            raise Refused(f"{typed}: source not found on {self.name}", code="source-not-found", subject=typed)
+        del self._sources[network]
+        self._index_of_sources.remove(network)
+
     # --- vias -----------------------------------------------------------------------------------------------------
 
     def change_vias(self, vias: Mapping[int, Via]) -> None:
@@ -316,7 +358,7 @@ class Draft:
                 self._route_again([address], typed=str(old[address.version].network))
 
     def remove_via(self, version: int) -> None:
-        """Raise Refused, naming them, when addresses or routes of the version would be left without a way."""
+        """Raise Refused, naming them, when something of the version would be left without a way."""
         if version not in self._vias:
             raise Refused(
                 f"{self.name}: network interface not configured for IPv{version}",
@@ -326,6 +368,7 @@ class Draft:
         for what, present in (
             ("routes", [str(each) for each in self._routes if each.version == version]),
             ("addresses", [each.short for each in self._addresses.values() if each.version == version]),
+            ("sources", [str(each) for each in self._sources if each.version == version]),
         ):
             if present:
                 raise Refused(

@@ -179,13 +179,13 @@ class Kernel:
                 objects.append(table)
             return KernelState(objects)
 
-    def read_dropped(self) -> dict[str, dict[str, int]]:
-        """Packets dropped or rejected per host link, by the name of the set of our table that counts them."""
+    def read_counted(self) -> dict[str, dict[str, int]]:
+        """Packets counted per host link, by the name of the set of our table that counts them."""
         with self._alone():
-            return packet_filter_table.dropped(self._nftables)
+            return packet_filter_table.counted(self._nftables)
 
-    def dropped_of(self, link: str) -> dict[str, int]:
-        """Packets dropped or rejected of one host link, by set. It waits for no plan; for one thread."""
+    def counted_of(self, link: str) -> dict[str, int]:
+        """Packets counted of one host link, by set. It waits for no plan; for one thread."""
         try:
             return self._counters.counted(link)
         except OSError as error:
@@ -193,7 +193,7 @@ class Kernel:
                 f"what the packet filter counts cannot be read: {error.strerror or error}", code="kernel-unreadable"
             ) from error
 
-    def forget_dropped(self, links: Iterable[str]) -> None:
+    def forget_counted(self, links: Iterable[str]) -> None:
         """Begin to count anew for these links: another may be given the name."""
         with self._alone():
             for link in links:

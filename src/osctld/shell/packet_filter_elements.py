@@ -12,9 +12,16 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from osctld.core.addresses import BITS, Network
+from osctld.core.addresses import BITS, Address, Network
 from osctld.core.changes import Change, Remove, Replace, subject_of
-from osctld.core.kernel_state import HOST, FilterElement, KernelObject, PrivateNetwork, SiblingLinks
+from osctld.core.kernel_state import (
+    HOST,
+    FilterElement,
+    KernelObject,
+    PermittedSource,
+    PrivateNetwork,
+    SiblingLinks,
+)
 from osctld.core.packet_filter import (
     COUNTERS,
     FAMILY,
@@ -22,6 +29,7 @@ from osctld.core.packet_filter import (
     OWN,
     PRIVATE,
     SIBLINGS,
+    SOURCES,
     private_comment,
     read_private_comment,
     set_of,
@@ -38,6 +46,7 @@ NFTA_LIST_ELEM = 1
 NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA = 1, 3, 6
 NFT_SET_ELEM_INTERVAL_END = 1
 NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS = 7, 2, 2
+NFTA_SET_ELEM_KEY_END = 10
 NFTA_DATA_VALUE = 1
 NLA_F_NESTED = 0x8000
 
@@ -137,8 +146,8 @@ class PacketFilterElements:
             if isinstance(each, SiblingLinks):
                 yield each
                 continue
-            # Asked for an address, the kernel answers with the nearest beginning below it.
-            yield from (there for there in _networks([found]) if there.network == each.network)
+            # Asked for an address, the kernel answers with what includes it, or with the nearest beginning below it.
+            yield from (there for there in _read(set_of(each), [found]) if there.key == each.key)
         if has_gone_links:
             for each in itertools.chain(self._dump_set(OWN), self._dump_set(SIBLINGS)):
                 if isinstance(each, SiblingLinks) and (each.link.isdigit() or each.sibling.isdigit()):
@@ -146,17 +155,11 @@ class PacketFilterElements:
 
     def dump(self) -> Iterator[FilterElement]:
         """All elements. A link that is gone shows as its bare number where the set knows links by number."""
-        for name in (OWN, SIBLINGS, *PRIVATE.values()):
+        for name in (OWN, SIBLINGS, *PRIVATE.values(), *SOURCES.values()):
             yield from self._dump_set(name)
 
     def _dump_set(self, name: str) -> Iterator[FilterElement]:
-        found = self._socket.dump(NFT_MSG_GETSETELEM, _list(name))
-        if name in (OWN, SIBLINGS):
-            for key, _ in _elements(found):
-                one, other = _INDEXES.unpack(key)
-                yield SiblingLinks(HOST, _name(one), _name(other))
-        else:
-            yield from _networks(found)
+        return _read(name, self._socket.dump(NFT_MSG_GETSETELEM, _list(name)))
 
     def _body(self, each: FilterElement, *, is_question: bool = False) -> bytes | None:
         """None for siblings of which one is gone."""
@@ -165,7 +168,11 @@ class PacketFilterElements:
             if one is None or other is None:
                 return None
             return _list(set_of(each), _key(_INDEXES.pack(one, other)))
-        name, start = set_of(each), _key(each.network.packed)
+        name = set_of(each)
+        if isinstance(each, PermittedSource):
+            link = _padded(each.link)
+            return _list(name, _key(link + each.network.packed) + _key_end(link + each.network.last.packed))
+        start = _key(each.network.packed)
         if is_question:
             return _list(name, start)
         comment = private_comment(each).encode() + b"\0"
@@ -177,7 +184,7 @@ class PacketFilterElements:
 
 
 def _element_of(each: KernelObject) -> FilterElement:
-    assert isinstance(each, SiblingLinks | PrivateNetwork)
+    assert isinstance(each, FilterElement)
     return each
 
 
@@ -196,6 +203,10 @@ def _list(name: str, *elements: bytes) -> bytes:
 
 def _key(value: bytes) -> bytes:
     return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, value))
+
+
+def _key_end(value: bytes) -> bytes:
+    return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY_END, attribute(NFTA_DATA_VALUE, value))
 
 
 def _end(network: Network) -> bytes:
@@ -221,6 +232,32 @@ def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
     for found in _attributes_of_elements(messages):
         key = attributes(found.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
         yield key, _comment(found.get(NFTA_SET_ELEM_USERDATA, b""))
+
+
+def _read(name: str, messages: Iterable[bytes]) -> Iterator[FilterElement]:
+    """What the elements of a set in messages of the kernel's stand for."""
+    if name in PRIVATE.values():
+        yield from _networks(messages)
+    elif name in SOURCES.values():
+        yield from _sources(messages)
+    else:
+        for key, _ in _elements(messages):
+            one, other = _INDEXES.unpack(key)
+            yield SiblingLinks(HOST, _name(one), _name(other))
+
+
+def _sources(messages: Iterable[bytes]) -> Iterator[PermittedSource]:
+    """Link, first and last address are in one element. A range that is no network is nobody's of ours."""
+    for found in _attributes_of_elements(messages):
+        key, end = (
+            attributes(found.get(kind, b"")).get(NFTA_DATA_VALUE, b"")
+            for kind in (NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END)
+        )
+        link = key[:_NAME_SIZE].rstrip(b"\0").decode(errors="surrogateescape")
+        first, last = Address.from_packed(key[_NAME_SIZE:]), Address.from_packed((end or key)[_NAME_SIZE:])
+        network = first.with_length(BITS[first.version] - (first.number ^ last.number).bit_length()).network
+        if (network.address, network.last) == (first, last):
+            yield PermittedSource(HOST, link, network)
 
 
 def _padded(link: str) -> bytes:

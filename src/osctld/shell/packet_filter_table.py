@@ -36,8 +36,8 @@ def present(nftables: Nftables) -> PacketFilter | None:
     return None
 
 
-def dropped(nftables: Nftables) -> dict[str, dict[str, int]]:
-    """Packets dropped or rejected per host link, by the name of the set of our table that counts them."""
+def counted(nftables: Nftables) -> dict[str, dict[str, int]]:
+    """Packets counted per host link, by the name of the set of our table that counts them."""
     found: dict[str, dict[str, int]] = {}
     for name in packet_filter.COUNTERS:
         for element in _elements(nftables, name):

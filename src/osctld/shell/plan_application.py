@@ -20,6 +20,7 @@ from osctld.core.kernel_state import (
     Neighbour,
     Outcome,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -101,7 +102,7 @@ class PlanApplication:
             match subject:
                 case Sysctl():
                     return self._set(segment)
-                case SiblingLinks() | PrivateNetwork():
+                case SiblingLinks() | PrivateNetwork() | PermittedSource():
                     return self._change_elements(segment)
                 case PacketFilter():
                     return self._filter(segment)
@@ -375,6 +376,7 @@ _EXECUTORS: Mapping[type[KernelObject], int] = {
     Sysctl: _SYSCTL,
     SiblingLinks: _ELEMENTS,
     PrivateNetwork: _ELEMENTS,
+    PermittedSource: _ELEMENTS,
     PacketFilter: _NFTABLES,
 }
 

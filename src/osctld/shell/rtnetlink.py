@@ -20,6 +20,7 @@ from osctld.core.kernel_state import (
     Link,
     Neighbour,
     PacketFilter,
+    PermittedSource,
     PrivateNetwork,
     Route,
     SiblingLinks,
@@ -188,7 +189,9 @@ class Encoder:
                 return message(RTM_NEWNEIGH, flags, _neighbour(each, self._index(each.link)), sequence)
             case Link():
                 return set_link(each, None, sequence)
-            case Route() | Veth() | Sysctl() | SiblingLinks() | PrivateNetwork() | PacketFilter():
+            case Route() | Veth() | Sysctl():
+                raise TypeError(each)
+            case SiblingLinks() | PrivateNetwork() | PermittedSource() | PacketFilter():
                 raise TypeError(each)
             case _:
                 assert_never(each)
@@ -201,7 +204,9 @@ class Encoder:
                 return message(RTM_DELNEIGH, 0, _neighbour(each, self._index(each.link)), sequence)
             case Link() | Veth():
                 return delete_link(each.name, sequence)
-            case Route() | Sysctl() | SiblingLinks() | PrivateNetwork() | PacketFilter():
+            case Route() | Sysctl():
+                raise TypeError(each)
+            case SiblingLinks() | PrivateNetwork() | PermittedSource() | PacketFilter():
                 raise TypeError(each)
             case _:
                 assert_never(each)
