@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -21,6 +22,9 @@ from osctld.commands.ct_netif_route_del import CtNetifRouteDel
 from osctld.commands.ct_netif_route_ls import CtNetifRouteLs
 from osctld.commands.ct_netif_set import CtNetifSet
 from osctld.commands.ct_netif_show import CtNetifShow
+from osctld.commands.ct_netif_source_add import CtNetifSourceAdd
+from osctld.commands.ct_netif_source_del import CtNetifSourceDel
+from osctld.commands.ct_netif_source_ls import CtNetifSourceLs
 from osctld.commands.ct_new import CtNew
 from osctld.commands.ct_restart import CtRestart
 from osctld.commands.ct_show import CtShow
@@ -43,8 +47,9 @@ from osctld.core.command import (
     Text,
     ViewCommand,
 )
-from osctld.core.errors import OsctlError, Refused, UsageError
+from osctld.core.errors import Conflict, OsctlError, Refused, UsageError
 from osctld.core.host import Container, Host
+from osctld.core.host_networks import HostNetwork
 from osctld.core.life import StopMethod
 from osctld.core.settings import Settings
 from osctld.netif.routed import RoutedInterface, routed_interface
@@ -90,6 +95,14 @@ def route_del(*networks: str, **options: Any) -> CtNetifRouteDel:
     return CtNetifRouteDel(container="web01", netif="eth0", networks=networks, **options)
 
 
+def source_add(*networks: str, **options: Any) -> CtNetifSourceAdd:
+    return CtNetifSourceAdd(container="web01", netif="eth0", networks=networks, **options)
+
+
+def source_del(*networks: str, **options: Any) -> CtNetifSourceDel:
+    return CtNetifSourceDel(container="web01", netif="eth0", networks=networks, **options)
+
+
 def eth0(host: Host) -> RoutedInterface:
     return routed_interface(host.container("web01"), "eth0")
 
@@ -100,6 +113,10 @@ def addresses(host: Host) -> list[str]:
 
 def routes(host: Host) -> list[str]:
     return [str(each.network) for each in eth0(host).routes]
+
+
+def sources(host: Host) -> list[str]:
+    return [str(each) for each in eth0(host).sources]
 
 
 def listing(command: ViewCommand, host: Host) -> Listing:
@@ -222,6 +239,82 @@ def test_all_routes_go_at_once_unless_addresses_need_them() -> None:
     assert routes(after(host, route_del("10.5.5.9/24"))) == ["1.2.3.4/32", "2001:db8::/64"]
 
 
+def test_sources_are_permitted_in_their_order_without_host_bits_and_go_again() -> None:
+    host = after(PAGE, source_add("198.51.100.7/24", "2001:db8:64::1/48", "203.0.113.9"))
+
+    assert sources(host) == ["198.51.100.0/24", "2001:db8:64::/48", "203.0.113.9/32"]
+    assert sources(after(host, source_del("198.51.100.99/24"))) == ["2001:db8:64::/48", "203.0.113.9/32"]
+    assert sources(after(host, source_del("all", version=4))) == ["2001:db8:64::/48"]
+    assert after(host, source_del("all")) == PAGE
+    assert after(PAGE, source_del("all")) == PAGE
+
+
+def test_a_wider_source_is_permitted_beside_those_inside_it_and_leaves_them_when_it_goes() -> None:
+    host = after(PAGE, source_add("198.51.100.0/25"), source_add("198.51.100.0/24"))
+
+    assert [str(each.network) for each in eth0(host).permissions()] == ["198.51.100.0/24"]
+    assert [str(each.network) for each in eth0(after(host, source_del("198.51.100.0/24"))).permissions()] == [
+        "198.51.100.0/25"
+    ]
+
+
+def test_a_source_is_no_holding() -> None:
+    """Another container may be given it, and what is routed to the container itself may be permitted beside."""
+    host = after(PAGE, source_add("198.51.100.0/24"))
+
+    assert host.container("web01").claims() == PAGE.container("web01").claims()
+    assert sources(after(PAGE, source_add("1.2.3.4"), route_add("198.51.100.0/24"))) == ["1.2.3.4/32"]
+
+
+OTHERS = after(PAGE, new("10.0.0.0/24", container="web02"))
+#: The host's own network, as it is seen by one that looks at the host.
+UPLINK = msgspec.structs.replace(PAGE, networks=(HostNetwork(Network.parse("192.0.2.0/24"), "up0"),))
+
+
+@pytest.mark.parametrize(
+    ("host", "network", "says", "holder"),
+    [
+        (OTHERS, "10.0.0.7", "10.0.0.0/24 is the interconnecting network of eth0 of web02", "eth0 of web02"),
+        (OTHERS, "10.0.0.0/23", "10.0.0.0/24 is the interconnecting network of eth0 of web02", "eth0 of web02"),
+        (UPLINK, "192.0.2.128/25", "192.0.2.0/24 is in use on the host, on up0", "192.0.2.0/24 is in use on the host"),
+    ],
+)
+def test_what_somebody_else_uses_is_permitted_with_force_alone(
+    host: Host, network: str, says: str, holder: str
+) -> None:
+    with pytest.raises(Conflict) as refused:
+        source_add(network).edit(host)
+    assert says in refused.value.message
+    assert refused.value.message.startswith(f"{Network.parse(network)}: ")
+    assert "--force" in refused.value.message
+    assert holder in refused.value.holder
+
+    forced = source_add(network, force=True)
+    assert sources(after(host, forced)) == [str(Network.parse(network))]
+    assert source_add(network).looks_at_host
+    assert not forced.looks_at_host
+
+
+@pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0", "9.9.9.9/0"])
+def test_everything_is_permitted_with_force_alone(everything: str) -> None:
+    with pytest.raises(Refused, match=rf"^{everything} is everything: .* --force permits it$"):
+        source_add(everything).edit(PAGE)
+
+    assert sources(after(PAGE, source_add(everything, force=True))) == [str(Network.parse(everything))]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_via_that_sources_need_is_not_removed(version: int) -> None:
+    bare = after(empty("web01"), new("10.100.10.100/30", "fd00:1::/126"))
+    host = after(bare, source_add("198.51.100.0/24", "2001:db8:64::/48"))
+
+    with pytest.raises(Refused, match=f"expected network for IPv{version}, there are sources present: "):
+        CtNetifSet(container="web01", netif="eth0", no_via=(str(version),)).edit(host)
+
+    changed = CtNetifSet(container="web01", netif="eth0", via=("10.0.0.0/24", "fd00:2::/64"))
+    assert sources(after(host, changed)) == sources(host)
+
+
 REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     (new("10.0.0.0/30"), "interface 'eth0' already exists in web01", Refused),
     (new("10.0.0.0/30", netif="eth.0"), "'eth.0': invalid interface name", Refused),
@@ -246,6 +339,20 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     (route_del("1.2.3.4"), "1.2.3.4: without this route 1.2.3.4 would be", Refused),
     (route_del("9.9.9.9"), "9.9.9.9: route not found on eth0", Refused),
     (route_del("9.9.9.9", version=6), "-v 6 goes with all", UsageError),
+    (source_add("9.9.9.0/24", "9.9.9.9/24"), "9.9.9.9/24: this source is already permitted to eth0", Refused),
+    (source_add("9.9.0.0/16", "9.9.9.9"), "9.9.9.9: this source is already permitted to eth0, it is in 9.9.", Refused),
+    (source_add("bogus"), "'bogus' is not an IP network", Refused),
+    *(
+        (source_add(each, force=True), f"{each} cannot be a source: it overlaps {why}", Refused)
+        for each, why in (
+            ("0.0.0.0/1", "this network"), ("127.0.0.1", "loopback"), ("224.0.0.0/24", "multicast"),
+            ("255.255.255.255", "broadcast"), ("169.254.7.0/24", "link-local"), ("::", "unspecified"),
+            ("::1", "loopback"), ("::ffff:1.2.3.4", "IPv4-mapped"), ("fe80::/64", "link-local"),
+            ("ff0e::1", "multicast"),
+        )
+    ),
+    (source_del("9.9.9.9"), "9.9.9.9: source not found on eth0", Refused),
+    (source_del("9.9.9.9", version=6), "-v 6 goes with all", UsageError),
 ]
 
 
@@ -283,6 +390,10 @@ def test_listings_show_every_address_and_route_once(container: Container) -> Non
             assert in_order == [str(address) for address in each.addresses if address.version == version]
     assert ("state" in ip.shown) == any(row["state"] == "unrouted" for row in ip.rows)
     assert len(listing(CtNetifLs(), host).rows) == len(interfaces)
+    source = listing(CtNetifSourceLs(), host)
+    assert sorted((row["netif"], row["addr"]) for row in source.rows) == sorted(
+        (each.name, str(one)) for each in interfaces for one in each.sources
+    )
 
 
 def test_a_listing_of_less_shows_fewer_columns() -> None:
@@ -290,6 +401,9 @@ def test_a_listing_of_less_shows_fewer_columns() -> None:
     assert listing(CtNetifIpLs(container="web01"), PAGE).shown == ("netif", "version", "addr")
     assert listing(CtNetifIpLs(container="web01", netif="eth0"), PAGE).shown == ("version", "addr")
     assert listing(CtNetifIpLs(container="web01", version=6), PAGE).rows == ()
+    assert listing(CtNetifSourceLs(), PAGE).shown == ("pool", "ctid", "netif", "version", "addr")
+    assert listing(CtNetifSourceLs(container="web01"), PAGE).shown == ("netif", "version", "addr")
+    assert listing(CtNetifSourceLs(container="web01", netif="eth0"), PAGE).shown == ("version", "addr")
     assert listing(CtNetifRouteLs(container="web01", netif="eth0"), PAGE).rows[0]["origin"] == "automatic"
 
 
@@ -300,6 +414,7 @@ def test_a_listing_of_something_unknown_is_refused() -> None:
         CtNetifLs(container="nope"),
         CtNetifIpLs(container="nope"),
         CtNetifRouteLs(container="nope", netif="eth0"),
+        CtNetifSourceLs(container="nope", netif="eth0"),
         CtNetifShow(container="nope", netif="eth0"),
     ]
     for command in commands:

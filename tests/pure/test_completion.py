@@ -27,6 +27,7 @@ def configured() -> Host:
         "ct netif ip add myct01 eth0 1.2.3.4 2001:db8:2::4",
         "ct netif ip add myct01 eth1 198.51.100.7",
         "ct netif route add myct01 eth0 10.5.5.0/24",
+        "ct netif source add myct01 eth0 198.51.100.128/25 2001:db8:64::/48",
     ):
         invocation = interpret(line.split())
         assert isinstance(invocation, Invocation)
@@ -60,6 +61,8 @@ def offered(line: str) -> list[str]:
         ("ct netif ip del myct01 eth0 2001:db8", ["2001:db8:2::4/128"]),
         ("ct netif ip del myct01 eth0 1.2.3.4/32 ", ["2001:db8:2::4/128"]),
         ("ct netif route del myct01 eth0 10", ["10.5.5.0/24"]),
+        ("ct netif source del myct01 eth0 ", ["all", "198.51.100.128/25", "2001:db8:64::/48"]),
+        ("ct netif source del myct01 eth1 1", []),
         ("-j --pool default ct netif ip del --no-keep-route -v 4 myct01 eth1 ", ["all", "198.51.100.7/32"]),
         ("ct netif ip del myct01 --keep-route eth1 1", ["198.51.100.7/32"]),
         ("ct netif ip del -v ", ["4", "6"]),

@@ -51,6 +51,13 @@ def test_each_address_and_route_that_comes_or_goes_is_told_by_itself() -> None:
     ]
 
 
+def test_each_source_that_comes_or_goes_is_told_by_itself() -> None:
+    permitted = {**ETH0, "sources": ["198.51.100.0/24"]}
+
+    assert told(container(ETH0), container(permitted)) == [("ct_netif_source", "add", "198.51.100.0/24")]
+    assert told(container(permitted), container(ETH0)) == [("ct_netif_source", "remove", "198.51.100.0/24")]
+
+
 def test_a_new_order_a_new_name_and_other_fields_are_told() -> None:
     two = {**ETH0, "addresses": ["1.2.3.4/32", "1.2.3.5/32"]}
     turned = {**ETH0, "addresses": ["1.2.3.5/32", "1.2.3.4/32"]}

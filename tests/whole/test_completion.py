@@ -28,6 +28,7 @@ def completing() -> Iterator[Topology]:
         topology.new_container("web02", start=False)
         topology.osctl("ct", "netif", "ip", "add", "myct01", "eth0", "1.2.3.4", "2001:db8:2::4")
         topology.osctl("ct", "netif", "route", "add", "myct01", "eth0", "10.5.5.0/24")
+        topology.osctl("ct", "netif", "source", "add", "myct01", "eth0", "100.64.0.0/10")
         yield topology
 
 
@@ -112,6 +113,7 @@ def completions(program: str, line: str, *, socket: Path) -> list[str]:
         ("osctl ct netif show myct01 ", ["eth0"]),
         ("osctl ct netif ip del --keep-route myct01 eth0 1.", ["1.2.3.4/32"]),
         ("osctl ct netif route del myct01 eth0 10", ["10.5.5.0/24"]),
+        ("osctl ct netif source del myct01 eth0 1", ["100.64.0.0/10"]),
         ("osctl ct netif ip ls --version ", ["4", "6"]),
         ("osctl ct ls --hide", ["--hide-header"]),
     ],

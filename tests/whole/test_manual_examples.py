@@ -33,6 +33,7 @@ USUAL = (
     "ct netif new routed --via 10.100.10.100/30 --via fd00:10:100::/126 myct01 eth0",
     "ct netif ip add myct01 eth0 1.2.3.4/32 1.2.3.5/32 2001:db8:2::4",
     "ct netif route add myct01 eth0 10.5.5.0/24",
+    "ct netif source add myct01 eth0 203.0.113.0/24 2001:db8:99::/48",
     "ct start myct01",
 )
 

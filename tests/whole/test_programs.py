@@ -141,6 +141,7 @@ def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
     host.new_container("web", via=["10.100.10.100/30", "2001:db8:2:1::/126"])
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "10.5.5.1/24")
     host.osctl("ct", "netif", "route", "add", "web", "eth0", "--via", "1.2.3.4", "203.0.113.0/24")
+    host.osctl("ct", "netif", "source", "add", "web", "eth0", "100.64.0.0/10")
     host.osctl("ct", "new", "--distribution", "busybox", "stopped")
     host.sysctl(host.H, "net/ipv4/conf/all/rp_filter", "2")  # something for `self check` to find
     arguments = {"container": "web", "netif": "eth0"}

@@ -137,6 +137,20 @@ def test_a_setting_in_the_way_is_found_and_mended(path: str, wrong: str, code: s
         assert found(host, code) == []
 
 
+def test_the_kernels_own_check_on_all_links_is_in_the_way_of_permitted_ipv4_sources(host: Topology) -> None:
+    host.new_container("gate", via=["10.100.10.100/30", "fd00:1::/126"], start=False)
+    host.sysctl(host.H, "net/ipv4/conf/all/rp_filter", "1")
+    host.osctl("ct", "netif", "source", "add", "gate", "eth0", "2001:db8:64::/48")
+    assert found(host, "rp-filter") == []
+
+    host.osctl("ct", "netif", "source", "add", "gate", "eth0", "100.64.0.0/10")
+
+    (finding,) = found(host, "rp-filter")
+    assert "permitted source" in finding["why"]
+    run_in(host, "\n".join(finding["commands"]))
+    assert found(host, "rp-filter") == []
+
+
 def test_an_advertised_default_route_that_would_expire_is_found_and_mended(host: Topology) -> None:
     host.ip(host.H, "-6", "route", "del", "default")
     host.ip(host.H, "-6", "route", "add", "default", "via", "2001:db8:1::2", "dev", "up0", "proto", "ra")

@@ -19,6 +19,7 @@ from osctld.commands.ct_ls import CtLs
 from osctld.commands.ct_netif_ip_ls import CtNetifIpLs
 from osctld.commands.ct_netif_ls import CtNetifLs
 from osctld.commands.ct_netif_route_ls import CtNetifRouteLs
+from osctld.commands.ct_netif_source_ls import CtNetifSourceLs
 from osctld.core.command import (
     Argument,
     Command,
@@ -173,6 +174,9 @@ class _Place(msgspec.Struct, frozen=True):
             case "route" if (container := self._typed("container")) is not None:
                 rows = _rows(CtNetifRouteLs(container=container, netif=self._typed("interface")), self)
                 yield from (Candidate(row["addr"], row["origin"]) for row in rows)
+            case "source" if (container := self._typed("container")) is not None:
+                rows = _rows(CtNetifSourceLs(container=container, netif=self._typed("interface")), self)
+                yield from (Candidate(row["addr"]) for row in rows)
             case "field" if not isinstance(self.understood.place, Group):
                 for column in self.understood.place.columns:
                     yield Candidate(column.name, column.help)

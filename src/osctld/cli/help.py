@@ -24,6 +24,7 @@ _GROUPS = {
     ("ct", "netif", "new"): "Create a network interface.",
     ("ct", "netif", "ip"): "Addresses assigned to an interface.",
     ("ct", "netif", "route"): "Networks routed to an interface.",
+    ("ct", "netif", "source"): "Networks that may be sent from although nothing of them is routed there.",
     ("net",): "The network of all containers.",
     ("self",): "The daemon itself.",
 }

@@ -8,7 +8,7 @@ from typing import Any
 from osctld.core.events import Happening
 
 #: Fields of an interface's document that are told item by item, and the event for an item.
-_LISTS = {"addresses": "ct_netif_address", "routes": "ct_netif_route"}
+_LISTS = {"addresses": "ct_netif_address", "routes": "ct_netif_route", "sources": "ct_netif_source"}
 
 
 def events_between(
@@ -69,5 +69,5 @@ def _interface_events(
 
 
 def _items(values: Sequence[Any]) -> dict[str, Any]:
-    """Addresses are texts, routes have one in `network`."""
+    """Addresses and sources are texts, routes have one in `network`."""
     return {each if isinstance(each, str) else each["network"]: each for each in values}

@@ -112,6 +112,7 @@ class HealthFacts(msgspec.Struct, frozen=True):
     containers: int = 0
     interfaces: int = 0
     has_container_with_several: bool = False
+    has_permitted_ipv4_sources: bool = False
     manages_forwarding: bool = True
     sysctls: Mapping[str, str] = {}
     sysctl_lines: tuple[SysctlLine, ...] = ()
@@ -323,12 +324,14 @@ def _reverse_path(facts: HealthFacts) -> Iterator[Finding]:
             "the kernel's own source check is loose on every link then; that of the packet filter stands alone",
             ("sysctl -w net.ipv4.conf.all.rp_filter=0",),
         )
-    elif present == "1" and facts.has_container_with_several:
+    elif present == "1" and (facts.has_container_with_several or facts.has_permitted_ipv4_sources):
         yield Finding(
             Severity.ERROR,
             "rp-filter",
             "net.ipv4.conf.all.rp_filter is 1",
-            "a container with several interfaces answers from the address of one by another; that is dropped",
+            "a container with several interfaces answers from the address of one by another; that is dropped"
+            if facts.has_container_with_several
+            else "what a container sends from a permitted source is not routed to it; that is dropped",
             ("sysctl -w net.ipv4.conf.all.rp_filter=0",),
         )
 

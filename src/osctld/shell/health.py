@@ -45,6 +45,12 @@ def gather_facts(present: HostFacts, host: Host, *, root: Path = Path("/")) -> H
         containers=len(interfaces),
         interfaces=sum(interfaces),
         has_container_with_several=any(count > 1 for count in interfaces),
+        has_permitted_ipv4_sources=any(
+            source.network.version == 4
+            for container in host.containers.values()
+            for each in container.interfaces
+            for source in each.permissions()
+        ),
         manages_forwarding=host.settings.host.manage_forwarding,
         sysctls=dict(_present_sysctls()),
         sysctl_lines=tuple(sysctl_lines(root)),
