@@ -131,6 +131,8 @@ class Commands:
             + ("ip del",) * 5
             + ("route add",) * 5
             + ("route del",) * 4
+            + ("source add",) * 2
+            + ("source del",) * 2
             + ("set",) * 7
             + ("ip reorder",) * 3
             + ("rename",) * 2
@@ -150,6 +152,10 @@ class Commands:
                 return Step("ct netif route add", self._next_hop(interface), (*where, *networks))
             case "route del":
                 return self._route_del(interface, where)
+            case "source add":
+                return self._source_add(interface, where)
+            case "source del":
+                return self._source_del(interface, where)
             case "set":
                 return Step("ct netif set", self._properties(interface), where)
             case "rename":
@@ -285,6 +291,21 @@ class Commands:
         else:
             chosen = [self._network(interface)]
         return Step("ct netif route del", options, (*where, *chosen))
+
+    def _source_add(self, interface: Interface, where: tuple[str, str]) -> Step:
+        options: tuple[Option, ...] = (("--force", None),) if self.chance(0.3) else ()
+        sources = [self._network(interface) for _ in range(self.pick((1, 1, 2)))]
+        if self.chance(0.1):
+            sources[0] = self.pick(("0.0.0.0/0", "::/0"))
+        return Step("ct netif source add", options, (*where, *sources))
+
+    def _source_del(self, interface: Interface, where: tuple[str, str]) -> Step:
+        if self.chance(0.1):
+            options: tuple[Option, ...] = (("-v", self.pick(("4", "6"))),) if self.chance(0.5) else ()
+            return Step("ct netif source del", options, (*where, "all"))
+        if interface.sources and not self.chance(0.05):
+            return Step("ct netif source del", (), (*where, *self._some([str(each) for each in interface.sources])))
+        return Step("ct netif source del", (), (*where, self._network(interface)))
 
     # --- values --------------------------------------------------------------------------------------------------
 

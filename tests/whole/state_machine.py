@@ -315,7 +315,7 @@ class Machine:
         found = []
         for item in json.loads(said)["nftables"]:
             name = item.get("set", {}).get("name")
-            if name in ("siblings", "private4", "private6"):
+            if name in ("siblings", "private4", "private6", "sources4", "sources6"):
                 found += [f"{name} {_element(each)}" for each in item["set"].get("elem", ())]
         if sorted(found) != expected:
             raise Broken("\n".join(["the packet filter:", *differences_of(expected, sorted(found))]))
@@ -362,13 +362,16 @@ class Machine:
                     raise Broken(f"ct netif show {container.name} {each.name}:\n- {expected}\n+ {found}")
 
     def _check_lists(self) -> None:
-        addresses, routes, interfaces = [], [], []
+        addresses, routes, sources, interfaces = [], [], [], []
         for container in self.world.containers.values():
             for each in container.interfaces:
                 interfaces.append((container.name, each.name))
                 for version in (4, 6):
                     addresses += [
                         (container.name, each.name, str(one)) for one in each.addresses if one.version == version
+                    ]
+                    sources += [
+                        (container.name, each.name, str(one)) for one in each.sources if one.version == version
                     ]
                     routes += [
                         (
@@ -387,6 +390,11 @@ class Machine:
                 "netif ip ls",
                 addresses,
                 [(row["ctid"], row["netif"], row["addr"]) for row in self.data("ct", "netif", "ip", "ls")],
+            ),
+            (
+                "netif source ls",
+                sources,
+                [(row["ctid"], row["netif"], row["addr"]) for row in self.data("ct", "netif", "source", "ls")],
             ),
             (
                 "netif route ls",
@@ -422,7 +430,8 @@ def _element(element: dict[str, Any] | str) -> str:
     if "elem" in element:
         return _element(element["elem"]["val"])
     if "concat" in element:
-        return " ".join(element["concat"])
+        link, other = element["concat"]
+        return f"{link} {other if isinstance(other, str) and other.startswith('os') else _element(other)}"
     return f"{element['prefix']['addr']}/{element['prefix']['len']}"
 
 
@@ -440,6 +449,7 @@ def _shown(container: Container, each: Interface) -> dict[str, Any]:
         "source": {str(one): str(each.source(one)) for one in versions},
         "addresses": [str(one) for one in each.addresses],
         "routes": [str(one.network) for one in each.routes],
+        "sources": [str(one) for one in each.sources],
         "via": {str(one): str(each.vias[one].network) for one in versions},
         "public": [one for one in versions if each.vias[one].is_public],
         "mtu": each.mtu,

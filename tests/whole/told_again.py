@@ -104,6 +104,7 @@ class Interface:
     vias: Mapping[int, Via]
     addresses: tuple[Assigned, ...] = ()
     routes: tuple[Route, ...] = ()
+    sources: tuple[Network, ...] = ()
     mtu: int | None = None
     #: With an x for each digit that the program chooses; None for all of it.
     hwaddr: str | None = None
@@ -451,7 +452,8 @@ def _set(container: Container, step: Step, world: World) -> tuple[Interface, ...
     changed = interface
     for version in {int(each) for each in step.all("--no-via")}:
         if version not in changed.vias or any(
-            each.version == version for each in (*changed.addresses, *(route.network for route in changed.routes))
+            each.version == version
+            for each in (*changed.addresses, *changed.sources, *(route.network for route in changed.routes))
         ):
             raise No(f"IPv{version} is in use, or not there")
         changed = replace(changed, vias={each: via for each, via in changed.vias.items() if each != version})
@@ -669,6 +671,39 @@ def _route_del(container: Container, step: Step, _world: World) -> tuple[Interfa
     return _with(container, interface)
 
 
+def _source_add(container: Container, step: Step, world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    is_forced = step.has("--force")
+    others = [each for one in world.containers.values() if one is not container for each in one.interfaces]
+    for text in step.words[2:]:
+        source = read_network(text)
+        if not is_forced or source.prefixlen > 0:
+            check_routable(source)
+        if source.version not in interface.vias or any(inside(source, each) for each in interface.sources):
+            raise No(f"{source} is permitted already, or of no use")
+        if not is_forced and any(overlap(source, there.network) for each in others for there in each.holdings()):
+            raise No(f"{source} is held")
+        interface = replace(interface, sources=(*interface.sources, source))
+    return _with(container, interface)
+
+
+def _source_del(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+    interface = container.interface(step.words[1])
+    version = step.one("-v")
+    if step.words[2:] == ("all",):
+        chosen = [each for each in interface.sources if version in (None, str(each.version))]
+    elif version is not None:
+        raise No("-v goes with all")
+    else:
+        chosen = [read_network(text) for text in step.words[2:]]
+    left = list(interface.sources)
+    for source in chosen:
+        if source not in left:
+            raise No(f"{source} is not permitted")
+        left.remove(source)
+    return _with(container, replace(interface, sources=tuple(left)))
+
+
 def _with(container: Container, interface: Interface) -> tuple[Interface, ...]:
     return tuple(interface if each.number == interface.number else each for each in container.interfaces)
 
@@ -683,6 +718,8 @@ _EDITS = {
     "ct netif ip reorder": _reorder,
     "ct netif route add": _route_add,
     "ct netif route del": _route_del,
+    "ct netif source add": _source_add,
+    "ct netif source del": _source_del,
 }
 EDITS = tuple(_EDITS)
 
@@ -762,3 +799,6 @@ def filter_lines(container: Container) -> Iterator[str]:
         for version, via in interface.vias.items():
             if not via.is_public:
                 yield f"private{version} {via.network}"
+        for source in interface.sources:
+            if not any(inside(source, each) for each in interface.sources if each != source):
+                yield f"sources{source.version} {container.learned[interface.number].link} {source}"
