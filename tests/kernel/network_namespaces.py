@@ -82,11 +82,13 @@ class Host:
         """Do something in a namespace; what is started there stays there."""
         return work() if namespace == HOST else netns.inside(self.namespaces[namespace], work)
 
-    def run(self, command: str, namespace: Namespace = HOST, *, check: bool = True) -> str:
+    def run(self, command: str, namespace: Namespace = HOST, *, check: bool = True, stdin: str = "") -> str:
         """Run a command of `ip`, `sysctl` or `nft`; its output."""
         done = self.within(
             namespace,
-            lambda: subprocess.run(shlex.split(command), capture_output=True, text=True, check=False, timeout=30),
+            lambda: subprocess.run(
+                shlex.split(command), input=stdin, capture_output=True, text=True, check=False, timeout=30
+            ),
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{command}: {done.stderr}{done.stdout}")

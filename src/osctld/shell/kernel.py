@@ -28,6 +28,7 @@ from osctld.core.kernel_state import (
 from osctld.core.plan import Plan
 from osctld.shell import packet_filter_table, rtnetlink, rtnetlink_dumps, sysctl
 from osctld.shell.host_side import HostSide
+from osctld.shell.kernel_events import KernelEvents
 from osctld.shell.netlink import NetlinkSocket
 from osctld.shell.netns import open_namespace, open_netlink
 from osctld.shell.nftables import Nftables
@@ -65,6 +66,22 @@ class Kernel:
         self._nftables.close()
         self._elements.close()
         self._counters.close()
+
+    def listen(self, route_protocols: Iterable[int]) -> KernelEvents:
+        """Hear from now on what others change on the host; of routes those of these protocols. Close it at the end.
+
+        Raises Unavailable when the kernel does not tell.
+        """
+        try:
+            return KernelEvents(
+                own_rtnetlink=[self._host.port],
+                own_netfilter=[self._elements.port, self._counters.port],
+                route_protocols=route_protocols,
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"the kernel does not tell what changes: {error.strerror or error}", code="kernel-unreadable"
+            ) from error
 
     # --- observe --------------------------------------------------------------------------------------------------
 

@@ -91,11 +91,18 @@ class NetlinkSocket:
                 self._socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
             except PermissionError:
                 self._socket.setsockopt(socket.SOL_SOCKET, usual, BUFFER)
+        # So that it has a port from the beginning.
+        self._socket.bind((0, 0))
         room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         #: How many messages to send at once: if all of them fail, the answers still fit.
         self.batch = max(16, min(_LARGEST_BATCH, room // _ANSWER_COST))
         self._sequence = 0
         self._buffer = bytearray(_LARGEST_DATAGRAM)
+
+    @property
+    def port(self) -> int:
+        """The number that the kernel gave the socket. What it tells others of our requests bears it."""
+        return int(self._socket.getsockname()[0])
 
     def close(self) -> None:
         self._socket.close()
@@ -163,7 +170,7 @@ class NetlinkSocket:
     ) -> bool:
         """Note what one datagram says; True when the answer to the highest number was in it."""
         was_last = False
-        for length, kind, flags, sequence, offset in _messages(self._buffer, size):
+        for length, kind, flags, sequence, offset in messages(self._buffer, size):
             if kind != NLMSG_ERROR or not 0 <= sequence - first < count:
                 continue
             (negative,) = _I32.unpack_from(self._buffer, offset + 16)
@@ -208,7 +215,7 @@ class NetlinkSocket:
         buffer = self._buffer
         while True:
             size = self._socket.recv_into(buffer)
-            for length, answered, flags, number, offset in _messages(buffer, size):
+            for length, answered, flags, number, offset in messages(buffer, size):
                 if number != sequence:
                     continue
                 if flags & NLM_F_DUMP_INTR:
@@ -224,7 +231,7 @@ class NetlinkSocket:
         self._socket.send(message(kind, 0, body, sequence))
         while True:
             size = self._socket.recv_into(self._buffer)
-            for length, answered, flags, number, offset in _messages(self._buffer, size):
+            for length, answered, flags, number, offset in messages(self._buffer, size):
                 if number != sequence:
                     continue
                 if answered == NLMSG_ERROR:
@@ -234,7 +241,8 @@ class NetlinkSocket:
                 return bytes(self._buffer[offset + 16 : offset + length])
 
 
-def _messages(data: bytearray, size: int) -> Iterator[tuple[int, int, int, int, int]]:
+def messages(data: bytearray, size: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Length, type, flags, sequence and offset of each message in a datagram."""
     offset = 0
     while offset + 16 <= size:
         length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)

@@ -74,6 +74,10 @@ class PacketFilterElements:
         self._socket = NetlinkSocket(opened)
         self._index = index
 
+    @property
+    def port(self) -> int:
+        return self._socket.port
+
     def close(self) -> None:
         self._socket.close()
 
