@@ -461,7 +461,7 @@ class Daemon:
     async def check_host(self) -> None:
         """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
         # In a thread: a start goes on meanwhile.
-        if await asyncio.shield(asyncio.to_thread(self.network.see_to_host_level)):
+        if await asyncio.shield(asyncio.to_thread(self.network.see_to_host_level, self.host)):
             await self.network.fill_filter(self.host)
 
     async def configure(self, name: str) -> None:

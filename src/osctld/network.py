@@ -16,7 +16,7 @@ import msgspec
 
 from osctld import config
 from osctld.core.address_order import is_in_order
-from osctld.core.changes import subject_of
+from osctld.core.changes import Change, Replace, subject_of
 from osctld.core.drift import Aim, aim
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.host import Container, Host
@@ -39,7 +39,7 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, split
+from osctld.core.ownership import is_abandoned_link, split, strayed_links
 from osctld.core.plan import Plan, plan_changes
 from osctld.core.plan_text import describe, describe_in_place
 from osctld.core.settings import Settings
@@ -86,8 +86,13 @@ class Kernel(Protocol):
     def forget_counted(self, links: Iterable[str]) -> None:
         """Begin to count anew for these links."""
 
-    def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
-        """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error."""
+    def apply(
+        self, plan: Plan, namespaces: Mapping[Namespace, int], *, filling: Sequence[FilterElement] = ()
+    ) -> tuple[Outcome, ...]:
+        """Perform a plan: one outcome for each change. A refusal of the kernel is an outcome, not an error.
+
+        A packet filter that is made holds the elements `filling` from its first moment on.
+        """
 
 
 class Pending(Protocol):
@@ -295,30 +300,34 @@ class Network:
         host = self.settings.host
         return self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
 
-    def see_to_host_level(self, found: list[str] | None = None) -> bool:
-        """See to it that the host forwards and filters; whether the packet filter was made, and is without elements.
+    def see_to_host_level(self, host: Host, found: list[str] | None = None) -> bool:
+        """See to it that the host forwards and filters; whether the packet filter was made, and may lack elements.
 
         Raises ApplyFailed when it cannot be made to.
         """
         plan = self.plan_host_level()
-        for change, outcome in zip(plan.changes, self.kernel.apply(plan, {}), strict=True):
+        outcomes = self.kernel.apply(plan, {}, filling=self._filter_elements(host)) if plan else ()
+        for change, outcome in zip(plan.changes, outcomes, strict=True):
             if outcome.error is not None:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
             (found if found is not None else []).append(f"set {describe(subject_of(change))}")
         return any(isinstance(subject_of(change), PacketFilter) for change in plan.changes)
 
     async def fill_filter(self, host: Host) -> None:
-        """Give a packet filter that was just made the elements of all that runs: without them nobody may send."""
-        running = [each for each in host.containers.values() if self.lives.is_configured(each.name)]
-        want = KernelState(
+        """Give a packet filter that was just made what it lacks of all that runs: without that nobody may send."""
+        elements = self._filter_elements(host)
+        have = self.kernel.observe([], {}, elements=elements)
+        await self.press_on(plan_changes(KernelState(elements), have), name=None)
+
+    def _filter_elements(self, host: Host) -> list[FilterElement]:
+        """What the packet filter holds for all that runs."""
+        return [
             each
-            for container in running
+            for container in host.containers.values()
+            if self.lives.is_configured(container.name)
             for each in self._desired(container).objects
             if isinstance(each, FilterElement)
-        )
-        elements = [each for each in want.objects if isinstance(each, FilterElement)]
-        have = self.kernel.observe([], {}, elements=elements)
-        await self.press_on(plan_changes(want, have), name=None)
+        ]
 
     def plan_host_level(self) -> Plan:
         host = self.settings.host
@@ -328,9 +337,13 @@ class Network:
         return plan_changes(want, self.kernel.observe_host_level(sysctls))
 
     async def sweep(self, host: Host, found: list[str]) -> None:
-        """Remove from the host what no container has any more."""
+        """Give links their names back, and remove from the host what no container has any more."""
         settings = self.settings
         have = self.kernel.observe_links(link_group=settings.host.link_group)
+        renamed = self._strayed_links(host, have)
+        if renamed:
+            await self.press_on(Plan(have, have, renamed), found, name=None)
+            have = self.kernel.observe_links(link_group=settings.host.link_group)
         recorded = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
         alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
         permitted = {
@@ -350,13 +363,32 @@ class Network:
         ]
         await self.press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
 
+    def _strayed_links(self, host: Host, have: KernelState) -> tuple[Change, ...]:
+        """What gives links their names back."""
+        recorded = {each.link for one in host.containers.values() for each in one.interfaces}
+        if not any(isinstance(each, Veth) and each.name not in recorded for each in have.objects):
+            return ()
+        running = (each for each in host.containers.values() if self.lives.is_configured(each.name))
+        wanted = (each for one in running for each in self._desired(one).objects if isinstance(each, Veth))
+        changes: list[Change] = []
+        for each in strayed_links(have, wanted):
+            down = msgspec.structs.replace(each.old, is_up=False)
+            if each.old.is_up and not self.facts.renames_while_up:
+                # With its container it comes up again, and gets back what it lost.
+                changes.append(Replace(each.old, down))
+            changes.append(each)
+        return tuple(changes)
+
     async def observe_host_side(self, host: Host) -> Any:
         """One look at the links of all containers on the host: for `is_as_wanted` alone."""
         names = {each.link for one in host.containers.values() for each in one.interfaces}
         return await asyncio.shield(asyncio.to_thread(self.kernel.observe_host_side, names))
 
     async def is_as_wanted(self, container: Container, host_side: Any) -> bool:
-        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things."""
+        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things.
+
+        Without it the host is looked at now.
+        """
         desired = self._desired(container)
         observed = await self._observe(container.name, [desired], host_side)
         have, _ = split(observed, saved=desired, settings=self.settings)

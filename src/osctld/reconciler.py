@@ -76,7 +76,7 @@ class Reconciler:
         return tuple(found)
 
     async def _reconcile_host(self, found: list[str]) -> None:
-        if self._network.see_to_host_level(found):
+        if self._network.see_to_host_level(self._host(), found):
             await self._network.fill_filter(self._host())
         await self._network.sweep(self._host(), found)
 

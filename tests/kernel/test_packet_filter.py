@@ -179,6 +179,20 @@ def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kerne
     assert pair in set(kernel.observe_links(link_group=GROUP).objects)
 
 
+def test_a_table_that_is_made_holds_what_it_is_filled_with_as_far_as_the_links_are_there(
+    host: Host, kernel: Kernel
+) -> None:
+    kernel.apply(plan_changes(interface(0), KernelState()), host.namespaces)
+    private = PrivateNetwork(HOST, HOST_LINK, Network.parse("10.0.0.0/30"))
+    own, gone = SiblingLinks(HOST, HOST_LINK, HOST_LINK), SiblingLinks(HOST, HOST_LINK, "osgone-eth0")
+
+    outcomes = kernel.apply(plan_of(Add(TABLE)), {}, filling=[own, gone, private])
+
+    assert errors(outcomes) == [None]
+    found = kernel.observe_links(link_group=GROUP).objects
+    assert {each for each in found if isinstance(each, SiblingLinks | PrivateNetwork)} == {own, private}
+
+
 def test_a_table_is_removed_and_its_removal_repeated(host: Host, kernel: Kernel) -> None:
     kernel.apply(plan_of(Add(TABLE)), {})
 

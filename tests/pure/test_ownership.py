@@ -20,7 +20,7 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, split
+from osctld.core.ownership import is_abandoned_link, split, strayed_links
 from osctld.core.settings import RouteSettings, Settings
 from pure.generated import container_without_interfaces, containers, interface
 
@@ -168,3 +168,16 @@ def test_a_link_is_abandoned_when_it_bears_both_marks_and_nobody_records_it(
 
     assert is_abandoned_link(seen, settings=SETTINGS, recorded=recorded) == is_abandoned
     assert not is_abandoned_link(Link(HOST, "osold", "", 1500, is_up=True), settings=SETTINGS, recorded=())
+
+
+def test_a_link_of_ours_under_another_name_is_told_by_its_address() -> None:
+    (veth,) = (each for each in only(Veth, on=HOST) if isinstance(each, Veth))
+    strayed = msgspec.structs.replace(veth, name="mine", peer_name="", peer_mac="")
+    stranger = msgspec.structs.replace(strayed, name="other", mac="02:00:00:00:00:99")
+
+    (found,) = strayed_links(KernelState([stranger, strayed]), [veth])
+
+    assert (found.old.name, found.new.name) == ("mine", veth.name)
+    assert list(strayed_links(KernelState([stranger]), [veth])) == []
+    # The place is taken: there is nothing to be given back.
+    assert list(strayed_links(KernelState([strayed, veth]), [veth])) == []

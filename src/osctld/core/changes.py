@@ -35,7 +35,7 @@ class Restore(msgspec.Struct, frozen=True):
 
 
 class RenameLink(msgspec.Struct, frozen=True):
-    """Give a guest's end of a pair another name. All that is on the link stays on it.
+    """Give a link another name. All that is on the link stays on it.
 
     `new` is `old` under its new name. Kernels before 6.2 refuse it while the link is up.
     """

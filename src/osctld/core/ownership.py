@@ -8,8 +8,11 @@ ours that is not the other end of ours, with all that is on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import msgspec
+
+from osctld.core.changes import RenameLink
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -38,6 +41,15 @@ def is_abandoned_link(each: KernelObject, *, settings: Settings, recorded: Itera
         and each.group == settings.host.link_group
         and each.name not in recorded
     )
+
+
+def strayed_links(observed: KernelState, wanted: Iterable[Veth]) -> Iterator[RenameLink]:
+    """Host links of our group that somebody gave other names, and what they are called: their address tells them."""
+    missing = {each.mac: each.name for each in wanted if each.key not in observed}
+    for each in observed.objects:
+        if isinstance(each, Veth) and each.mac in missing:
+            there = Link(each.namespace, each.name, each.mac, each.mtu, each.is_up)
+            yield RenameLink(there, msgspec.structs.replace(there, name=missing.pop(each.mac)))
 
 
 def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> tuple[KernelState, KernelState]:

@@ -218,16 +218,19 @@ class Kernel:
 
     # --- apply ----------------------------------------------------------------------------------------------------
 
-    def apply(self, plan: Plan, namespaces: Mapping[Namespace, int]) -> tuple[Outcome, ...]:
+    def apply(
+        self, plan: Plan, namespaces: Mapping[Namespace, int], *, filling: Sequence[FilterElement] = ()
+    ) -> tuple[Outcome, ...]:
         """Perform a plan: one outcome for each change, in order. What the kernel refuses is an outcome, no error.
 
         Consecutive changes of one namespace are one send. After a send with a failure nothing more is tried; later
         messages of that same send may have been performed, and their outcome says so. A change that failed has
-        changed nothing.
+        changed nothing. A packet filter that is made holds the elements `filling` from its first moment on, as far
+        as their links are there.
         """
         with self._lock, contextlib.ExitStack() as stack:
             return PlanApplication(
-                plan, self._host, self._nftables, self._elements, namespaces, stack, self._fault
+                plan, self._host, self._nftables, self._elements, namespaces, stack, self._fault, filling
             ).perform()
 
     # --- inside ---------------------------------------------------------------------------------------------------

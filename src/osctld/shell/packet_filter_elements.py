@@ -157,6 +157,10 @@ class PacketFilterElements:
                 if isinstance(each, SiblingLinks) and (each.link.isdigit() or each.sibling.isdigit()):
                     yield each
 
+    def are_links_there(self, each: FilterElement) -> bool:
+        """Whether all links are there that have to be for the element to be added."""
+        return self._body(each) is not None
+
     def dump(self) -> Iterator[FilterElement]:
         """All elements. A link that is gone shows as its bare number where the set knows links by number."""
         for name in (OWN, SIBLINGS, *PRIVATE.values(), *SOURCES.values()):

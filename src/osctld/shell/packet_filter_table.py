@@ -11,16 +11,16 @@ from osctld.core.kernel_state import FilterElement, PacketFilter
 from osctld.shell.nftables import Nftables
 
 
-def command(change: Change, kept: Iterable[FilterElement]) -> str:
+def command(change: Change, filling: Iterable[FilterElement]) -> str:
     """What nft takes for a change of the whole table.
 
-    One that replaces another takes these elements over, in the same transaction: containers run.
+    One that is made gets these elements in the same transaction: containers run.
     """
     subject = subject_of(change)
     assert isinstance(subject, PacketFilter)
     if isinstance(change, Remove):
         return packet_filter.removal()
-    elements = (packet_filter.element(each) for each in kept)
+    elements = (packet_filter.element(each) for each in filling)
     return packet_filter.script(subject) + "".join(f"add element {place} {{ {key} }}\n" for place, key, _ in elements)
 
 

@@ -13,6 +13,7 @@ from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
+    FilterElement,
     KernelObject,
     KernelState,
     Link,
@@ -60,6 +61,7 @@ class PlanApplication:
         namespaces: Mapping[Namespace, int],
         stack: contextlib.ExitStack,
         fault: FaultHook | None,
+        filling: Sequence[FilterElement] = (),
     ) -> None:
         """What is opened is closed with the stack."""
         self._plan = plan
@@ -69,6 +71,7 @@ class PlanApplication:
         self._namespaces = namespaces
         self._stack = stack
         self._fault = fault
+        self._filling = filling
         self._done: list[Change] = []
         self._indexes: dict[tuple[Namespace, str], int] = {}
         self._encoders: dict[Namespace, rtnetlink.Encoder] = {}
@@ -323,11 +326,13 @@ class PlanApplication:
         return inside(self._namespaces[namespace], lambda: list(_write_all(segment)))
 
     def _filter(self, segment: Sequence[Change]) -> list[Outcome]:
-        """The table itself, each change a transaction."""
+        """The table itself, each change a transaction, with the elements that it shall hold from then on."""
         _check_is_host(segment)
         outcomes = []
         for change in segment:
-            refusal = self._nftables.run(packet_filter_table.command(change, self._elements.dump()))
+            filling = (each for each in self._filling if self._elements.are_links_there(each))
+            elements = dict.fromkeys((*self._elements.dump(), *filling))
+            refusal = self._nftables.run(packet_filter_table.command(change, elements))
             if refusal is not None:
                 outcomes.append(Outcome(error=refusal, errno=errno.EINVAL))
                 break
