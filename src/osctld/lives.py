@@ -18,6 +18,7 @@ from osctld.core.errors import OsctlError, Refused, Unavailable
 from osctld.core.host import Container
 from osctld.core.kernel_state import Namespace, guest
 from osctld.core.life import ContainerSpec, End, SignalSource, StopMethod
+from osctld.shell import pidfds
 
 log = logging.getLogger("osctld")
 
@@ -159,6 +160,13 @@ class Lives:
         """Whether the container has namespaces that hold what is wanted, so that changes go to them too."""
         current = self._current.get(name)
         return current is not None and current.is_configured
+
+    def is_ending(self, name: str) -> bool:
+        """Whether the container is on its way down, so that the kernel takes away what it had."""
+        current = self._current.get(name)
+        if current is None:
+            return True
+        return current.state == "stopping" or (current.life is not None and pidfds.has_ended(current.life.pidfd))
 
     def namespaces(self, names: Iterable[str]) -> dict[Namespace, int]:
         """Descriptors through which to enter the network namespaces of these containers, of those that live.

@@ -149,8 +149,11 @@ async def serve(places: Places, settings: Settings) -> None:
         "run_dir": str(places.run_dir),
         "engine": engine.about(),
     }
+    kernel = Kernel()
+    # Before the first look, so that nothing is missed between that and those that follow.
+    news = kernel.listen((settings.routes.announce_protocol, settings.routes.present_protocol))
     daemon = Daemon(
-        host=host, kernel=Kernel(), store=store, begun=contents.pending, lives=lives, about=about, run=contents.run
+        host=host, kernel=kernel, store=store, begun=contents.pending, lives=lives, about=about, run=contents.run
     )
     lives.attach(daemon)
 
@@ -160,7 +163,7 @@ async def serve(places: Places, settings: Settings) -> None:
     writer = asyncio.create_task(daemon.turns.run(), name="writer")
     boot = boot_identity()
     await bring_up(daemon, is_new_boot=boot != contents.boot)
-    reconciler = asyncio.create_task(daemon.reconciler.run(), name="reconciler")
+    reconciler = asyncio.create_task(daemon.reconciler.run(news), name="reconciler")
     server = Server(daemon, str(places.run_dir / "osctld.sock"))
     server.start()
     tasks = {writer, reconciler}
@@ -183,6 +186,7 @@ async def serve(places: Places, settings: Settings) -> None:
     # Containers go on: their monitors are no children of ours.
     for task in tasks:
         task.cancel()
+    news.close()
     disk.shutdown(wait=True)
     store.close()
 

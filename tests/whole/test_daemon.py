@@ -451,14 +451,3 @@ def test_the_daemon_has_no_library_loaded_that_it_does_not_use(host: Topology) -
     assert "libnftables" in mapped
     assert "libcrypto" not in mapped
     assert "libssl" not in mapped
-
-
-def test_a_firewall_that_was_flushed_comes_back_with_a_start_and_cuts_nobody_off(host: Topology) -> None:
-    new_web(host)
-    host.new_container("other", via=["10.100.10.96/30"], start=False)
-    host.in_namespace(host.H, "nft", "flush", "ruleset")
-
-    host.osctl("ct", "start", "other")
-
-    assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
-    assert "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout

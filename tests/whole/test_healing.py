@@ -1,0 +1,354 @@
+"""What somebody changes by hand on the host's side is put back within a second, without anybody asking."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from whole.bare_daemon import BARE
+from whole.host import Topology, differences, wait_until
+from whole.test_daemon import pings
+from whole.test_events import Monitor, everything, happened
+from whole.test_live_links import OLD_KERNEL
+
+pytestmark = pytest.mark.requires_kernel("nftables fib")
+
+VIAS = ["10.100.10.100/30", "fd00:1::/126"]
+ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def host() -> Iterator[Topology]:
+    """One running container, web, with an address of each version; containers are bare namespaces."""
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        yield host
+
+
+def events_of(listener: Monitor, kind: str) -> list[dict[str, object]]:
+    return [each["opts"] for each in happened(listener) if each["type"] == kind]
+
+
+def processor_seconds(host: Topology) -> float:
+    """What the daemon has used of processors so far; proc_pid_stat(5)."""
+    fields = Path(f"/proc/{host.daemon_pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def settled(host: Topology) -> float:
+    """Wait until the daemon has nothing to do any more; what it has used so far."""
+    used = [processor_seconds(host)]
+
+    def is_idle() -> bool:
+        time.sleep(0.3)  # a stretch in which nothing happens is what is looked for
+        used.append(processor_seconds(host))
+        return used[-1] == used[-2]
+
+    wait_until(is_idle, "the daemon is idle")
+    return used[-1]
+
+
+# --- put back ----------------------------------------------------------------------------------------------------
+
+#: What is done to the host, with the host's link as {}, and words of what is told to have been put back.
+CHANGES = {
+    "an IPv4 route": ("ip route del 1.2.3.4", "route 1.2.3.4/32"),
+    "an IPv6 route": ("ip -6 route del 2001:db8:2::4", "route 2001:db8:2::4/128"),
+    "addresses": ("ip addr flush dev {}", "addr 10.100.10.101/30"),
+    "neighbours": ("ip neigh flush dev {} nud permanent", "neigh 10.100.10.102"),
+    "a neighbour's state": ("ip neigh replace 10.100.10.102 dev {} lladdr 02:00:00:00:00:07 nud stale", "neigh"),
+    "its own address": ("ip link set {} address 02:00:00:00:00:07", "link {}"),
+    "down": ("ip link set {} down", "link {}"),
+    "MTU": ("ip link set {} mtu 1400", "link {}"),
+    "group": ("ip link set {} group default", "link {}"),
+    "a route too many": ("ip route add 203.0.113.9 dev {} proto 111", "route 203.0.113.9"),
+    "an address too many": ("ip addr add 10.77.0.1/24 dev {}", "addr 10.77.0.1/24"),
+    "rp_filter": ("sysctl -qw net/ipv4/conf/{}/rp_filter=2", "net.ipv4.conf.{}.rp_filter = 1"),
+    "forwarding": ("sysctl -qw net/ipv4/conf/{}/forwarding=0", "net.ipv4.conf.{}.forwarding = 1"),
+    "forwarding of an uplink": ("sysctl -qw net/ipv4/conf/up0/forwarding=0", "net.ipv4.conf.up0.forwarding = 1"),
+    "forwarding of IPv6": ("sysctl -qw net/ipv6/conf/all/forwarding=0", "net.ipv6.conf.all.forwarding = 1"),
+    "the firewall": ("nft flush ruleset", "table inet osctl"),
+    "a table": ("nft delete table inet osctl", "table inet osctl"),
+    "the rules": ("nft flush table inet osctl", "table inet osctl"),
+    "elements": ("nft flush set inet osctl own", ""),
+}
+
+
+@pytest.mark.parametrize(("command", "words"), CHANGES.values(), ids=list(CHANGES))
+def test_what_is_changed_by_hand_on_the_host_is_put_back_within_a_second_and_told(
+    host: Topology, command: str, words: str
+) -> None:
+    before, veth = host.comparable_state("web"), host.veth("web")
+    is_of_host = any(word in command for word in ("up0", "all", "nft"))
+    with everything(host) as listener:
+        host.in_namespace(host.H, *command.format(veth).split())
+        changed = time.monotonic()
+        assert differences(before, host.comparable_state("web")) or time.monotonic() - changed < 1
+        wait_until(lambda: events_of(listener, "mended"), "an event tells", seconds=1)
+
+        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=1)
+        (told,) = events_of(listener, "mended")
+
+    assert told["id"] == (None if is_of_host and words else "web")
+    assert words.format(veth) in json.dumps(told["what"])
+    assert host.osctl_json("self", "status")["drift"] == []
+
+
+def test_a_firewall_that_is_flushed_cuts_nobody_off(host: Topology) -> None:
+    host.new_container("other", via=["10.100.10.96/30"], addresses=["1.2.3.5"])
+    before = host.comparable_state("web", "other")
+    with pings(host, *ADDRESSES, "1.2.3.5") as counts:
+        for _ in range(3):
+            host.in_namespace(host.H, "nft", "flush", "ruleset")
+            wait_until(lambda: not differences(before, host.comparable_state("web", "other")), "it is back", seconds=1)
+
+    assert all(sent - answered <= 1 and answered > 10 for sent, answered in counts.values()), counts
+
+
+def test_a_start_after_the_firewall_was_flushed_cuts_nobody_off(host: Topology) -> None:
+    host.new_container("other", via=["10.100.10.96/30"], start=False)
+    host.in_namespace(host.H, "nft", "flush", "ruleset")
+
+    host.osctl("ct", "start", "other")
+
+    assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
+    assert "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout
+
+
+def test_what_is_changed_while_an_edit_is_under_way_is_put_back_too(host: Topology) -> None:
+    before = host.comparable_state("web")
+    many = [f"20.{number >> 8}.{number & 255}.0/24" for number in range(3000)]
+
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
+    host.ip(host.H, "route", "del", "1.2.3.4")
+    host.osctl("ct", "netif", "route", "del", "web", "eth0", *many)
+
+    wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=1)
+
+
+def test_an_uplink_that_comes_later_is_made_to_forward_at_once(host: Topology) -> None:
+    host.ip(host.H, "link", "add", "up1", "type", "veth", "peer", "name", "up1-far")
+    host.ip(host.H, "addr", "add", "198.18.7.1/24", "dev", "up1")
+    for each in ("up1", "up1-far"):
+        host.ip(host.H, "link", "set", each, "up")
+    assert host.sysctl(host.H, "net/ipv4/conf/up1/forwarding") == "0"
+
+    host.ip(host.H, "route", "add", "default", "via", "198.18.7.2", "metric", "50")
+
+    wait_until(lambda: host.sysctl(host.H, "net/ipv4/conf/up1/forwarding") == "1", "it forwards", seconds=1)
+
+
+def test_our_links_take_the_mtu_of_an_uplink_that_gets_another(host: Topology) -> None:
+    host.ip(host.H, "link", "set", "up0", "mtu", "1400")
+
+    def mtu() -> int:
+        (link,) = host.ip_json(host.H, "link", "show", "dev", host.veth("web"))
+        return int(link["mtu"])
+
+    wait_until(lambda: mtu() == 1400, "our link has it too", seconds=1)
+
+
+# --- left alone --------------------------------------------------------------------------------------------------
+
+
+def test_routes_of_others_through_our_links_are_kept(host: Topology) -> None:
+    veth = host.veth("web")
+    host.ip(host.H, "route", "add", "203.0.113.7", "dev", veth, "proto", "static")
+    host.ip(host.H, "route", "add", "203.0.113.8", "via", "10.100.10.102", "proto", "bird")
+
+    host.ip(host.H, "route", "del", "1.2.3.4")
+    wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1)
+
+    for network, protocol in (("203.0.113.7", "static"), ("203.0.113.8", "bird")):
+        (route,) = host.ip_json(host.H, "route", "show", network)
+        assert (route["dev"], route["protocol"]) == (veth, protocol)
+
+
+@pytest.mark.parametrize("program", [BARE, (sys.executable, OLD_KERNEL)], ids=["while it is up", "an old kernel"])
+def test_a_link_that_somebody_renames_gets_its_name_back_with_all_that_is_on_it(program: Sequence[str]) -> None:
+    with Topology(program=program) as host:
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        before, veth = host.comparable_state("web"), host.veth("web")
+        index = host.ip_json(host.H, "link", "show", "dev", veth)[0]["ifindex"]
+
+        host.ip(host.H, "link", "set", veth, "name", "osmine")
+
+        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=2)
+        assert host.ip_json(host.H, "link", "show", "dev", veth)[0]["ifindex"] == index
+        assert all(host.ping(host.R, each) == 3 for each in ADDRESSES)
+        assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+
+
+def test_a_link_that_is_made_anew_under_its_name_is_taken_for_what_it_is(host: Topology) -> None:
+    """By us, after somebody deleted it, three times: each time under another number."""
+    host.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
+    before, veth = host.comparable_state("web"), host.veth("web")
+    numbers = set()
+    for _ in range(3):
+        numbers.add(host.ip_json(host.H, "link", "show", "dev", veth)[0]["ifindex"])
+        host.ip(host.H, "link", "del", veth)
+        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=2)
+
+    assert len(numbers) == 3
+    assert all(host.ping(host.R, each) == 3 for each in ADDRESSES)
+
+
+def test_a_link_of_somebody_elses_under_our_name_is_never_touched(host: Topology) -> None:
+    veth = host.veth("web")
+    host.ip(host.H, "link", "set", veth, "name", "away", check=False)
+    # Whoever is faster: a daemon that found its link gone may have made it anew.
+    host.ip(host.H, "link", "del", "away", check=False)
+    host.ip(host.H, "link", "del", veth, check=False)
+    theirs = host.directory / "theirs"
+    theirs.write_text(f"link add {veth} type veth peer name theirs\naddr add 10.200.0.1/30 dev {veth}\n")
+
+    def is_theirs() -> bool:
+        host.ip(host.H, "link", "del", veth, check=False)
+        host.ip(host.H, "-batch", str(theirs), check=False)
+        (link,) = host.ip_json(host.H, "addr", "show", "dev", veth)
+        return [each["local"] for each in link["addr_info"]] == ["10.200.0.1"]
+
+    wait_until(is_theirs, "somebody has made a link of the name")
+    host.ip(host.H, "link", "set", veth, "up")
+    said = host.osctl("net", "reconcile", "web").stdout
+
+    assert veth in said
+    (link,) = host.ip_json(host.H, "addr", "show", "dev", veth)
+    assert "10.200.0.1" in [each["local"] for each in link["addr_info"]]
+    assert host.ip_json(host.H, "route", "show", "1.2.3.4") == []
+
+    host.ip(host.H, "link", "del", veth)
+    wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1.5)
+
+
+# --- inside ------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_that_a_guest_takes_down_is_told_and_left_so(host: Topology) -> None:
+    with everything(host) as listener:
+        host.in_guest_network("web", "ip", "link", "set", "eth0", "down")
+        wait_until(lambda: events_of(listener, "drift"), "it is told", seconds=3)
+        told = events_of(listener, "drift")[-1]
+
+    assert told["id"] == "web"
+    assert any("eth0" in each for each in host.osctl_json("self", "status")["drift"])
+    (link,) = host.guest_ip_json("web", "link", "show", "dev", "eth0")
+    assert "UP" not in link["flags"]
+
+
+def test_a_link_that_a_guest_takes_down_comes_up_again_where_that_is_enforced(host: Topology) -> None:
+    host.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
+    before = host.comparable_state("web")
+
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "down")
+
+    wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=3)
+    assert all(host.ping(host.R, each) == 3 for each in ADDRESSES)
+
+
+def test_a_container_that_stops_and_one_that_starts_are_not_mended_half_way(host: Topology) -> None:
+    before = host.comparable_state("web")
+    with everything(host) as listener:
+        for _ in range(5):
+            host.osctl("ct", "stop", "-k", "web")
+            host.osctl("ct", "start", "web")
+        for each in ("stop", "start"):
+            host.osctl("ct", each, "web")
+        told = [each for each in happened(listener) if each["type"] in ("mended", "fight", "drift")]
+
+    assert not told
+    assert not [line for line in host.log_text().splitlines() if line.startswith("ERROR")]
+    wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=2)
+
+
+# --- what it costs -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def ten_times_a_second(host: Topology, *argv: str) -> Iterator[Callable[[], int]]:
+    """Somebody who does something ten times a second; how often it was done so far with success."""
+    script = 'while :; do "$@" 2>/dev/null && echo; sleep 0.1; done'
+    done = host.directory / "done"
+    with done.open("wb") as output:
+        process = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{host.H}", "sh", "-c", script, "sh", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+        )
+    try:
+        yield lambda: done.stat().st_size
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("argv", "place"),
+    [(("ip", "route", "del", "1.2.3.4"), "web"), (("nft", "delete", "table", "inet", "osctl"), None)],
+    ids=["a route", "the firewall"],
+)
+def test_who_changes_the_same_again_and_again_is_told_of_and_costs_little(
+    host: Topology, argv: Sequence[str], place: str | None
+) -> None:
+    before = host.comparable_state("web")
+    with everything(host) as listener:
+        with ten_times_a_second(host, *argv) as done:
+            wait_until(lambda: events_of(listener, "fight"), "a fight is told", seconds=5)
+            assert done() > 5
+            used, began = processor_seconds(host), time.monotonic()
+            wait_until(lambda: time.monotonic() > began + 4, "it goes on for a while")
+            share = (processor_seconds(host) - used) / (time.monotonic() - began)
+            assert len(events_of(listener, "mended")) < 20
+
+        # Then it is left to the other one for some seconds at most, and whole again.
+        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=20)
+        (told,) = events_of(listener, "fight")
+
+    assert told["id"] == place
+    assert share < 0.05
+
+
+def test_a_daemon_with_nothing_to_do_does_nothing(host: Topology) -> None:
+    used, began = settled(host), time.monotonic()
+
+    wait_until(lambda: time.monotonic() > began + 3, "time has passed")
+
+    assert processor_seconds(host) - used <= 1 / TICKS
+
+
+def test_ten_thousand_routes_of_somebody_else_cost_the_daemon_nothing(host: Topology) -> None:
+    routes = (f"route add 20.{number >> 8}.{number & 255}.0/24 via 192.0.2.2 proto bird" for number in range(10_000))
+    file = host.directory / "routes"
+    file.write_text("\n".join(routes))
+    used = settled(host)
+
+    host.ip(host.H, "-batch", str(file))
+
+    assert settled(host) - used <= 2 / TICKS
+
+
+def test_a_storm_of_changes_is_survived_at_a_bounded_price(host: Topology) -> None:
+    """Of our protocol, on a link that is not ours: as much as can be heard, and of no consequence."""
+    host.ip(host.H, "link", "set", "lo", "up")
+    script = (f"route {verb} 20.{number}.0.0/16 dev lo proto 111" for number in range(250) for verb in ("add", "del"))
+    file = host.directory / "storm"
+    file.write_text("\n".join(script))
+    with ten_times_a_second(host, "ip", "-batch", str(file)) as done:
+        wait_until(lambda: done() > 2, "the storm blows")
+        used, began = processor_seconds(host), time.monotonic()
+        wait_until(lambda: done() > 20, "the storm has blown for a while", seconds=30)
+        share = (processor_seconds(host) - used) / (time.monotonic() - began)
+
+        host.ip(host.H, "route", "del", "1.2.3.4")
+        wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back all the same", seconds=1)
+
+    assert share < 0.35
