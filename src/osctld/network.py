@@ -232,10 +232,12 @@ class Network:
         if is_complete:
             await self.settle(name)
 
-    async def press_on(self, plan: Plan, found: list[str] | None = None, *, name: str | None) -> bool:
+    async def press_on(
+        self, plan: Plan, found: list[str] | None = None, *, name: str | None, failed: list[str] | None = None
+    ) -> bool:
         """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
 
-        What was done and what failed is added to `found`; without that, failures are logged. The next reconcile tries
+        What was done is added to `found`, what was not to `failed`, or logged without that. The next reconcile tries
         again.
         """
         is_all = True
@@ -244,11 +246,11 @@ class Network:
             rest = []
             for change, outcome in zip(plan.changes, outcomes, strict=True):
                 if outcome.error is not None:
-                    failed = f"{describe_in_place(subject_of(change))}: {outcome.error}"
-                    if found is not None:
-                        found.append(f"not mended: {failed}")
+                    line = f"not mended: {describe_in_place(subject_of(change))}: {outcome.error}"
+                    if failed is not None:
+                        failed.append(line)
                     else:
-                        log.error("%s", failed)
+                        log.error("%s", line)
                     is_all = False
                 elif not outcome.was_tried:
                     rest.append(change)

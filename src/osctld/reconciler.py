@@ -200,20 +200,19 @@ class Reconciler:
         if self._lives.is_ending(name):
             return  # what it lacks now it has not lost by anybody's mistake
         mended: list[str] = []
+        failed: list[str] = []
         try:
             if not self._network.is_unsettled(name) and await self._network.is_as_wanted(container, host_side):
                 self.note_drift(name, ())
                 return
             planned = await self._network.plan(container, container, mends_guest=mends_guest)
-            if await self._network.press_on(planned.plan, mended, name=name):
+            if await self._network.press_on(planned.plan, mended, name=name, failed=failed):
                 await self._network.settle(name)
-            else:
-                found.append(f"{name}: not all that differs could be mended, the log says why")
             self.note_drift(name, planned.drift)
         except OsctlError as error:
-            found.append(f"{name}: {error.message}")
+            failed.append(f"{name}: {error.message}")
         self._tell_mended(name, mended)
-        found.extend(mended)
+        found += [*mended, *failed]
 
     def _tell_mended(self, place: str | None, mended: list[str]) -> None:
         if mended:

@@ -181,7 +181,7 @@ def test_what_we_do_ourselves_tells_nobody(kernel: Kernel, events: KernelEvents)
 
     added = kernel.apply(plan_of(*(Add(each) for each in objects)), {})
     removed = kernel.apply(plan_of(*(Remove(each) for each in objects)), {})
-    kernel.forget_dropped([HOST_LINK])
+    kernel.forget_counted([HOST_LINK])
 
     assert errors((*added, *removed)) == [None] * (2 * len(objects))
     assert events.read() == NOTHING

@@ -28,7 +28,7 @@ def test_what_happens_now_and_then_is_no_fight(intervals: list[float]) -> None:
         assert fight.rests_until <= now
 
 
-@given(st.floats(min_value=0.01, max_value=1), st.integers(min_value=1, max_value=300))
+@given(st.floats(min_value=0.01, max_value=WINDOW / OFTEN * 0.9), st.integers(min_value=1, max_value=300))
 def test_in_a_fight_each_pause_is_twice_the_one_before_up_to_the_longest(interval: float, number: int) -> None:
     fight = after([each * interval for each in range(OFTEN)])
     assert not fight.has_begun
