@@ -11,8 +11,10 @@ from osctld.core.drift import aim
 from osctld.core.host import Container, GuestPolicy
 from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
+from osctld.core.plan import plan_changes
 from osctld.core.settings import Settings
-from pure.generated import containers, rearranged_containers
+from osctld.netif.routed import RoutedInterface
+from pure.generated import containers, edited, rearranged_containers
 from pure.test_plan import order_in_guest
 
 
@@ -62,6 +64,33 @@ def test_what_is_enforced_or_was_begun_by_us_is_brought_back(container: Containe
 
     assert enforced.want == begun.want == state
     assert enforced.drift == begun.drift == ()
+
+
+@st.composite
+def changed_containers(draw: st.DrawFn) -> tuple[Container, Container]:
+    """A container before and after some edits of one interface, and perhaps with another hardware address of it."""
+    container = draw(containers(interfaces=2).filter(lambda each: bool(each.interfaces)))
+    chosen = draw(st.sampled_from(container.interfaces))
+    assert isinstance(chosen, RoutedInterface)
+    changed = draw(edited(chosen))
+    if draw(st.booleans()):
+        changed = changed.with_mac("02:00:00:00:00:07")
+    return container, container.with_interface(changed)
+
+
+@given(changed_containers() | rearranged_containers(), st.data())
+def test_what_went_along_with_a_change_that_was_begun_is_brought_back(
+    pair: tuple[Container, Container], data: st.DataObject
+) -> None:
+    container, other = pair
+    state, begun = desired(container), desired(other)
+    changes = plan_changes(begun, state).changes
+    have = pretend(state, changes[: data.draw(st.integers(0, len(changes)))])
+
+    aimed = aim(state, have, before=state, unsettled=begun, policies=policies(container, GuestPolicy.REPORT))
+
+    assert aimed.want == state
+    assert aimed.drift == ()
 
 
 @given(containers(), st.data())

@@ -61,12 +61,14 @@ def _aim_at_objects(
     unsettled: KernelState | None,
     policies: Mapping[str, GuestPolicy],
 ) -> Aim:
+    begun = _touched(before, unsettled) if unsettled is not None else frozenset()
     differing = {
         key: wanted
         for key, wanted in want.items()
         if have.get(key) != wanted
         and before.get(key) == wanted
         and (unsettled is None or unsettled.get(key) == wanted)
+        and not (key not in have and _interface_of(wanted) in begun)
         and (isinstance(wanted, Veth) or wanted.namespace != HOST)
         and policies.get(_interface_of(wanted)) is not GuestPolicy.ENFORCE
     }
@@ -152,6 +154,16 @@ def _agree(one: Sequence[Address], other: Sequence[Address]) -> bool:
     """Whether what is in both orders stands in the same order."""
     in_both = set(one).intersection(other)
     return [each for each in one if each in in_both] == [each for each in other if each in in_both]
+
+
+def _touched(before: KernelState, unsettled: KernelState) -> frozenset[str]:
+    """The interfaces that a change was about: of those the kernel may have taken along what the change left alone."""
+    return frozenset(
+        _interface_of(each)
+        for one, other in ((before, unsettled), (unsettled, before))
+        for key, each in one.items()
+        if other.get(key) != each
+    )
 
 
 def _interface_of(each: KernelObject) -> str:
