@@ -3,7 +3,8 @@
     python3 bench/state_machine.py [STEPS [SEED]]
 
 Two hosts side by side, with seeds that nobody has tried before unless one is given. After each command the kernel, the
-store and the lists have to be as they should be; what is not, is printed as the shortest sequence that leads to it.
+store and the lists have to be as they should be; what is not, is printed as a short sequence that leads to it, and the
+next run begins with that.
 Prints how often each transition was met and the commands per second, checks of everything included. Needs root.
 """
 
@@ -40,7 +41,13 @@ def main() -> int:
             )
             for report in reports
         ]
-        failed = sum(worker.wait() != 0 for worker in workers)
+        try:
+            failed = sum(worker.wait() != 0 for worker in workers)
+        finally:
+            # When this is interrupted: a worker then takes its host away.
+            for worker in workers:
+                worker.terminate()
+                worker.wait()
         seconds = 0.0
         for report in filter(Path.exists, reports):
             told = json.loads(report.read_text())

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-import hypothesis
-import hypothesis.configuration
 import pytest
 
+import hypothesis_profiles  # noqa: F401 - chosen before the first test is looked at
 from kernel_capabilities import PROBES, has_kernel_capability
 from machine_snapshot import SECTIONS_OF_THE_WHOLE_MACHINE, Snapshot, settled_differences, take_snapshot
 
@@ -27,17 +26,6 @@ NEED_ROOT = ("lxc", "whole")
 KERNEL_LACKS = "the kernel lacks "
 
 IS_MACHINE_SHARED = bool(os.environ.get("OSCTL_TESTS_SHARE_MACHINE"))
-
-hypothesis.configuration.set_hypothesis_home_dir(TESTS.parent / ".cache" / "hypothesis")
-# No deadline for one example: what else the machine does is no property of the program.
-hypothesis.settings.register_profile(
-    "quick", deadline=None, max_examples=60, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-# Explores: ten times as many, new ones each time. What it finds becomes a test by name.
-hypothesis.settings.register_profile("thorough", parent=hypothesis.settings.get_profile("quick"), max_examples=600)
-# Continuous integration gives one answer for one commit.
-hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("quick"), derandomize=True)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "quick"))
 
 IS_FULL = pytest.StashKey[bool]()
 _complaints: list[str] = []

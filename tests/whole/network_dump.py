@@ -17,7 +17,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -72,6 +72,14 @@ def within(path: str, work: Callable[[], T]) -> T:
     return results[0]
 
 
+class _Told(NamedTuple):
+    """What one message says. Addresses of IPv4 also say which subnet they are in, for their order in it."""
+
+    line: str | None = None
+    subnet: tuple[str, str] | None = None
+    address: str = ""
+
+
 class Eye:
     """Looks into one namespace. Its socket keeps the namespace alive: close it before a container shall end."""
 
@@ -79,29 +87,37 @@ class Eye:
         """`namespace` is a file: /run/netns/NAME or /proc/PID/ns/net."""
         self._socket = within(namespace, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0))
         self._sequence = 0
+        self._links: list[bytes] = []
+        self._names: dict[int, str] = {}
+        self._known: dict[tuple[int, bytes], _Told] = {}
 
     def close(self) -> None:
         self._socket.close()
 
     def lines(self) -> list[str]:
         """All links, addresses, routes of the main table and permanent neighbours."""
-        names: dict[int, str] = {}
         lines: list[str] = []
         order: dict[tuple[str, str], list[str]] = {}
         for request, body in _REQUESTS:
-            for message in self._dump(request, body):
-                if request == _GETLINK:
-                    lines += _link(message, names)
-                elif request == _GETADDR:
-                    lines += _address(message, names, order)
-                elif request == _GETROUTE:
-                    lines += _route(message, names)
-                else:
-                    lines += _neighbour(message, names)
+            messages = self._dump(request, body)
+            if request == _GETLINK and messages != self._links:
+                # All that a message's meaning depends on, beside the message: it need not be read a second time.
+                self._links, self._names = messages, dict(map(_index_and_name, messages))
+                self._known.clear()
+            for message in messages:
+                told = self._known.get((request, message))
+                if told is None:
+                    told = _READERS[request](message, self._names)
+                    if request != _GETNEIGH:  # how long ago it was used is in it
+                        self._known[request, message] = told
+                if told.line is not None:
+                    lines.append(told.line)
+                if told.subnet is not None:
+                    order.setdefault(told.subnet, []).append(told.address)
         lines += order_lines(order)
         return sorted(lines)
 
-    def _dump(self, request: int, body: bytes) -> Iterator[bytes]:
+    def _dump(self, request: int, body: bytes) -> list[bytes]:
         self._sequence += 1
         header = struct.pack("=IHHII", 16 + len(body), request, _REQUEST_DUMP, self._sequence, 0)
         self._socket.send(header + body)
@@ -113,7 +129,7 @@ class Eye:
                 length, kind, _, sequence, _ = struct.unpack_from("=IHHII", data, at)
                 if sequence == self._sequence:
                     if kind == _DONE:
-                        return iter(found)
+                        return found
                     if kind == _ERROR:
                         raise OSError(-struct.unpack_from("=i", data, at + 16)[0], f"dump {request}")
                     found.append(data[at + 16 : at + length])
@@ -137,39 +153,43 @@ def _number(packed: bytes | None) -> int:
     return int.from_bytes(packed or b"", "little")
 
 
-def _link(message: bytes, names: dict[int, str]) -> list[str]:
+def _index_and_name(message: bytes) -> tuple[int, str]:
+    _, _, index, _, _ = struct.unpack_from("=BxHiII", message)
+    return index, _attributes(message, 16)[3].rstrip(b"\0").decode()
+
+
+def _link(message: bytes, names: dict[int, str]) -> _Told:
     _, _, index, flags, _ = struct.unpack_from("=BxHiII", message)
-    each = _attributes(message, 16)
-    name = names[index] = each[3].rstrip(b"\0").decode()
+    each, name = _attributes(message, 16), names[index]
     if name == "lo":
-        return []
-    return [link_line(name, mac=each[1].hex(":"), mtu=_number(each[4]), group=_number(each[27]), up=flags & _IFF_UP)]
+        return _Told()
+    mac, group = each[1].hex(":"), _number(each[27])
+    return _Told(link_line(name, mac=mac, mtu=_number(each[4]), group=group, up=flags & _IFF_UP))
 
 
-def _address(message: bytes, names: dict[int, str], order: dict[tuple[str, str], list[str]]) -> list[str]:
+def _address(message: bytes, names: dict[int, str]) -> _Told:
     family, length, _, _, index = struct.unpack_from("=BBBBi", message)
     name = names.get(index, "?")
     each = _attributes(message, 8)
     packed = each.get(2) or each[1]
-    if name == "lo":
-        return []
     text = _text(family, packed)
-    if family == _INET6 and text.startswith("fe80:") and text != "fe80::1":
-        return []
-    if family == _INET:
-        number = int.from_bytes(packed) >> 32 - length << 32 - length
-        order.setdefault((name, f"{_text(family, number.to_bytes(4))}/{length}"), []).append(text)
-    broadcast = _text(family, each[4]) if 4 in each and family == _INET else None
-    return [address_line(name, f"{text}/{length}", broadcast)]
+    if name == "lo" or (family == _INET6 and text.startswith("fe80:") and text != "fe80::1"):
+        return _Told()
+    if family == _INET6:
+        return _Told(address_line(name, f"{text}/{length}", None))
+    broadcast = _text(family, each[4]) if 4 in each else None
+    network = int.from_bytes(packed) >> 32 - length << 32 - length
+    subnet = name, f"{_text(family, network.to_bytes(4))}/{length}"
+    return _Told(address_line(name, f"{text}/{length}", broadcast), subnet, text)
 
 
-def _route(message: bytes, names: dict[int, str]) -> list[str]:
+def _route(message: bytes, names: dict[int, str]) -> _Told:
     family, length, _, _, table, protocol, _, kind, flags = struct.unpack_from("=BBBBBBBBI", message)
     if table != _MAIN or flags & _CLONED or (family == _INET6 and protocol == _PROTOCOL_KERNEL):
-        return []
+        return _Told()
     each = _attributes(message, 12)
     network = _text(family, each.get(1, bytes(_BITS[family] // 8)))
-    return [
+    return _Told(
         route_line(
             f"{network}/{length}",
             kind=kind,
@@ -179,15 +199,18 @@ def _route(message: bytes, names: dict[int, str]) -> list[str]:
             metric=_number(each.get(6)),
             source=_text(family, each[7]) if 7 in each else None,
         )
-    ]
+    )
 
 
-def _neighbour(message: bytes, names: dict[int, str]) -> list[str]:
+def _neighbour(message: bytes, names: dict[int, str]) -> _Told:
     family, index, state, _, _ = struct.unpack_from("=BxxxiHBB", message)
     if not state & _PERMANENT or family not in _BITS:
-        return []
+        return _Told()
     each = _attributes(message, 12)
-    return [neighbour_line(names.get(index, "?"), _text(family, each[1]), each.get(2, b"").hex(":"))]
+    return _Told(neighbour_line(names.get(index, "?"), _text(family, each[1]), each.get(2, b"").hex(":")))
+
+
+_READERS = {_GETLINK: _link, _GETADDR: _address, _GETROUTE: _route, _GETNEIGH: _neighbour}
 
 
 # --- the lines ---------------------------------------------------------------------------------------------------
@@ -232,52 +255,63 @@ def neighbour_line(link: str, address: str, mac: str) -> str:
 def lines_of_iproute2(namespace: str) -> list[str]:
     """The same lines, from what `ip -j` says."""
 
-    def ask(*words: str) -> list[dict[str, Any]]:
-        # `-N`: protocols as numbers, whatever names the machine has for them.
-        argv = ["nsenter", f"--net={namespace}", "ip", "-N", "-j", "-details", *words]
-        text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-        return [each for each in json.loads(text or "[]") if each]
+    def ask(*options: str, questions: str) -> Iterator[dict[str, Any]]:
+        # `-N`: protocols as numbers, whatever names the machine has for them. What has nothing to tell says nothing at
+        # all, so that it is the keys that say what an answer is about.
+        argv = ["nsenter", f"--net={namespace}", "ip", "-N", "-j", "-details", *options, "-batch", "-"]
+        text = subprocess.run(argv, input=questions, capture_output=True, text=True, check=True).stdout.lstrip()
+        while text:
+            answer, length = json.JSONDecoder().raw_decode(text)
+            yield from filter(None, answer)
+            text = text[length:].lstrip()
 
-    lines = []
+    lines: list[str] = []
     order: dict[tuple[str, str], list[str]] = {}
-    for each in ask("link", "show"):
-        if each["ifname"] != "lo":
-            group = 0 if each["group"] == "default" else int(each["group"])
-            lines.append(
-                link_line(each["ifname"], mac=each["address"], mtu=each["mtu"], group=group, up="UP" in each["flags"])
-            )
-    for link in ask("addr", "show"):
-        for each in link["addr_info"]:
-            text = each.get("local", "")
-            if link["ifname"] == "lo" or (text.startswith("fe80:") and text != "fe80::1"):
-                continue
-            if each["family"] == "inet":
-                subnet = ipaddress.ip_interface(f"{text}/{each['prefixlen']}").network
-                order.setdefault((link["ifname"], str(subnet)), []).append(text)
-            lines.append(address_line(link["ifname"], f"{text}/{each['prefixlen']}", each.get("broadcast")))
-    for option in ("-4", "-6"):
-        for each in ask(option, "route", "show"):
-            protocol = int(each["protocol"])
-            if option == "-6" and protocol == _PROTOCOL_KERNEL:
-                continue
-            network = "0.0.0.0/0" if option == "-4" else "::/0"
-            if each["dst"] != "default":
-                network = str(ipaddress.ip_network(each["dst"]))
-            lines.append(
-                route_line(
-                    network,
-                    gateway=each.get("gateway"),
-                    device=each["dev"],
-                    protocol=protocol,
-                    metric=each.get("metric", 0),
-                    source=each.get("prefsrc"),
-                )
-            )
-        lines += [
-            neighbour_line(each["dev"], each["dst"], each.get("lladdr", ""))
-            for each in ask(option, "neigh", "show", "nud", "permanent")
-        ]
+    for each in (
+        *ask(questions="addr show\nroute show\nneigh show nud permanent\n"),
+        *ask("-6", questions="route show\n"),
+    ):
+        if "addr_info" in each:
+            lines += _link_of_iproute2(each, order)
+        elif "state" in each:
+            lines.append(neighbour_line(each["dev"], each["dst"], each.get("lladdr", "")))
+        else:
+            lines += _route_of_iproute2(each)
     return sorted([*lines, *order_lines(order)])
+
+
+def _link_of_iproute2(link: dict[str, Any], order: dict[tuple[str, str], list[str]]) -> Iterator[str]:
+    name = link["ifname"]
+    if name == "lo":
+        return
+    group = 0 if link["group"] == "default" else int(link["group"])
+    yield link_line(name, mac=link["address"], mtu=link["mtu"], group=group, up="UP" in link["flags"])
+    for each in link["addr_info"]:
+        text = each.get("local", "")
+        if text.startswith("fe80:") and text != "fe80::1":
+            continue
+        if each["family"] == "inet":
+            subnet = ipaddress.ip_interface(f"{text}/{each['prefixlen']}").network
+            order.setdefault((name, str(subnet)), []).append(text)
+        yield address_line(name, f"{text}/{each['prefixlen']}", each.get("broadcast"))
+
+
+def _route_of_iproute2(route: dict[str, Any]) -> Iterator[str]:
+    protocol = int(route["protocol"])
+    # Only the default route says nothing of its version; it has a gateway that does.
+    network = "::/0" if ":" in route.get("gateway", "") else "0.0.0.0/0"
+    if route["dst"] != "default":
+        network = str(ipaddress.ip_network(route["dst"]))
+    if ":" in network and protocol == _PROTOCOL_KERNEL:
+        return
+    yield route_line(
+        network,
+        gateway=route.get("gateway"),
+        device=route["dev"],
+        protocol=protocol,
+        metric=route.get("metric", 0),
+        source=route.get("prefsrc"),
+    )
 
 
 def differences_of(expected: Sequence[str], found: Sequence[str]) -> list[str]:

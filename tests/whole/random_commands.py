@@ -6,10 +6,13 @@ Values are drawn from a small part of the address space, so that they meet, nest
 from __future__ import annotations
 
 import ipaddress
-import random
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TypeAlias, TypeVar
+
+from hypothesis.vendor.pretty import RepresentationPrinter
 
 from whole.told_again import Container, Interface, Step, World
 
@@ -73,12 +76,16 @@ class Action:
 
     def __str__(self) -> str:
         about = "" if self.kind == "do" else f"   # {self.kind} {self.number}"
-        return f"osctl {' '.join(self.step.argv)}{about}" if self.step else f"# {self.kind} {self.number}"
+        return f"osctl {shlex.join(self.step.argv)}{about}" if self.step else f"# {self.kind} {self.number}"
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, _cycle: bool) -> None:
+        """How hypothesis prints it: as somebody would type it."""
+        printer.text(str(self))
 
 
 class Commands:
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, random: Random) -> None:
+        self._random = random
         #: The container's number, and of how many.
         self._share = 0, 1
 
@@ -100,7 +107,7 @@ class Commands:
         self._share = containers.index(container), len(containers)
         name = container.name if not self.chance(0.01) else "nobody"
         draw = self._random.random()
-        if draw < 0.0015:
+        if draw < 0.003:
             return Action(self.pick(("kill daemon", "restart daemon", "by hand")), None, self._random.randrange(1000))
         if draw < 0.025:
             return Action("do", self._life(container, name))
@@ -120,7 +127,8 @@ class Commands:
 
     def _life(self, container: Container, name: str) -> Step:
         if container.is_running:
-            return Step(self.pick(("ct stop", "ct restart", "ct start")), (("-k", None),), (name,))
+            verb = self.pick(("ct stop", "ct restart", "ct start"))
+            return Step(verb, () if verb == "ct start" else (("-k", None),), (name,))
         return Step(self.pick(("ct start", "ct start", "ct start", "ct stop")), (), (name,))
 
     def _edit(self, container: Container, name: str) -> Step:

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -264,10 +265,12 @@ def read_network(text: str) -> Network:
     return read_address(text).network
 
 
+@lru_cache(maxsize=4096)
 def with_length(address: Address, length: int) -> Assigned:
     return ip_interface((address, length))
 
 
+@lru_cache(maxsize=4096)
 def alone(address: Address) -> Network:
     return ip_network(address)
 
