@@ -39,7 +39,7 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, split, strayed_links
+from osctld.core.ownership import is_abandoned_link, split, strayed_links, without_ipv6
 from osctld.core.plan import Plan, plan_changes
 from osctld.core.plan_text import describe, describe_in_place
 from osctld.core.settings import Settings
@@ -183,7 +183,11 @@ class Network:
         have, foreign = split(observed, saved=ours, settings=self.settings)
         policies = {each.name: each.guest_policy for each in after.interfaces}
         aimed = (
-            Aim(want) if mends_guest else aim(want, have, before=saved, unsettled=begun, policies=policies)
+            Aim(want)
+            if mends_guest
+            else aim(
+                want, have, before=saved, unsettled=begun, policies=policies, without_ipv6=without_ipv6(foreign)
+            )
         )
         plan = plan_changes(aimed.want, have, foreign, renames_while_up=self.facts.renames_while_up)
         return Planned(plan, tuple(map(describe, aimed.drift)))

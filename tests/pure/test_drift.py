@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from osctld.core.changes import Remove
 from osctld.core.drift import aim
 from osctld.core.host import Container, GuestPolicy
-from osctld.core.kernel_model import pretend
+from osctld.core.kernel_model import pretend, version_of
 from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
 from osctld.core.plan import plan_changes
 from osctld.core.settings import Settings
 from osctld.netif.routed import RoutedInterface
 from pure.generated import containers, edited, rearranged_containers
-from pure.test_plan import order_in_guest
+from pure.test_plan import edits, order_in_guest
 
 
 def desired(container: Container) -> KernelState:
@@ -149,6 +149,27 @@ def test_a_pair_that_is_gone_is_made_anew_with_all_that_is_on_it(
 
     assert aimed.want == state
     assert aimed.drift == ()
+
+
+@given(edits(), st.sampled_from(GuestPolicy))
+def test_where_ipv6_is_switched_off_inside_an_address_can_still_be_taken_away(
+    pair: tuple[KernelState, KernelState], policy: GuestPolicy
+) -> None:
+    before, want = pair
+    names, others = ({each.name for each in state.objects if isinstance(each, Link)} for state in pair)
+    assume(names == others)
+    have = before.without_keys(key for key, each in before.items() if each.namespace != HOST and version_of(each) == 6)
+
+    aimed = aim(
+        want, have, before=before, unsettled=None, policies=dict.fromkeys(names, policy), without_ipv6=names
+    )
+
+    added = {key for key, each in aimed.want.items() if each.namespace != HOST and version_of(each) == 6}
+    asked = {key for key, each in want.items() if each.namespace != HOST and version_of(each) == 6}
+    assert added == asked - set(before)
+    assert {each for each in aimed.want.objects if each.namespace == HOST} == {
+        each for each in want.objects if each.namespace == HOST
+    }
 
 
 @given(containers() | rearranged_containers().map(lambda pair: pair[0]))

@@ -316,6 +316,25 @@ def test_a_command_leaves_alone_what_was_changed_inside(host: Topology) -> None:
     assert ADDRESSES[1] not in json.dumps(link)
 
 
+def test_a_tenant_without_ipv6_keeps_no_address_that_is_taken_away(host: Topology) -> None:
+    new_web(host)
+    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "sysctl", "-qw")
+    run(*inside, "net.ipv6.conf.eth0.disable_ipv6=1")
+
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+    refused = host.refusal("ct", "netif", "ip", "add", "web", "eth0", "2001:db8:2::5")
+    host.osctl("ct", "netif", "ip", "del", "web", "eth0", "2001:db8:2::4")
+
+    assert refused.startswith("addr 2001:db8:2::5/128 dev eth0 in container web: Permission denied")
+    assert host.ip_json(host.H, "-6", "route", "show", "2001:db8:2::4") == []
+    assert host.ping(host.R, "1.2.3.5") == 3
+    assert any("fd00:1::2/126" in each for each in host.osctl_json("self", "status")["drift"])
+    run(*inside, "net.ipv6.conf.eth0.disable_ipv6=0")
+    host.osctl("net", "reconcile", "web")
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "2001:db8:2::5")
+    assert host.ping(host.R, "2001:db8:2::5") == 3
+
+
 def test_a_command_does_not_stumble_over_a_link_that_was_taken_down_inside(host: Topology) -> None:
     new_web(host)
     run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "link", "set", "eth0", "down")

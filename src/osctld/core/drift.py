@@ -6,13 +6,14 @@ that alone unless the interface's policy is to enforce, the change is about it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from osctld.core.address_order import Subnet, first_differences, has_several, order_of
 from osctld.core.addresses import Address
 from osctld.core.host import GuestPolicy
+from osctld.core.kernel_model import version_of
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -39,18 +40,42 @@ def aim(
     before: KernelState,
     unsettled: KernelState | None,
     policies: Mapping[str, GuestPolicy],
+    without_ipv6: Collection[str] = (),
 ) -> Aim:
     """Say what a change from `before` to `want` shall reach in a kernel that holds `have` of ours.
 
     `unsettled` is what a change wanted that was neither kept nor undone: what it touched is no tenant's doing.
-    `policies` go by the interface's name inside.
+    `policies` go by the interface's name inside, and so does `without_ipv6`: where the tenant switched IPv6 off. What
+    was there of it is out of our reach, and must not keep anybody from taking an address away; what is new is refused
+    by the kernel.
     """
+    lost = _out_of_reach(want, have, before=before, without_ipv6=without_ipv6) if without_ipv6 else ()
+    if lost:
+        rest = want.without_keys(each.key for each in lost)
+        within = aim(rest, have, before=before, unsettled=unsettled, policies=policies)
+        told = [each for each in lost if policies.get(_interface_of(each)) is not GuestPolicy.ONCE]
+        return Aim(within.want, (*within.drift, *told))
     aimed = (
         Aim(want)
         if unsettled is None and have == before
         else _aim_at_objects(want, have, before=before, unsettled=unsettled, policies=policies)
     )
     return _in_the_tenants_order(aimed, have, before=before, unsettled=unsettled, policies=policies)
+
+
+def _out_of_reach(
+    want: KernelState, have: KernelState, *, before: KernelState, without_ipv6: Collection[str]
+) -> list[KernelObject]:
+    """What was wanted before in guests, is not there as it should be, and cannot be, for there is no IPv6."""
+    return [
+        each
+        for key, each in want.items()
+        if each.namespace != HOST
+        and version_of(each) == 6
+        and _interface_of(each) in without_ipv6
+        and key in before
+        and have.get(key) != each
+    ]
 
 
 def _aim_at_objects(
@@ -120,11 +145,11 @@ def _in_the_tenants_order(
     if not has_several(wanted):
         return aimed
     found, saved = order_of(have.objects), order_of(before.objects)
-    begun = order_of(unsettled.objects) if unsettled is not None else saved
+    begun = _touched(before, unsettled) if unsettled is not None else frozenset()
     left: dict[Subnet, Sequence[Address]] = {}
     for subnet, addresses in wanted.items():
         there = found.get(subnet, ())
-        is_unchanged = _agree(addresses, saved.get(subnet, ())) and _agree(addresses, begun.get(subnet, ()))
+        is_unchanged = _agree(addresses, saved.get(subnet, ())) and subnet[1] not in begun
         if is_unchanged and not _agree(there, addresses) and policies.get(subnet[1]) is not GuestPolicy.ENFORCE:
             known = set(addresses)
             kept = [each for each in there if each in known]
@@ -158,11 +183,17 @@ def _agree(one: Sequence[Address], other: Sequence[Address]) -> bool:
 
 def _touched(before: KernelState, unsettled: KernelState) -> frozenset[str]:
     """The interfaces that a change was about: of those the kernel may have taken along what the change left alone."""
+    orders = order_of(before.objects), order_of(unsettled.objects)
     return frozenset(
-        _interface_of(each)
-        for one, other in ((before, unsettled), (unsettled, before))
-        for key, each in one.items()
-        if other.get(key) != each
+        [
+            *(
+                _interface_of(each)
+                for one, other in ((before, unsettled), (unsettled, before))
+                for key, each in one.items()
+                if other.get(key) != each
+            ),
+            *(subnet[1] for subnet, order in orders[0].items() if orders[1].get(subnet) != order),
+        ]
     )
 
 

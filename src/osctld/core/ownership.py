@@ -108,3 +108,12 @@ def _is_ours_on_host(each: KernelObject, saved: KernelState, settings: Settings)
             return bool(each.link)
         case _:
             return True
+
+
+def without_ipv6(foreign: KernelState) -> frozenset[str]:
+    """The links in a guest on which the tenant switched IPv6 off, from what was observed there and is not ours."""
+    return frozenset(
+        each.link
+        for each in foreign.objects
+        if isinstance(each, Sysctl) and each.namespace != HOST and each.path.endswith("/disable_ipv6")
+    )

@@ -140,8 +140,9 @@ class Kernel:
         host_side: HostSide | None = None,
     ) -> KernelState:
         """All objects of these links: the links, and on them addresses, routes of the main table other than the
-        kernel's own, permanent neighbours; the settings asked for; those of the packet filter's elements asked for that
-        are there, and when links of theirs are gone, those that gone links left behind.
+        kernel's own, permanent neighbours, and in guests that IPv6 is switched off; the settings asked for; those of
+        the packet filter's elements asked for that are there, and when links of theirs are gone, those that gone links
+        left behind.
 
         A link that is not there is simply absent, and so is everything in a namespace that is gone.
         A host link that is no veth is a plain Link; of a veth whose peer is not among the scopes, the peer's
@@ -162,6 +163,7 @@ class Kernel:
                         continue
                     inside_links[namespace] = found = _find_links(inside, inner_names)
                     objects.extend(Link(namespace, each.name, each.mac, each.mtu, each.is_up) for each in found)
+                    objects.extend(_switched_off(found, namespace))
                     objects.extend(_objects_on(inside, found, namespace))
             host_names = names.get(HOST, [])
             found = _find_links(self._host, host_names) if host_side is None else host_side.links(host_names)
@@ -321,6 +323,13 @@ def _find_links(through: NetlinkSocket, names: Sequence[str]) -> list[LinkFacts]
         return [link for link in (rtnetlink_dumps.find_link(through, name) for name in names) if link is not None]
     wanted = frozenset(names)
     return [link for link in rtnetlink_dumps.dump_links(through) if link.name in wanted]
+
+
+def _switched_off(links: Iterable[LinkFacts], namespace: Namespace) -> Iterator[Sysctl]:
+    for link in links:
+        for path, value in rtnetlink_dumps.settings_of(link):
+            if path.endswith("/disable_ipv6") and value != "0":
+                yield Sysctl(namespace, path, value, link=link.name)
 
 
 def _objects_on(through: NetlinkSocket, links: Sequence[LinkFacts], namespace: Namespace) -> Iterator[KernelObject]:
