@@ -141,7 +141,7 @@ def test_a_sequence_that_fails_is_made_short_and_told_as_command_lines(monkeypat
     monkeypatch.setitem(told_again._EDITS, "ct netif ip del", refuse)
 
     with pytest.raises(Broken, match="should be refused: whatever it is") as caught:
-        state_machine.run(1000, 1, settings=hypothesis.settings(SETTINGS, stateful_step_count=20, database=None))
+        state_machine.run(1000, 1, settings=hypothesis.settings(SETTINGS, stateful_step_count=10, database=None))
 
     told = "".join(traceback.format_exception_only(caught.value))
     after = told.partition("\nafter:\n")[2].partition("\n\n")[0].splitlines()
