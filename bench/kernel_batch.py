@@ -24,8 +24,20 @@ sys.path[:0] = [str(TOP / "src"), str(TOP / "tests")]
 from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of  # noqa: E402
 from kernel.network_namespaces import Host, own_network_namespace  # noqa: E402
 from osctld.core.addresses import Address, InterfaceAddress, Network  # noqa: E402
-from osctld.core.changes import Add  # noqa: E402
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, LinkScope, Outcome, Route, Veth  # noqa: E402
+from osctld.core.changes import Add, Changes, RouteChanges  # noqa: E402
+from osctld.core.kernel_state import (  # noqa: E402
+    HOST,
+    IPV6_DEFAULT_METRIC,
+    AssignedAddress,
+    KernelState,
+    Link,
+    LinkScope,
+    Outcome,
+    Route,
+    Routes,
+    Veth,
+    Way,
+)
 from osctld.core.packet_filter import packet_filter  # noqa: E402
 from osctld.core.plan import Plan, plan_changes  # noqa: E402
 from osctld.core.settings import Settings  # noqa: E402
@@ -37,6 +49,8 @@ from pure.generated import container_without_interfaces, interface  # noqa: E402
 
 #: apply() of so many routes against `ip -batch`, in routes a second.
 ROUTES_GOALS = {10_000: 3.0, 100_000: 5.0}
+#: apply() against the kernel alone.
+SHARE_GOAL = 0.9
 #: Milliseconds: all of one interface at the start of a container; one more address on a running one.
 SET_UP_GOAL = 2.0
 ADD_GOAL = 1.0
@@ -60,48 +74,62 @@ def report(what: str, value: float, unit: str, *, goal: str = "") -> None:
     print(f"{what:58} {value:10.2f} {unit:4} {goal}", flush=True)
 
 
-def routes(count: int, rounds: int) -> bool:
-    """Add so many IPv4 routes via one gateway.
+def routes(version: int, count: int, rounds: int) -> bool:
+    """Add so many routes of single addresses via one gateway.
 
-    Also by messages that were packed before: what the kernel itself takes for them, and nobody can be faster.
+    Also by messages that were packed before: what the kernel itself takes for them, and nobody can be faster. A goal
+    beyond that is missed by the machine; then we have to be within a tenth of it.
     """
-    gateway = Address.parse("10.0.0.2")
+    gateway, first, length = {
+        4: (Address.parse("10.0.0.2"), Address.parse("10.128.0.0"), 32),
+        6: (Address.parse("fd00::2"), Address.parse("2001:db8:5::"), 128),
+    }[version]
     link = HOST_LINK
-    networks = [Network(4, 0x0A800000 + number, 32) for number in range(count)]
+    networks = [Network(version, first.number + number, length) for number in range(count)]
     ours: list[float] = []
     theirs: list[float] = []
-    limit: list[float] = []
+    least: list[float] = []
     with own_network_namespace(), tempfile.NamedTemporaryFile("w", suffix=".batch") as batch:
         host = Host()
         host.run(f"ip link add {link} type veth peer name peer0")
         host.run("ip link set peer0 up")
         host.run(f"ip link set {link} up")
         host.run(f"ip addr add 10.0.0.1/30 dev {link}")
+        host.run(f"ip addr add fd00::1/126 dev {link} nodad")
         for network in networks:
             batch.write(f"route add {network} via {gateway} dev {link} proto 111\n")
         batch.flush()
         kernel = Kernel()
-        plan = plan_of(*(Add(Route(HOST, network, link, gateway, 111, 0)) for network in networks))
+        way = Way(version, HOST, link, gateway, 111, 0 if version == 4 else IPV6_DEFAULT_METRIC)
+        plan = plan_changes(KernelState([Routes(way, [each.packed for each in networks])]), KernelState())
+        flush, reference = f"ip -{version} route flush proto 111", ["ip", f"-{version}", "-batch", batch.name]
         for _ in range(rounds):
             outcomes: list[Outcome] = []
             ours.append(milliseconds(lambda outcomes=outcomes: outcomes.extend(kernel.apply(plan, {}))))  # type: ignore[misc]
             if not all(each.succeeded for each in outcomes):
                 raise SystemExit("routes were refused")
-            host.run("ip route flush proto 111")
-            theirs.append(milliseconds(lambda: subprocess.run(["ip", "-batch", batch.name], check=True)))
-            host.run("ip route flush proto 111")
+            host.run(flush)
+            theirs.append(milliseconds(lambda: subprocess.run(reference, check=True)))
+            host.run(flush)
             with NetlinkSocket() as through:
-                limit.append(send_packed(through, plan))
-            host.run("ip route flush proto 111")
+                least.append(send_packed(through, plan))
+            host.run(flush)
         kernel.close()
-    mine, other, least = statistics.median(ours), statistics.median(theirs), statistics.median(limit)
-    goal = ROUTES_GOALS.get(count, 0.0)
-    report(f"{count} routes: apply", count / mine, "k/s")
-    report(f"{count} routes: ip -batch", count / other, "k/s")
-    report(f"{count} routes: the kernel, messages packed before", count / least, "k/s")
-    report(f"{count} routes: the kernel against ip -batch", other / least, "x")
-    report(f"{count} routes: apply against ip -batch", other / mine, "x", goal=f">= {goal}")
-    return other / mine >= goal
+    goal = ROUTES_GOALS[count] if version == 4 and count in ROUTES_GOALS else 0.0
+    ratio, limit, share = median_ratio(theirs, ours), median_ratio(theirs, least), median_ratio(least, ours)
+    what = f"{count} IPv{version} routes"
+    report(f"{what}: apply", count / statistics.median(ours), "k/s")
+    report(f"{what}: the kernel, messages packed before", count / statistics.median(least), "k/s")
+    report(f"{what}: ip -batch", count / statistics.median(theirs), "k/s")
+    report(f"{what}: the kernel against ip -batch", limit, "x")
+    report(f"{what}: apply against ip -batch", ratio, "x", goal=f">= {goal}")
+    report(f"{what}: apply against the kernel", share, "x", goal=f">= {SHARE_GOAL}, where the kernel is below")
+    return ratio >= goal or (limit < goal and share >= SHARE_GOAL)
+
+
+def median_ratio(some: list[float], others: list[float]) -> float:
+    """Each pair was measured one right after the other: the machine drifts less between them."""
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 def send_packed(through: NetlinkSocket, plan: Plan) -> float:
@@ -109,15 +137,17 @@ def send_packed(through: NetlinkSocket, plan: Plan) -> float:
     found = find_link(through, HOST_LINK)
     assert found is not None
     encode = Encoder(lambda _: found.index).encode
+    (part,) = Changes.of(plan.changes).parts
+    assert isinstance(part, RouteChanges)
     batches = []
-    for start in range(0, len(plan.changes), through.batch):
-        changes = plan.changes[start : start + through.batch]
-        first = through.reserve(len(changes))
-        batches.append(([encode(each, number) for number, each in enumerate(changes, start=first)], first))
+    for start in range(0, len(part), through.batch):
+        some = part[start : start + through.batch]
+        first = through.reserve(len(some))
+        batches.append((encode(some, first), first, len(some)))
 
     def send() -> None:
-        for messages, first in batches:
-            if through.send(messages, first=first, count=len(messages)):
+        for messages, first, count in batches:
+            if through.send([messages], first=first, count=count):
                 raise SystemExit("routes were refused")
 
     return milliseconds(send)
@@ -208,7 +238,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("needs root, or unshare -Urn")
-    reached = [routes(count, arguments.rounds) for count in arguments.routes]
+    reached = [routes(version, count, arguments.rounds) for version in (4, 6) for count in arguments.routes]
     reached.append(one_container(rounds=30))
     many_interfaces(1000)
     return 0 if all(reached) else 1

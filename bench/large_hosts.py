@@ -43,6 +43,7 @@ from osctld.core.via import Via  # noqa: E402
 from osctld.daemon import Daemon  # noqa: E402
 from osctld.lives import Lives  # noqa: E402
 from osctld.netif.routed import RoutedNetwork, new_interface  # noqa: E402
+from osctld.netif.routed_networks import RoutedNetworks  # noqa: E402
 from osctld.shell.kernel import Kernel  # noqa: E402
 from osctld.shell.store import HistoryLine, Saved, Store  # noqa: E402
 from whole.bare_daemon import BARE, BareEngine, BareRootDirectories  # noqa: E402
@@ -68,7 +69,7 @@ def container(host: Host, number: int, *, routes: int) -> Container:
     interface = new_interface(host, made, "eth0", vias={4: via})
     networks = (Network(4, (20 << 24) + (number << 14) + each, 32) for each in range(routes))
     interface = msgspec.structs.replace(
-        interface, routes=tuple(RoutedNetwork(each, is_automatic=False) for each in networks)
+        interface, routes=RoutedNetworks.of(RoutedNetwork(each, is_automatic=False) for each in networks)
     )
     return made.with_new_interface(interface)
 
@@ -219,9 +220,8 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
         kernel.close()
     ratio = statistics.median(one / other for one, other in zip(reconciles, looks, strict=True))
     value = f"{statistics.median(reconciles):.0f} ms, to look {statistics.median(looks):.0f} ms, ratio {ratio:.2f}"
-    return report(
-        "full reconcile of 1000 interfaces", value, is_reached=ratio <= RECONCILE_GOAL, goal=f"at most {RECONCILE_GOAL}"
-    )
+    what = f"full reconcile of {len(names)} interfaces"
+    return report(what, value, is_reached=ratio <= RECONCILE_GOAL, goal=f"at most {RECONCILE_GOAL}")
 
 
 async def awaited(work: Callable[[], Awaitable[None]]) -> float:
@@ -245,6 +245,8 @@ def main() -> int:
                 started = time.perf_counter()
                 host.start_daemon(seconds=120)
                 print(f"start of a daemon: {time.perf_counter() - started:.1f} s")
+                # Inside, a daemon that finds a life leaves what differs; here nothing was ever made there.
+                subprocess.run(host.client("net", "reconcile"), check=True, stdout=subprocess.DEVNULL)
             reached += [adding(hosts, arguments.rounds), listing(large, arguments.rounds), memory(large)]
         assert large.stop_daemon() == 0
         with inside(large.H):

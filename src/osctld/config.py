@@ -6,17 +6,19 @@ and outlive changes to the classes in memory. `SCHEMA` changes when a reader of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
-from osctld.core.addresses import Address, InterfaceAddress, Network
-from osctld.core.claims import Claim
+from osctld.core.addresses import Address, InterfaceAddress, Network, network_texts, read_networks
+from osctld.core.claims import ClaimedNetworks
 from osctld.core.host import Container, GuestPolicy, Interface
 from osctld.core.life import IdMap
+from osctld.core.network_table import NetworkTable, by_length, packed_addresses
 from osctld.core.via import Via
-from osctld.netif.routed import RoutedInterface, RoutedNetwork
+from osctld.netif.routed import RoutedInterface
+from osctld.netif.routed_networks import RoutedNetworks, Routing
 
 SCHEMA = 2
 
@@ -61,15 +63,15 @@ class ContainerDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     wanted: bool = False
 
 
-class HoldingRow(msgspec.Struct, frozen=True):
-    """One claim as a row of its own, so that another authority than this host may answer for it one day.
+class HoldingRows(msgspec.Struct, frozen=True):
+    """Claims as rows of their own, so that another authority than this host may answer for them one day.
 
-    `network` is the packed network address. `epoch` grows when a claim changes hands; `state` is wanted, parked,
-    standby or draining.
+    They differ in their networks alone: `networks` are packed network addresses, end to end. `epoch` grows when a claim
+    changes hands; `state` is wanted, parked, standby or draining.
     """
 
     version: int
-    network: bytes
+    networks: bytes
     length: int
     kind: str
     container: str
@@ -118,17 +120,18 @@ def decode_container(document: bytes) -> Container:
     )
 
 
-def holding_rows(claims: Iterable[Claim]) -> list[HoldingRow]:
+def holding_rows(claims: Iterable[ClaimedNetworks]) -> list[HoldingRows]:
     return [
-        HoldingRow(
-            version=claim.network.version,
-            network=claim.network.packed,
-            length=claim.network.length,
-            kind=claim.kind.value,
-            container=claim.holder.container,
-            interface=claim.holder.interface,
+        HoldingRows(
+            version=version,
+            networks=packed_addresses(networks),
+            length=length,
+            kind=each.kind.value,
+            container=each.holder.container,
+            interface=each.holder.interface,
         )
-        for claim in claims
+        for each in claims
+        for (version, length), networks in by_length(each.networks).items()
     ]
 
 
@@ -148,7 +151,7 @@ def _interface_document(interface: Interface) -> RoutedDocument:
             for via in interface.vias.values()
         ),
         addresses=tuple(map(str, interface.addresses)),
-        routes=tuple(_route_document(each) for each in interface.routes),
+        routes=_route_documents(interface.routes),
         sources=tuple(map(str, interface.sources)),
         mtu=interface.mtu,
         guest=interface.guest_policy.value,
@@ -164,21 +167,32 @@ def _interface(document: RoutedDocument) -> Interface:
         host_mac=document.host_mac,
         vias=_vias(document.vias),
         addresses=tuple(map(InterfaceAddress.parse, document.addresses)),
-        routes=tuple(map(_route, document.routes)),
+        routes=_routes(document.routes),
         sources=tuple(map(Network.parse, document.sources)),
         mtu=document.mtu,
         guest_policy=GuestPolicy(document.guest),
     )
 
 
-def _route_document(route: RoutedNetwork) -> RouteDocument:
-    via = str(route.next_hop) if route.next_hop is not None else None
-    return RouteDocument(str(route.network), route.is_automatic, via)
+def _route_documents(routes: RoutedNetworks) -> tuple[RouteDocument, ...]:
+    """Their documents, encoded already: of those alike one is, and the networks are put into copies of it."""
+    if not routes:
+        return ()
+    pieces = []
+    for how, networks in routes.runs():
+        via = str(how.next_hop) if how.next_hop is not None else None
+        before, _, after = msgspec.json.encode(RouteDocument("@", how.is_automatic, via)).decode().partition("@")
+        pieces.append(before + f"{after},{before}".join(network_texts(networks)) + after)
+    return cast("tuple[RouteDocument, ...]", msgspec.Raw(f"[{','.join(pieces)}]".encode()))
 
 
-def _route(document: RouteDocument) -> RoutedNetwork:
-    next_hop = Address.parse(document.via) if document.via is not None else None
-    return RoutedNetwork(Network.parse(document.network), document.automatic, next_hop)
+def _routes(documents: Sequence[RouteDocument]) -> RoutedNetworks:
+    table: NetworkTable[Routing] = NetworkTable()
+    seen: dict[Routing, Routing] = {}
+    for packed, each in zip(read_networks([each.network for each in documents]), documents, strict=True):
+        how = Routing(each.automatic, Address.parse(each.via) if each.via is not None else None)
+        table.put(packed, seen.setdefault(how, how))  # one value for all that are alike, for the memory's sake
+    return RoutedNetworks(table)
 
 
 def _vias(documents: Iterable[ViaDocument]) -> Mapping[int, Via]:

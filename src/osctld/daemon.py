@@ -5,7 +5,7 @@
         claim  claims.check(...)             nobody else holds it          pure
         plan   network.plan(before, after)   what the kernel lacks         pure; --dry-run ends here
         apply  network.apply(plan)           one send per namespace; undone when a step fails
-        save   store.save(change)            durable; undone when it fails
+        save   store.save(change)            written meanwhile, then committed: durable; undone when it fails
         answer
 
 A crash between apply and save leaves objects that carry our mark, or in a guest that were noted before, and are not
@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
@@ -50,6 +52,8 @@ log = logging.getLogger("osctld")
 
 T = TypeVar("T")
 
+#: From so many changes of the kernel on, the store writes at the same time; below, threads would wait for each other.
+WRITTEN_MEANWHILE = 2000
 #: So many containers are started at a time after a boot of the host.
 STARTED_AT_ONCE = 8
 #: Seconds that such a start may take before the next container has its turn.
@@ -72,21 +76,23 @@ class Caller(Protocol):
     def may_stop(self) -> None: ...
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class _Kept(msgspec.Struct, frozen=True, dict=True):
     """What goes to disk of a change of one container, each thing computed once: for long lists of routes it takes time.
 
-    `document` is empty for a container that is deleted.
+    `after` is None for a container that is deleted.
     """
 
-    document: bytes
+    after: Container | None
     claims: ClaimsChange
 
     @classmethod
     def of(cls, before: Container | None, after: Container | None) -> _Kept:
-        return cls(
-            document=config.encode_container(after) if after is not None else b"",
-            claims=ClaimsChange.between(before.claims() if before else (), after.claims() if after else ()),
-        )
+        claims = ClaimsChange.between(before.claims() if before else (), after.claims() if after else ())
+        return cls(after, claims)
+
+    @functools.cached_property
+    def document(self) -> bytes:
+        return config.encode_container(self.after) if self.after is not None else b""
 
 
 class Daemon:
@@ -170,9 +176,8 @@ class Daemon:
         if options.dry_run:
             return commands.Text(_lines(plan) if after != before else _NOTHING)
         if after != before:
-            await self.network.note(after, plan, kept.document)
-            await self.network.apply(plan, name=after.name)
-            await self._save_or_undo(edited.host, after.name, kept, plan, caller)
+            await self.network.note(after, plan, lambda: kept.document)
+            await self._apply_and_save(edited.host, after.name, kept, plan, caller)
             self.network.settled(after.name)
             if planned is not None:
                 self.reconciler.note_drift(after.name, planned.drift)
@@ -191,26 +196,58 @@ class Daemon:
                     raise conflict.suggesting(suggestion) from None
             raise
 
-    async def _save_or_undo(self, host: Host, name: str, kept: _Kept, plan: Plan | None, caller: Caller) -> None:
+    async def _apply_and_save(self, host: Host, name: str, kept: _Kept, plan: Plan | None, caller: Caller) -> None:
+        """Apply a plan and save the change. A long one is written while the kernel works, and committed after that."""
+        is_made: Future[bool] = Future()
+        write = functools.partial(self._write, host, name, kept, caller.command_line, is_made=is_made.result)
+        writing = write() if plan is not None and len(plan.changes) >= WRITTEN_MEANWHILE else None
         try:
-            await self._save(host, name, kept, caller.command_line)
+            await self.network.apply(plan, name=name, on_failure=lambda: is_made.set_result(False))
+        except BaseException:
+            if not is_made.done():
+                is_made.set_result(False)
+            if writing is not None:
+                writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # the first one is told
+            raise
+        is_made.set_result(True)
+        try:
+            await asyncio.shield(writing or write())
         except OsctlError:
             if plan:
                 await self.network.undo(plan, name=name)
             raise
+        self._take_over(host, name, kept)
 
     async def _save(self, host: Host, name: str, kept: _Kept, command_line: str | None) -> None:
         """Keep the change of one container, then make it the present configuration and tell who listens."""
-        change = Saved(
-            container=name,
-            document=kept.document or None,
-            host_serial=host.serial,
-            holdings_removed=config.holding_rows(kept.claims.removed),
-            holdings_added=config.holding_rows(kept.claims.added),
-            history=HistoryLine(time.time(), command_line) if command_line is not None else None,
-        )
         # Shielded: a client that goes away must not leave it open whether the change was kept.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.lives.disk, self.store.save, change))
+        await asyncio.shield(self._write(host, name, kept, command_line))
+        self._take_over(host, name, kept)
+
+    def _write(
+        self,
+        host: Host,
+        name: str,
+        kept: _Kept,
+        command_line: str | None,
+        *,
+        is_made: Callable[[], bool] = lambda: True,
+    ) -> asyncio.Future[None]:
+        def write() -> None:
+            # All of it in the disk's thread: documents and rows of long lists are made while the kernel works.
+            change = Saved(
+                container=name,
+                document=kept.document or None,
+                host_serial=host.serial,
+                holdings_removed=config.holding_rows(kept.claims.removed),
+                holdings_added=config.holding_rows(kept.claims.added),
+                history=HistoryLine(time.time(), command_line) if command_line is not None else None,
+            )
+            self.store.save(change, is_made=is_made)
+
+        return asyncio.get_running_loop().run_in_executor(self.lives.disk, write)
+
+    def _take_over(self, host: Host, name: str, kept: _Kept) -> None:
         before, after = self.host.containers.get(name), host.containers.get(name)
         self.host = host
         self.claims.update(removed=kept.claims.removed, added=kept.claims.added)
@@ -233,7 +270,7 @@ class Daemon:
         if container is None or (container.is_wanted == is_wanted and not is_told):
             return
         changed = msgspec.structs.replace(container, is_wanted=is_wanted)
-        kept = _Kept(document=config.encode_container(changed), claims=ClaimsChange.between((), ()))
+        kept = _Kept(changed, ClaimsChange.between((), ()))
         await self._save(self.host.with_container(changed), name, kept, command_line)
 
     # --- act ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import msgspec
 
 from osctld import config
 from osctld.core.address_order import is_in_order
-from osctld.core.changes import Change, Replace, subject_of
+from osctld.core.changes import Change, Changes, Replace, subject_of
 from osctld.core.drift import Aim, aim
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.host import Container, Host
@@ -33,7 +33,6 @@ from osctld.core.kernel_state import (
     PacketFilter,
     PermittedSource,
     PrivateNetwork,
-    Route,
     SiblingLinks,
     Sysctl,
     Veth,
@@ -139,14 +138,14 @@ class Network:
 
     # --- a change of a container -----------------------------------------------------------------------------------
 
-    async def note(self, container: Container, plan: Plan | None, document: bytes) -> None:
+    async def note(self, container: Container, plan: Plan | None, document: Callable[[], bytes]) -> None:
         """Remember what a change wants before it begins, if it leaves anything in the guest that could stay behind.
 
         Raises ApplyFailed when the document cannot be kept.
         """
-        if plan is None or all(subject_of(change).namespace == HOST for change in plan.changes):
+        if plan is None or Changes.of(plan.changes).namespaces <= {HOST}:
             return
-        await self._on_disk(lambda: self.pending.note_pending(container.name, document))
+        await self._on_disk(lambda: self.pending.note_pending(container.name, document()))
         self._unsettled[container.name] = container
 
     def is_unsettled(self, name: str) -> bool:
@@ -212,15 +211,19 @@ class Network:
         have, _ = split(await self._observe(container.name, [desired]), saved=desired, settings=self.settings)
         return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
 
-    async def apply(self, plan: Plan | None, *, name: str) -> None:
-        """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words."""
+    async def apply(self, plan: Plan | None, *, name: str, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words.
+
+        `on_failure` is called before what got through is taken back.
+        """
         if not plan:
             return
         outcomes = await self._send(plan, name=name)
-        for change, outcome in zip(plan.changes, outcomes, strict=True):
+        for number, outcome in enumerate(outcomes):
             if outcome.error is not None:
+                on_failure()
                 await self.undo(plan, outcomes, name=name)
-                subject = subject_of(change)
+                subject = subject_of(plan.changes[number])
                 raise ApplyFailed(
                     f"{describe_in_place(subject)}: {outcome.error}", code="kernel-refused", subject=describe(subject)
                 )
@@ -415,9 +418,7 @@ class Network:
         sysctls: dict[str, None] = {}
         elements: dict[FilterElement, None] = {}
         for state in wanted:
-            for each in state.objects:
-                if type(each) is Route:
-                    continue  # first, for there may be very many
+            for each in state.others.values():
                 if isinstance(each, Veth):
                     links[LinkScope(HOST, each.name)] = None
                     links[LinkScope(inside, each.peer_name)] = None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import hypothesis.strategies as st
 
 from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.claims import Claim, ClaimedNetworks
 from osctld.core.errors import Refused
 from osctld.core.host import Container, Host, derived_mac
 from osctld.core.life import IdMap
@@ -177,9 +178,26 @@ def routed_interfaces(draw: st.DrawFn, *, name: str = "eth0", link: str = "osweb
     return draw(edited(start))
 
 
+def each_claim(groups: Iterable[ClaimedNetworks]) -> list[Claim]:
+    return [claim for each in groups for claim in each]
+
+
+def grouped(claims: Iterable[Claim]) -> list[ClaimedNetworks]:
+    """The same claims in order, those of one holder and purpose that stand together as one."""
+    found: list[ClaimedNetworks] = []
+    for each in claims:
+        packed = each.network.packed
+        last = found[-1] if found else None
+        if last is not None and (last.kind, last.holder) == (each.kind, each.holder) and packed not in last.networks:
+            found[-1] = ClaimedNetworks(each.kind, each.holder, (*last.networks, packed))
+        else:
+            found.append(ClaimedNetworks(each.kind, each.holder, (packed,)))
+    return found
+
+
 def without_own_conflicts(container: Container) -> bool:
     """Whether no two interfaces of the container hold parts of each other's networks."""
-    claims = container.claims()
+    claims = each_claim(container.claims())
     return not any(
         one.holder != other.holder and one.network.overlaps(other.network) for one in claims for other in claims
     )

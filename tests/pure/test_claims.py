@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from osctld.core.addresses import Network
-from osctld.core.claims import Claim, ClaimKind, Claims, ClaimsChange, Holder
+from osctld.core.claims import Claim, ClaimedNetworks, ClaimKind, Claims, ClaimsChange, Holder
 from osctld.core.errors import Conflict
 from osctld.core.host import Container
 from osctld.netif.routed import RoutedInterface
-from pure.generated import any_networks, containers, networks, versions
+from pure.generated import any_networks, containers, each_claim, grouped, networks, versions
 
 holders = st.builds(Holder, st.sampled_from(["web01", "web02", "db"]), st.sampled_from(["eth0", "eth1"]))
 claims = st.builds(Claim, versions.flatmap(networks) | any_networks, st.sampled_from(list(ClaimKind)), holders)
@@ -29,14 +29,14 @@ class IndexBesideList(RuleBasedStateMachine):
 
     @rule(added=st.lists(claims, max_size=12))
     def add(self, added: list[Claim]) -> None:
-        self.index.update(removed=(), added=added)
+        self.index.update(removed=(), added=grouped(added))
         self.plain += added
 
     @rule(data=st.data(), added=st.lists(claims, max_size=3))
     def change(self, data: st.DataObject, added: list[Claim]) -> None:
         positions = data.draw(st.sets(st.integers(0, len(self.plain) - 1))) if self.plain else set()
         removed = [self.plain[position] for position in positions]
-        self.index.update(removed=removed, added=added)
+        self.index.update(removed=grouped(removed), added=grouped(added))
         self.plain = [each for position, each in enumerate(self.plain) if position not in positions] + added
 
     @rule(question=questions)
@@ -72,10 +72,10 @@ def test_a_check_refuses_exactly_what_overlaps_another_interface(
     ]
 
     if not clashes:
-        Claims(present).check(removed=removed, added=added)
+        Claims(grouped(present)).check(removed=grouped(removed), added=grouped(added))
     else:
         with pytest.raises(Conflict) as conflict:
-            Claims(present).check(removed=removed, added=added)
+            Claims(grouped(present)).check(removed=grouped(removed), added=grouped(added))
 
         one = clashes[0][0]
         reasons = [str(other) for asked, other in clashes if asked == one]
@@ -100,11 +100,11 @@ def test_a_check_refuses_exactly_what_overlaps_another_interface(
     ],
 )
 def test_a_conflict_names_what_was_asked_and_who_holds_it(held: str, kind: ClaimKind, asked: str, message: str) -> None:
-    claims = Claims([Claim(Network.parse(held), kind, Holder("web01", "eth0"))])
+    claims = Claims(grouped([Claim(Network.parse(held), kind, Holder("web01", "eth0"))]))
     wanted = Claim(Network.parse(asked), ClaimKind.ROUTE, Holder("web02", "eth0"))
 
     with pytest.raises(Conflict) as conflict:
-        claims.check(removed=(), added=[wanted])
+        claims.check(removed=(), added=grouped([wanted]))
 
     assert conflict.value.message == message
     assert conflict.value.holder == "eth0 of web01"
@@ -112,14 +112,15 @@ def test_a_conflict_names_what_was_asked_and_who_holds_it(held: str, kind: Claim
 
 
 def test_two_interfaces_of_one_container_are_two_holders() -> None:
-    claims = Claims([Claim(Network.parse("1.2.3.4"), ClaimKind.ROUTE, Holder("web01", "eth0"))])
+    one, other = (Claim(Network.parse("1.2.3.4"), ClaimKind.ROUTE, Holder("web01", name)) for name in ("eth0", "eth1"))
+    claims = Claims(grouped([one]))
 
     with pytest.raises(Conflict, match=r"1\.2\.3\.4: 1\.2\.3\.4/32 is routed to eth0 of web01"):
-        claims.check(removed=(), added=[Claim(Network.parse("1.2.3.4"), ClaimKind.ROUTE, Holder("web01", "eth1"))])
+        claims.check(removed=(), added=grouped([other]))
 
 
 def test_versions_never_meet_although_their_numbers_do() -> None:
-    claims = Claims([Claim(Network(4, 1 << 24, 32), ClaimKind.ROUTE, Holder("web01", "eth0"))])
+    claims = Claims(grouped([Claim(Network(4, 1 << 24, 32), ClaimKind.ROUTE, Holder("web01", "eth0"))]))
 
     assert list(claims.overlapping(Network(6, 1 << 24, 128))) == []
     assert list(claims.overlapping(Network(6, 0, 0))) == []
@@ -127,7 +128,8 @@ def test_versions_never_meet_although_their_numbers_do() -> None:
 
 def test_many_claims_at_once_are_found_like_few() -> None:
     many = [Claim(Network(4, number, 32), ClaimKind.ROUTE, Holder("web01", "eth0")) for number in range(5000)]
-    claims = Claims(reversed(many))
+    networks = tuple(each.network.packed for each in reversed(many))
+    claims = Claims([ClaimedNetworks(ClaimKind.ROUTE, many[0].holder, networks)])
 
     assert list(claims.overlapping(Network(4, 256, 30))) == many[256:260]
     assert [str(each.network) for each in claims.overlapping(Network(4, 4999, 32))] == ["0.0.19.135/32"]
@@ -153,16 +155,17 @@ def test_what_a_container_routes_and_assigns_is_all_claimed(container: Container
 def test_a_change_of_claims_is_what_one_has_and_the_other_has_not(before: Container, after: Container) -> None:
     changed = ClaimsChange.between(before.claims(), after.claims())
 
-    assert set(changed.removed) == set(before.claims()) - set(after.claims())
-    assert set(changed.added) == set(after.claims()) - set(before.claims())
+    had, has = each_claim(before.claims()), each_claim(after.claims())
+    assert each_claim(changed.removed) == [each for each in had if each not in has]
+    assert each_claim(changed.added) == [each for each in has if each not in had]
 
 
 def test_a_claim_that_nobody_holds_cannot_be_taken_away() -> None:
     one, other = (Claim(Network.parse("1.2.3.4"), ClaimKind.ROUTE, Holder(name, "eth0")) for name in ("web", "db"))
-    claims = Claims([one])
+    claims = Claims(grouped([one]))
 
     for each in (other, Claim(Network.parse("1.2.3.5"), ClaimKind.ROUTE, one.holder)):
         with pytest.raises(KeyError):
-            claims.update(removed=[each], added=())
+            claims.update(removed=grouped([each]), added=())
 
     assert list(claims) == [one]

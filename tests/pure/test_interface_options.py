@@ -16,12 +16,13 @@ from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.commands.ct_netif_new_routed import CtNetifNewRouted
 from osctld.commands.ct_netif_rename import CtNetifRename
 from osctld.commands.ct_netif_set import CtNetifSet
-from osctld.core.addresses import InterfaceAddress, Network, NetworkIndex
+from osctld.core.addresses import InterfaceAddress, Network
 from osctld.core.claims import Claim, ClaimKind, Claims, Holder
 from osctld.core.errors import Conflict, Refused, Unavailable, UsageError
 from osctld.core.hardware_address import complete_mac
 from osctld.core.host import Container, Host
 from osctld.core.host_networks import HostNetwork, networks_of_others
+from osctld.core.network_table import NetworkTable
 from osctld.core.settings import Settings, ViaSettings
 from osctld.core.via import Via
 from osctld.core.via_pools import automatic_via, unique_local_network
@@ -30,6 +31,7 @@ from pure.generated import (
     HOST_UUID,
     container_without_interfaces,
     containers,
+    grouped,
     interface,
     network_in,
     networks,
@@ -95,12 +97,14 @@ def test_an_index_finds_what_includes_a_network_the_widest_first(found: tuple[se
     present, asked = found
     expected = sorted((each for each in present if each.includes(asked)), key=lambda each: each.length)
 
-    index = NetworkIndex(present)
+    index: NetworkTable[int] = NetworkTable()
+    for number, each in enumerate(present):
+        index.put(each.packed, number)
 
-    assert list(index.including(asked)) == expected
+    assert list(index.including(asked)) == [each.packed for each in expected]
     assert index.widest(asked) == (expected[0] if expected else None)
     for each in present:
-        index.remove(each)
+        index.pop(each.packed)
     assert index.widest(asked) is None
 
 
@@ -115,7 +119,7 @@ def pool_host(*, held: Sequence[Network] = (), used: Sequence[Network] = (), res
         HOST_UUID,
         Settings(via=ViaSettings(ipv4_pools=(str(_POOL),), reserved=tuple(map(str, reserved)))),
         networks=tuple(HostNetwork(each, "up0") for each in used),
-        holdings=Claims(Claim(each, ClaimKind.ROUTE, holder) for each in sorted(set(held))),
+        holdings=Claims(grouped(Claim(each, ClaimKind.ROUTE, holder) for each in sorted(set(held)))),
     )
 
 
@@ -424,8 +428,8 @@ def test_nothing_to_set_is_refused() -> None:
 @given(versions.flatmap(lambda version: st.tuples(networks(version), networks(version))))
 def test_only_a_part_of_another_s_network_can_be_given_on(pair: tuple[Network, Network]) -> None:
     theirs, asked = pair
-    claims = Claims([Claim(theirs, ClaimKind.ROUTE, Holder("web01", "eth0"))])
-    added = [Claim(asked, ClaimKind.ROUTE, Holder("web02", "eth0"))]
+    claims = Claims(grouped([Claim(theirs, ClaimKind.ROUTE, Holder("web01", "eth0"))]))
+    added = grouped([Claim(asked, ClaimKind.ROUTE, Holder("web02", "eth0"))])
 
     if not theirs.overlaps(asked) or (theirs.includes(asked) and theirs != asked):
         claims.check(removed=[], added=added, is_delegation_allowed=True)

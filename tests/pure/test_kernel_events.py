@@ -12,6 +12,7 @@ from osctld.core.kernel_state import HostFacts, Uplink
 from osctld.core.settings import HostSettings, Settings
 from osctld.core.via import Via
 from osctld.netif.routed import RoutedNetwork, new_interface
+from osctld.netif.routed_networks import RoutedNetworks
 
 GROUP = Settings().host.link_group
 UPLINK = Uplink(
@@ -31,7 +32,7 @@ def host(settings: Settings | None = None) -> Host:
         container = made.container(name)
         interface = new_interface(made, container, "eth0", vias={4: Via.make(Network.parse(via))})
         route = RoutedNetwork(Network.parse(network), is_automatic=False)
-        interface = msgspec.structs.replace(interface, routes=(route,))
+        interface = msgspec.structs.replace(interface, routes=RoutedNetworks.of([route]))
         made = made.with_container(container.with_new_interface(interface))
     return made
 

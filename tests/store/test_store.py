@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from osctld.config import HoldingRow
+from osctld.config import HoldingRows
 from osctld.core.errors import ApplyFailed, Unavailable
 from osctld.shell.store import Contents, HistoryLine, Saved, Store
 
@@ -31,8 +31,8 @@ def opened(file: Path) -> Store:
     return Store(file, schema=SCHEMA, new_host_uuid=UUID)
 
 
-def holding(number: int, *, container: str = "web01", epoch: int = 1, state: str = "wanted") -> HoldingRow:
-    return HoldingRow(4, number.to_bytes(4, "big"), 32, "route", container, "eth0", epoch, state)
+def holding(number: int, *, container: str = "web01", epoch: int = 1, state: str = "wanted") -> HoldingRows:
+    return HoldingRows(4, number.to_bytes(4, "big"), 32, "route", container, "eth0", epoch, state)
 
 
 def change(
@@ -40,8 +40,8 @@ def change(
     *,
     container: str = "web01",
     document: bytes | None = b"{}",
-    added: tuple[HoldingRow, ...] = (),
-    removed: tuple[HoldingRow, ...] = (),
+    added: tuple[HoldingRows, ...] = (),
+    removed: tuple[HoldingRows, ...] = (),
 ) -> Saved:
     return Saved(container, document, serial, removed, added, HistoryLine(float(serial), f"change {serial}"))
 
@@ -104,9 +104,23 @@ def test_deleting_a_container_deletes_its_document(store: Store) -> None:
     assert [line.command for line in store.history(limit=9)] == ["change 1", "change 2"]
 
 
+def test_a_change_that_was_not_made_in_the_end_is_not_kept(store: Store, file: Path) -> None:
+    store.save(change(1, added=(holding(1),)))
+
+    store.save(change(2, document=b"two", removed=(holding(1),), added=(holding(2),)), is_made=lambda: False)
+
+    store.save(change(3, container="db", document=b"three"))
+    store.close()
+    again = opened(file)
+    assert again.load() == Contents(UUID, 3, (b"three", b"{}"))
+    assert [row[1][-1] for row in again.holdings()] == [1]
+    assert [line.command for line in again.history(limit=10)] == ["change 1", "change 3"]
+    again.close()
+
+
 def test_holdings_of_all_kinds_are_kept_and_deleted_each_by_itself(store: Store) -> None:
     rows = [
-        HoldingRow(version, number.to_bytes(octets, "big"), length, kind, container, "eth0")
+        HoldingRows(version, number.to_bytes(octets, "big"), length, kind, container, "eth0")
         for version, octets, length in ((4, 4, 32), (4, 4, 24), (6, 16, 128))
         for number in (0, 1, 256, (1 << 31) + 7)
         for kind, container in (("route", "web01"), ("address", "web01"), ("route", "db"))
@@ -119,8 +133,8 @@ def test_holdings_of_all_kinds_are_kept_and_deleted_each_by_itself(store: Store)
     assert [row[:6] for row in store.holdings()] == sorted(map(_key, rows[1::2]))
 
 
-def _key(row: HoldingRow) -> tuple[int, bytes, int, str, str, str]:
-    return (row.version, row.network, row.length, row.kind, row.container, row.interface)
+def _key(row: HoldingRows) -> tuple[int, bytes, int, str, str, str]:
+    return (row.version, row.networks, row.length, row.kind, row.container, row.interface)
 
 
 def test_another_reader_sees_a_save_as_soon_as_it_has_returned(store: Store, file: Path) -> None:
@@ -364,12 +378,12 @@ def test_a_torn_last_write_loses_that_write_alone(store: Store, file: Path, tmp_
 WRITER = """
 import sys
 from pathlib import Path
-from osctld.config import HoldingRow
+from osctld.config import HoldingRows
 from osctld.shell.store import HistoryLine, Saved, Store
 store = Store(Path(sys.argv[1]), schema=2, new_host_uuid="u")
 before = ()
 for serial in range(1, 1_000_000):
-    rows = tuple(HoldingRow(4, (serial + n).to_bytes(4, "big"), 32, "route", "web01", "eth0") for n in range(40))
+    rows = tuple(HoldingRows(4, (serial + n).to_bytes(4, "big"), 32, "route", "web01", "eth0") for n in range(40))
     document = str(serial).encode() * 500
     store.save(Saved("web01", document, serial, before, rows, HistoryLine(float(serial), f"change {serial}")))
     before = rows

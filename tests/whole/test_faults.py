@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from osctld.daemon import WRITTEN_MEANWHILE
 from whole.host import BIN, Topology, differences, run
 
 FAULTY = str(Path(__file__).with_name("faulty_daemon.py"))
@@ -103,6 +104,26 @@ def test_an_edit_that_the_kernel_refuses_at_any_step_changes_nothing(host: Topol
         assert result.status == 0, (edit, result)
         assert host.stored()["container"] != before["container"]
     assert steps > 100
+
+
+@pytest.mark.parametrize("number", [0, WRITTEN_MEANWHILE - 1])
+def test_a_long_edit_of_which_the_kernel_refuses_one_step_changes_nothing(
+    host: Topology, order: Path, number: int
+) -> None:
+    host.new_container("web", via=VIAS[1::2])
+    before = everything(host, "web")
+    edit = ("ct", "netif", "route", "add", "web", "eth0")
+    networks = [f"10.{128 + (each >> 8)}.{each & 255}.0/24" for each in range(WRITTEN_MEANWHILE)]
+    order.write_text(f"refuse {number}")
+
+    result = host.osctl(*edit, *networks, check=False)
+
+    assert (result.status, result.stdout) == (1, "")
+    assert "refused by the test" in result.stderr
+    assert_unchanged(host, before, number)
+    host.osctl(*edit, *networks)
+    assert len(host.ip(host.H, "route", "show", "proto", "111").splitlines()) == len(networks)
+    assert len(host.stored()["holding"]) == len(before["holding"]) + len(networks)
 
 
 def test_a_start_that_the_kernel_refuses_at_any_step_leaves_a_stopped_container(host: Topology, order: Path) -> None:

@@ -76,15 +76,15 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
             suggestions[address.network] = suggestion
         after = before.with_interface(interface.with_draft(draft))
         check_broadcasts(after)
-        present = set(interface.routes)
-        wide = [each.network for each in draft.routes if each.network.size > 1 and each not in present]
+        made = draft.routes.networks_beside(interface.routes)
+        wide = [each for each in made if each.size > 1]
+        made_here = frozenset(made)
         told = {network: suggestions[network] for network in wide if network in suggestions}
         for network, suggestion in told.items():
             _check_nobody_is_there(host, network, suggestion, is_forced=self.force)
-        made = {each.network for each in draft.routes if each not in present}
         host.check_not_delegated(
             Holder(before.name, interface.name),
-            (each for each in parsed if each.address.as_network() not in made and interface.is_routed(each)),
+            (each for each in parsed if each.address.as_network() not in made_here and interface.is_routed(each)),
         )
         if self.force:
             host.check_delegation(before, after)

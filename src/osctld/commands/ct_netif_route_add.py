@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.addresses import Network
 from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
@@ -52,7 +51,7 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
         interface = routed_interface(before, self.netif)
         next_hop = interface.next_hop(self.via) if self.via is not None else None
         draft = interface.draft()
-        draft.route_all(((Network.parse(text), text) for text in self.networks), next_hop=next_hop)
+        draft.route_all(self.networks, next_hop=next_hop)
         after = before.with_interface(interface.with_draft(draft))
         if self.force:
             host.check_delegation(before, after)

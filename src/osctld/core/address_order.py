@@ -23,10 +23,8 @@ def order_of(objects: Iterable[KernelObject]) -> Order:
     """The order in which objects list the addresses of each subnet that has room for several."""
     found: dict[Subnet, list[Address]] = {}
     for each in objects:
-        if type(each) is not AssignedAddress:
-            continue  # first, for there may be very many routes
         subnet = _subnet_of(each)
-        if subnet is not None:
+        if subnet is not None and isinstance(each, AssignedAddress):
             found.setdefault(subnet, []).append(each.address.address)
     return found
 
@@ -79,8 +77,8 @@ def order_after(start: Order, changes: Iterable[Change], *, promotes: bool) -> O
 
 def is_in_order(have: KernelState, want: KernelState) -> bool:
     """Whether the addresses that both states have stand in the wanted order."""
-    wanted = order_of(want.objects)
-    return not has_several(wanted) or not first_differences(wanted, [order_of(have.objects)])
+    wanted = order_of(want.others.values())
+    return not has_several(wanted) or not first_differences(wanted, [order_of(have.others.values())])
 
 
 def first_differences(wanted: Order, orders: Iterable[Order]) -> dict[Subnet, int]:

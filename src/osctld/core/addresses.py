@@ -1,14 +1,16 @@
 """IP addresses and networks as small frozen values.
 
-An address is its version and its number. The standard library's `ipaddress` parses and prints them; the values
-themselves stay plain integers so that ten thousand of them compare, sort and pack quickly.
+An address is its version and its number; plain integers compare, sort and pack quickly. Where networks come by the
+hundred thousand they are packed, see `PackedNetwork`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton  # these two reckon, and ask nobody
+from typing import TypeAlias
 
 import msgspec
 
@@ -18,34 +20,32 @@ from osctld.core.errors import Refused
 BITS = {4: 32, 6: 128}
 VERSIONS = (4, 6)
 
-#: Every way to write an octet, and every prefix length of IPv4: networks come by the hundred thousand, and these tables
-#: read and print them four times as fast as `ipaddress`, which does the rest.
-_OCTETS = {str(number): number for number in range(256)}
-_OCTET_TEXTS = tuple(_OCTETS)
-_LENGTHS = {str(number): number for number in range(BITS[4] + 1)}
+#: A network as bytes: its address in network byte order, and one octet behind that is the prefix length. Such bytes are
+#: hashed, compared, sorted and joined without a line of Python for each. They sort by address, then the widest first.
+PackedNetwork: TypeAlias = bytes
+
+#: How many bytes a packed network of each IP version has, and the other way round.
+SIZE_OF_PACKED = {4: 5, 6: 17}
+VERSION_OF_PACKED = {size: version for version, size in SIZE_OF_PACKED.items()}
+
+_DECIMAL = tuple(map(str, range(256)))
+
+_FAMILY = {4: AF_INET, 6: AF_INET6}
 
 
 def _text(version: int, number: int) -> str:
-    if version != 4:
+    if version == 6 and number >> 32 in (0, 0xFFFF):
+        # With IPv4 in their last 32 bits; libraries differ in how they write those.
         return str(ipaddress.IPv6Address(number))
-    text = _OCTET_TEXTS
-    return f"{text[number >> 24]}.{text[number >> 16 & 255]}.{text[number >> 8 & 255]}.{text[number & 255]}"
+    return inet_ntop(_FAMILY[version], number.to_bytes(BITS[version] >> 3, "big"))
 
 
-def _read_ipv4(text: str) -> int | None:
-    """The number of an IPv4 address as it is nearly always written; None for anything else, which may be one too."""
+def _read(text: str) -> bytes | None:
+    """A packed address; None for a text that is none. A zone ("fe80::1%eth0") has no meaning in a configuration."""
     try:
-        one, two, three, four = text.split(".")
-        return _OCTETS[one] << 24 | _OCTETS[two] << 16 | _OCTETS[three] << 8 | _OCTETS[four]
-    except (ValueError, KeyError):
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):  # ValueError: a NUL in it, or no text at all
         return None
-
-
-def _without_zone(text: str) -> str:
-    # "fe80::1%eth0": a zone has no meaning in a configuration that spans namespaces.
-    if "%" in text:
-        raise ValueError(text)
-    return text
 
 
 class Address(msgspec.Struct, frozen=True, order=True):
@@ -69,13 +69,10 @@ class Address(msgspec.Struct, frozen=True, order=True):
     @classmethod
     def parse(cls, text: str) -> Address:
         """Raise Refused, quoting the text, when it is not an address."""
-        number = _read_ipv4(text)
-        if number is not None:
-            return cls(4, number)
-        try:
-            return cls.from_packed(ipaddress.ip_address(_without_zone(text)).packed)
-        except ValueError:
-            raise Refused(f"{text!r} is not an IP address", code="bad-address", subject=text) from None
+        packed = _read(text)
+        if packed is None:
+            raise Refused(f"{text!r} is not an IP address", code="bad-address", subject=text)
+        return cls.from_packed(packed)
 
     def with_length(self, length: int) -> InterfaceAddress:
         return InterfaceAddress(self.version, self.number, length)
@@ -101,11 +98,6 @@ class Network(msgspec.Struct, frozen=True, order=True):
 
         Raises Refused, quoting the text, when it is not a network.
         """
-        bare, slash, length_text = text.partition("/")
-        number, length = _read_ipv4(bare), _LENGTHS.get(length_text) if slash else BITS[4]
-        if number is not None and length is not None:
-            host_bits = BITS[4] - length
-            return cls(4, number >> host_bits << host_bits, length)
         try:
             return InterfaceAddress.parse(text).network
         except Refused:
@@ -117,9 +109,12 @@ class Network(msgspec.Struct, frozen=True, order=True):
         return Address(self.version, self.number)
 
     @property
-    def packed(self) -> bytes:
-        """The network address in network byte order."""
-        return self.number.to_bytes(BITS[self.version] >> 3, "big")
+    def packed(self) -> PackedNetwork:
+        return self.number.to_bytes(BITS[self.version] >> 3, "big") + bytes((self.length,))
+
+    @classmethod
+    def from_packed(cls, packed: PackedNetwork) -> Network:
+        return cls(VERSION_OF_PACKED[len(packed)], int.from_bytes(packed[:-1], "big"), packed[-1])
 
     @property
     def last(self) -> Address:
@@ -200,57 +195,22 @@ class InterfaceAddress(msgspec.Struct, frozen=True, order=True):
         return str(self.address) if self.length == BITS[self.version] else str(self)
 
 
-class NetworkIndex:
-    """A set of networks that can be asked which of them include something.
+def read_networks(texts: Sequence[str]) -> list[PackedNetwork]:
+    """Read many networks, each as `Network.parse` does."""
+    for family, suffix, length in ((AF_INET, "/32", b"\x20"), (AF_INET6, "/128", b"\x80")):
+        try:
+            return [inet_pton(family, text.removesuffix(suffix)) + length for text in texts]
+        except (OSError, ValueError):
+            pass  # not all are single addresses of this version
+    return [Network.parse(text).packed for text in texts]
 
-    A look-up costs one step for each prefix length that occurs, however many networks there are.
-    """
 
-    def __init__(self, networks: Iterable[Network] = ()) -> None:
-        self._numbers: dict[int, dict[int, set[int]]] = {version: {} for version in VERSIONS}
-        for network in networks:
-            self.add(network)
-
-    def add(self, network: Network) -> None:
-        by_length = self._numbers[network.version]
-        numbers = by_length.get(network.length)
-        if numbers is None:
-            # The widest first, always: the order in which they are looked through.
-            numbers = by_length[network.length] = set()
-            self._numbers[network.version] = dict(sorted(by_length.items()))
-        numbers.add(network.number)
-
-    def add_all(self, version: int, length: int, numbers: Iterable[int]) -> None:
-        """Add networks of one length, by their numbers."""
-        by_length = self._numbers[version]
-        by_length[length] = by_length.get(length, set()).union(numbers)
-        self._numbers[version] = dict(sorted(by_length.items()))
-
-    def has_wider(self, version: int, length: int) -> bool:
-        """Whether there is a network of less than this length."""
-        return any(each < length for each in self._numbers[version])
-
-    def remove(self, network: Network) -> None:
-        """Raises KeyError when it is not there."""
-        numbers = self._numbers[network.version][network.length]
-        numbers.remove(network.number)
-        if not numbers:
-            del self._numbers[network.version][network.length]
-
-    def including(self, what: Address | Network | InterfaceAddress) -> Iterator[Network]:
-        """The networks that include all of `what`, the widest first; see `Network.includes`."""
-        bits = BITS[what.version]
-        longest = what.length if isinstance(what, Network) else bits
-        for length, numbers in self._numbers[what.version].items():
-            if length > longest:
-                return
-            number = what.number >> (bits - length) << (bits - length)
-            if number in numbers:
-                yield Network(what.version, number, length)
-
-    def widest(self, what: Address | Network | InterfaceAddress) -> Network | None:
-        """The widest network that includes all of `what`; None when none does."""
-        return next(self.including(what), None)
+def network_texts(packed: Sequence[PackedNetwork]) -> list[str]:
+    """Many networks as text, each as `str` of a network."""
+    try:
+        return [f"{_DECIMAL[a]}.{_DECIMAL[b]}.{_DECIMAL[c]}.{_DECIMAL[d]}/{_DECIMAL[e]}" for a, b, c, d, e in packed]
+    except ValueError:  # not all are of IPv4
+        return [str(Network.from_packed(each)) for each in packed]
 
 
 def reason_not_unicast(address: Address) -> str | None:
@@ -294,10 +254,9 @@ _NOT_ROUTABLE = tuple(
     )
 )
 
-
-#: First and last numbers of those networks, in order, by IP version: no two overlap.
+#: Numbers of the first and the last address of those networks.
 _NOT_ROUTABLE_RANGES = {
-    version: sorted((each.number, each.last.number) for each, _ in _NOT_ROUTABLE if each.version == version)
+    version: [(each.number, each.last.number) for each, _ in _NOT_ROUTABLE if each.version == version]
     for version in VERSIONS
 }
 
@@ -306,20 +265,25 @@ def reason_not_routable(network: Network) -> str | None:
     """Why a network can not be routed to a container; None when it can."""
     if network.is_default:
         return "everything (the default route)"
-    if not overlaps_not_routable(network.version, [network.number], network.length):
-        return None
-    for reserved, name in _NOT_ROUTABLE:
-        if network.overlaps(reserved):
-            return f"{name} ({reserved})"
-    return None
+    number, behind = network.number, network.number + network.size
+    for first, last in _NOT_ROUTABLE_RANGES[network.version]:
+        if number <= last and first < behind:
+            break
+    else:
+        return None  # as for nearly all
+    return next(f"{name} ({reserved})" for reserved, name in _NOT_ROUTABLE if network.overlaps(reserved))
 
 
-def overlaps_not_routable(version: int, numbers: Sequence[int], length: int) -> bool:
-    """Whether there is a reason, of whatever kind, among networks of one length, their numbers in order."""
-    behind = 1 << (BITS[version] - length)
-    for first, last in _NOT_ROUTABLE_RANGES[version]:
-        # The first network that ends at or behind the beginning of the range begins at or before its end.
-        at = bisect_left(numbers, first - behind + 1)
-        if at < len(numbers) and numbers[at] <= last:
-            return True
-    return False
+def overlaps_not_routable(version: int, ordered: Sequence[PackedNetwork], length: int) -> bool:
+    """Whether there is a reason, of whatever kind, among networks of this version and length, in order."""
+    return any(
+        any_inside(ordered, each if each.length <= length else each.address.with_length(length).network)
+        for each, _ in _NOT_ROUTABLE
+        if each.version == version
+    )
+
+
+def any_inside(ordered: Sequence[PackedNetwork], network: Network) -> bool:
+    """Whether the network is or includes one of these, which are of its version, and in order."""
+    at = bisect_left(ordered, network.packed)
+    return at < len(ordered) and network.includes(Network.from_packed(ordered[at]))

@@ -141,10 +141,10 @@ def _in_the_tenants_order(
     policies: Mapping[str, GuestPolicy],
 ) -> Aim:
     """Leave the IPv4 addresses of a subnet in an order that only the tenant can have made; new ones come last."""
-    wanted = order_of(aimed.want.objects)
+    wanted = order_of(aimed.want.others.values())
     if not has_several(wanted):
         return aimed
-    found, saved = order_of(have.objects), order_of(before.objects)
+    found, saved = order_of(have.others.values()), order_of(before.others.values())
     begun = _touched(before, unsettled) if unsettled is not None else frozenset()
     left: dict[Subnet, Sequence[Address]] = {}
     for subnet, addresses in wanted.items():
@@ -158,7 +158,7 @@ def _in_the_tenants_order(
         return aimed
     objects = {
         (each.namespace, each.link, each.address.network, each.address.address): each
-        for each in aimed.want.values()
+        for each in aimed.want.others.values()
         if isinstance(each, AssignedAddress)
     }
     moved = [objects[(*subnet, address)] for subnet, addresses in left.items() for address in addresses]

@@ -7,6 +7,7 @@ type in `osctld.netif` alone, behind the `Interface` protocol.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,10 +17,10 @@ from typing import Protocol
 import msgspec
 
 from osctld.core.addresses import InterfaceAddress, Network
-from osctld.core.claims import Claim, Claims, Holder
+from osctld.core.claims import Claim, ClaimedNetworks, Claims, ClaimsChange, Holder
 from osctld.core.errors import Conflict, Refused, Unavailable
 from osctld.core.host_networks import HostNetwork
-from osctld.core.kernel_state import HOST, KernelObject, KernelState, PermittedSource, SiblingLinks
+from osctld.core.kernel_state import HOST, KernelObject, KernelState, PermittedSource, Routes, SiblingLinks
 from osctld.core.life import IdMap
 from osctld.core.settings import IdSettings, Settings
 
@@ -79,7 +80,7 @@ class Interface(Protocol):
     @property
     def versions(self) -> Collection[int]:
         """IP versions for which it gives the container a default route."""
-    def claims(self, container: str) -> Iterable[Claim]:
+    def claims(self, container: str) -> Iterable[ClaimedNetworks]:
         """The networks that it holds."""
     def permissions(self) -> Iterable[PermittedSource]:
         """What it may send from on the host although nothing is routed, while the container runs."""
@@ -87,7 +88,7 @@ class Interface(Protocol):
         """The same interface under another name inside."""
     def reason_not_delegable(self, network: Network) -> str | None:
         """What it needs itself of a part of its networks, so that the part cannot go to another; None: nothing."""
-    def objects(self, surroundings: Surroundings) -> Iterable[KernelObject]:
+    def objects(self, surroundings: Surroundings) -> Iterable[KernelObject | Routes]:
         """What the kernel holds for it while the container runs, on the host and in the guest."""
 
 
@@ -161,13 +162,13 @@ class Container(msgspec.Struct, frozen=True):
         """The UUID that a new interface will get: derived, so that a dry run says what the real run does."""
         return str(uuid.uuid5(uuid.UUID(self.uuid), f"{self.serial}:{name}"))
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[ClaimedNetworks]:
         return [claim for interface in self.interfaces for claim in interface.claims(self.name)]
 
     def desired(self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True) -> KernelState:
         """All that the kernel shall hold for the container while it runs."""
         rank = {4: 0, 6: 0}
-        objects: list[KernelObject] = []
+        objects: list[KernelObject | Routes] = []
         for each in self.interfaces:
             surroundings = Surroundings(
                 container=self.name,
@@ -247,10 +248,7 @@ class Host(msgspec.Struct, frozen=True):
 
     def check_delegation(self, before: Container, after: Container) -> None:
         """Raise Conflict when what `after` adds is a part of another's network that the other needs itself."""
-        present = set(before.claims())
-        for claim in after.claims():
-            if claim in present:
-                continue
+        for claim in itertools.chain.from_iterable(ClaimsChange.between(before.claims(), after.claims()).added):
             for there in self.overlapping(claim.network):
                 if there.holder == claim.holder or there.network == claim.network:
                     continue

@@ -56,7 +56,7 @@ def pretend(state: KernelState, changes: Iterable[Change]) -> KernelState:
                 )
             case _:
                 assert_never(change)
-    return KernelState(imagined.objects.values())
+    return KernelState.keyed(imagined.objects)
 
 
 def on_renamed(each: KernelObject, link: Link, name: str) -> KernelObject:

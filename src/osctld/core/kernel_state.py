@@ -6,12 +6,16 @@ properties. It does not know how to be added; `plan` orders changes, the shell p
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+import functools
+import itertools
+import operator
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, NewType, TypeAlias
 
 import msgspec
 
-from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.addresses import Address, InterfaceAddress, Network, PackedNetwork
+from osctld.core.network_table import runs
 
 #: A network namespace: HOST, or that of a container as `guest(...)` names it.
 Namespace = NewType("Namespace", str)
@@ -30,7 +34,7 @@ IPV6_DEFAULT_METRIC = 1024
 #: RTPROT_STATIC, the protocol of our routes inside a guest; linux/include/uapi/linux/rtnetlink.h.
 PROTOCOL_STATIC = 4
 
-Key: TypeAlias = tuple[str | int, ...]
+Key: TypeAlias = tuple[str | int | bytes, ...]
 
 
 def guest(container: str) -> Namespace:
@@ -120,8 +124,55 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        network = self.network
-        return ("route", self.namespace, network.version, network.number, network.length, self.metric)
+        return ("route", self.namespace, self.metric, self.network.packed)
+
+    @property
+    def way(self) -> Way:
+        return Way(
+            self.network.version, self.namespace, self.link, self.gateway, self.protocol, self.metric, self.source,
+            self.is_onlink,
+        )  # fmt: skip
+
+
+class Way(msgspec.Struct, frozen=True):
+    """All of a route but where it leads to: what routes have in common that come by the hundred thousand."""
+
+    version: int
+    namespace: Namespace
+    link: str
+    gateway: Address | None
+    protocol: int
+    metric: int
+    source: Address | None = None
+    is_onlink: bool = False
+
+    def route(self, network: Network) -> Route:
+        return Route(
+            self.namespace, network, self.link, self.gateway, self.protocol, self.metric, self.source, self.is_onlink
+        )
+
+
+class Routes(msgspec.Struct, frozen=True):
+    """Routes of one way, by their networks."""
+
+    way: Way
+    networks: Sequence[PackedNetwork]
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def __iter__(self) -> Iterator[Route]:
+        return map(operator.itemgetter(1), self.items())
+
+    def items(self) -> Iterator[tuple[Key, Route]]:
+        """Each route with its key."""
+        version, namespace, link, gateway, protocol, metric, source, is_onlink = msgspec.structs.astuple(self.way)
+        for each in self.networks:
+            network = Network(version, int.from_bytes(each[:-1], "big"), each[-1])
+            yield (
+                ("route", namespace, metric, each),
+                Route(namespace, network, link, gateway, protocol, metric, source, is_onlink),
+            )
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -235,16 +286,62 @@ KernelObject: TypeAlias = (
 FilterElement: TypeAlias = SiblingLinks | PrivateNetwork | PermittedSource
 
 
+#: Routes by namespace and metric, there by network: as the kernel keys them.
+RouteTables: TypeAlias = Mapping[tuple[Namespace, int], Mapping[PackedNetwork, Way]]
+
+
 class KernelState(Mapping[Key, KernelObject]):
     """A set of kernel objects, no two with one key. Immutable.
 
     Their order does not tell states apart; of a guest's IPv4 addresses, plans follow it: see `address_order`.
+
+    As a mapping it has an object for each route. Where there may be very many, `routes` and `others` have the same in
+    parts. Either is made when it is first asked for.
     """
 
-    __slots__ = ("_objects",)
+    def __init__(self, objects: Iterable[KernelObject | Routes] = ()) -> None:
+        self._given = tuple(objects)
 
-    def __init__(self, objects: Iterable[KernelObject] = ()) -> None:
-        self._objects = {each.key: each for each in objects}
+    @classmethod
+    def keyed(cls, objects: Mapping[Key, KernelObject]) -> KernelState:
+        """Of objects by their keys, which nobody changes any more."""
+        state = cls(objects.values())
+        state.__dict__["_objects"] = objects  # where the cached property would keep it
+        return state
+
+    @functools.cached_property
+    def _objects(self) -> Mapping[Key, KernelObject]:
+        objects: dict[Key, KernelObject] = {}
+        for each in self._given:
+            if isinstance(each, Routes):
+                objects.update(each.items())
+            else:
+                objects[each.key] = each
+        return objects
+
+    @functools.cached_property
+    def _parts(self) -> tuple[Mapping[Key, KernelObject], RouteTables]:
+        others: dict[Key, KernelObject] = {}
+        routes: dict[tuple[Namespace, int], dict[PackedNetwork, Way]] = {}
+        for each in self._given:
+            if isinstance(each, Routes):
+                place = (each.way.namespace, each.way.metric)
+                table = dict.fromkeys(each.networks, each.way)
+                routes[place] = {**routes[place], **table} if place in routes else table
+            elif isinstance(each, Route):
+                routes.setdefault((each.namespace, each.metric), {})[each.network.packed] = each.way
+            else:
+                others[each.key] = each
+        return others, {place: table for place, table in routes.items() if table}
+
+    @property
+    def others(self) -> Mapping[Key, KernelObject]:
+        """All objects but routes."""
+        return self._parts[0]
+
+    @property
+    def routes(self) -> RouteTables:
+        return self._parts[1]
 
     def __getitem__(self, key: Key) -> KernelObject:
         return self._objects[key]
@@ -253,7 +350,7 @@ class KernelState(Mapping[Key, KernelObject]):
         return iter(self._objects)
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return len(self.others) + sum(map(len, self.routes.values()))
 
     # Those of Mapping come to the same, by way of functions and exceptions for each object; states are large.
 
@@ -273,7 +370,7 @@ class KernelState(Mapping[Key, KernelObject]):
         return self._objects.items()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KernelState) and self._objects == other._objects
+        return isinstance(other, KernelState) and self.others == other.others and self.routes == other.routes
 
     def __hash__(self) -> int:
         return hash(frozenset(self._objects.values()))
@@ -285,13 +382,25 @@ class KernelState(Mapping[Key, KernelObject]):
     def objects(self) -> Iterable[KernelObject]:
         return self._objects.values()
 
-    def with_objects(self, objects: Iterable[KernelObject]) -> KernelState:
+    @property
+    def parts(self) -> Iterator[KernelObject | Routes]:
+        """The same as `objects`, routes of one way together."""
+        yield from self.others.values()
+        for table in self.routes.values():
+            yield from alike(table)
+
+    def with_objects(self, objects: Iterable[KernelObject | Routes]) -> KernelState:
         """This state with the objects added, each replacing the one of its key."""
-        return KernelState([*self._objects.values(), *objects])
+        return KernelState([*self.parts, *objects])
 
     def without_keys(self, keys: Iterable[Key]) -> KernelState:
         gone = set(keys)
-        return KernelState(each for key, each in self._objects.items() if key not in gone)
+        return KernelState.keyed({key: each for key, each in self._objects.items() if key not in gone})
+
+
+def alike(table: Mapping[PackedNetwork, Way]) -> Iterator[Routes]:
+    """The routes of a table in order, those of one way that stand together at once."""
+    return itertools.starmap(Routes, runs(list(table), table.values()))
 
 
 class LinkScope(msgspec.Struct, frozen=True):
@@ -334,3 +443,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def succeeded(self) -> bool:
         return self.was_tried and self.error is None
+
+
+#: The outcome of nearly all changes.
+DONE = Outcome()

@@ -23,9 +23,12 @@ from osctld.core.kernel_state import (
     PermittedSource,
     PrivateNetwork,
     Route,
+    Routes,
     SiblingLinks,
     Sysctl,
     Veth,
+    Way,
+    alike,
 )
 from osctld.core.settings import Settings
 
@@ -54,7 +57,7 @@ def strayed_links(observed: KernelState, wanted: Iterable[Veth]) -> Iterator[Ren
 
 def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> tuple[KernelState, KernelState]:
     """Part what was observed into ours and the rest. `saved` is what the saved configuration asks for."""
-    links = [each for each in observed.objects if isinstance(each, Veth | Link)]  # there may be very many routes
+    links = [each for each in observed.others.values() if isinstance(each, Veth | Link)]
     others_links = {
         each.name for each in links if each.namespace == HOST and not _is_ours_on_host(each, saved, settings)
     }
@@ -68,9 +71,20 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
         for each in links
         if each.namespace != HOST and (each.namespace, each.name) not in peers
     }
-    ours: list[KernelObject] = []
-    foreign: list[KernelObject] = []
-    for key, each in observed.items():
+    ours: list[KernelObject | Routes] = []
+    foreign: list[KernelObject | Routes] = []
+    for (namespace, metric), table in observed.routes.items():
+        known = saved.routes.get((namespace, metric), {})
+        for routes in alike(table):
+            if namespace == HOST:
+                mine = _is_ours_on_host(routes.way, saved, settings) and routes.way.link not in others_links
+                (ours if mine else foreign).append(routes)
+            elif (namespace, routes.way.link) in tenants_links:
+                foreign.append(routes)
+            else:
+                ours.append(Routes(routes.way, [each for each in routes.networks if each in known]))
+                foreign.append(Routes(routes.way, [each for each in routes.networks if each not in known]))
+    for key, each in observed.others.items():
         if each.namespace == HOST:
             mine = _is_ours_on_host(each, saved, settings) and _link_of(each) not in others_links
         else:
@@ -91,9 +105,9 @@ def _link_of(each: KernelObject) -> str:
             return ""
 
 
-def _is_ours_on_host(each: KernelObject, saved: KernelState, settings: Settings) -> bool:
+def _is_ours_on_host(each: KernelObject | Way, saved: KernelState, settings: Settings) -> bool:
     match each:
-        case Route():
+        case Route() | Way():
             return each.protocol in (settings.routes.announce_protocol, settings.routes.present_protocol)
         case Veth():
             # The name alone is no mark: somebody else may have made a pair of that name while ours was away. Our

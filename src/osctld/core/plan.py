@@ -6,14 +6,14 @@ it (`kernel_model`), a plan puts back, in the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 import msgspec
 
 from osctld.core.address_order import Order, Subnet, first_differences, has_several, order_after, order_of
-from osctld.core.addresses import BITS, Address, Network
-from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
+from osctld.core.addresses import BITS, Address, Network, PackedNetwork
+from osctld.core.changes import Add, Change, Changes, Remove, RenameLink, Replace, Restore, RouteChanges, subject_of
 from osctld.core.errors import Conflict
 from osctld.core.kernel_model import goes_along, peer_of, pretend, version_of
 from osctld.core.kernel_state import (
@@ -31,9 +31,12 @@ from osctld.core.kernel_state import (
     PermittedSource,
     PrivateNetwork,
     Route,
+    Routes,
     SiblingLinks,
     Sysctl,
     Veth,
+    Way,
+    alike,
     container_of,
 )
 from osctld.core.plan_text import describe, lines_of
@@ -44,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     have: KernelState
     want: KernelState
-    changes: tuple[Change, ...]
+    changes: Sequence[Change]
     foreign: KernelState = KernelState()
     #: Whether the kernel renames a link that is up (from 6.2 on); else a plan takes it down for that.
     renames_while_up: bool = True
@@ -75,8 +78,7 @@ class Plan(msgspec.Struct, frozen=True):
             renames_while_up=self.renames_while_up,
             orders=_orders_after(_orders_of(self.have), done),
         )
-        changes = tuple(Restore(each.object) if isinstance(each, Add) else each for each in back.changes)
-        return msgspec.structs.replace(back, changes=changes)
+        return msgspec.structs.replace(back, changes=Changes.of(back.changes).restoring())
 
     def lines(self) -> Iterator[tuple[Namespace, str]]:
         """Each change as the `ip`, `sysctl` or `nft` command lines that would do it, with their namespace."""
@@ -122,7 +124,7 @@ def plan_changes(
         rearranged = _rearranged(want, foreign, lambda: _orders_of(have) if orders is None else orders)
         if rearranged:
             done = [*changes_of_routes, *rearranged]
-            changes_of_routes = (*done, *_restores(want, have, foreign, foreign, done))
+            changes_of_routes = Changes.of([*done, *_restores(want, have, foreign, foreign, done)])
         return Plan(have, want, changes_of_routes, foreign, renames_while_up)
     found, others = have, foreign
     renames = _renames(want, have, foreign, while_up=renames_while_up)
@@ -178,7 +180,7 @@ def plan_changes(
     if rearranged:
         changes.extend(rearranged)
         changes.extend(_restores(want, found, foreign, others, changes))
-    return Plan(found, want, tuple(changes), others, renames_while_up)
+    return Plan(found, want, Changes.of(changes), others, renames_while_up)
 
 
 def _restores(
@@ -193,7 +195,7 @@ def _restores(
 
 
 def _orders_of(state: KernelState) -> tuple[Order, Order]:
-    order = order_of(state.objects)
+    order = order_of(state.others.values())
     return order, order
 
 
@@ -210,7 +212,11 @@ def _rearranged(want: KernelState, foreign: KernelState, orders: Callable[[], It
     matter. What the guest speaks from it leaves to the kernel meanwhile: its routes would go with their preferred
     source.
     """
-    addresses = [each for each in want.values() if type(each) is AssignedAddress and foreign.get(each.key) != each]
+    addresses = [
+        each
+        for key, each in want.others.items()
+        if isinstance(each, AssignedAddress) and foreign.others.get(key) != each
+    ]
     wanted = order_of(addresses)
     differences = first_differences(wanted, orders()) if has_several(wanted) else {}
     if not differences:
@@ -286,37 +292,37 @@ def _renames(want: KernelState, have: KernelState, foreign: KernelState, *, whil
                 changes.extend([Replace(link, down), RenameLink(down, down_anew), Replace(down_anew, new)])
 
 
-def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: KernelState) -> tuple[Change, ...] | None:
+def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: KernelState) -> Changes | None:
     """What plan_changes comes to when routes come and go and all else stays; None when there is more to do.
 
     By the hundred thousand, routes neither need nor take along each other or anything else: nothing has to be imagined.
     """
-    coming: list[Route] = []
-    kept = 0
-    for key, wanted in want.items():
-        present = have.get(key)
-        if present is None:
-            if type(wanted) is not Route:
-                return None
-            there = foreign.get(key)
-            if there is None:
-                coming.append(wanted)
-            elif there != wanted:
-                return None
-        elif present == wanted:
-            kept += 1
-        else:
+    if want.others != have.others:
+        return None
+    coming: list[Routes] = []
+    for place, wanted in want.routes.items():
+        there = {**foreign.routes.get(place, {}), **have.routes.get(place, {})}
+        if there and any(there.get(each, way) != way for each, way in wanted.items()):
             return None
-    leaving: list[Route] = []
-    if kept < len(have):
-        for key, present in have.items():
-            if key not in want:
-                if type(present) is not Route:
-                    return None
-                leaving.append(present)
-    coming.sort(key=lambda each: _stage_of_presence(each, Add))
-    leaving.sort(key=_stage_of_absence)
-    return (*map(Add, coming), *map(Remove, leaving))
+        coming.extend(alike(_without(wanted, there)))
+    leaving: list[Routes] = []
+    for place, present in have.routes.items():
+        wanted = want.routes.get(place, {})
+        leaving.extend(alike(_without(present, wanted)))
+    coming.sort(key=lambda each: _stage_of_presence_of_route(each.way))
+    leaving.sort(key=lambda each: _stage_of_absence_of_route(each.way))
+    return Changes(
+        [
+            *(RouteChanges(Add, each) for each in coming),
+            *(RouteChanges(Remove, each) for each in leaving),
+        ]
+    )
+
+
+def _without(
+    table: Mapping[PackedNetwork, Way], other: Collection[PackedNetwork]
+) -> Mapping[PackedNetwork, Way]:
+    return {each: way for each, way in table.items() if each not in other} if other else table
 
 
 def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
@@ -514,10 +520,7 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
     stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
     match each:
         case Route():
-            if each.is_onlink:
-                # For IPv6 the kernel asks where it would send packets for the gateway: to be the link itself by then.
-                return (stage, 5)
-            return (stage, 3 if each.gateway is None else 4)
+            return _stage_of_presence_of_route(each)
         case Veth():
             return _SET_HOST_LINK if kind is Replace else _ADD_LINK
         case Link():
@@ -536,11 +539,24 @@ def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> t
             assert_never(each)
 
 
+def _stage_of_presence_of_route(each: Route | Way) -> tuple[int, int]:
+    stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
+    if each.is_onlink:
+        # For IPv6 the kernel asks where it would send packets for the gateway: to be the link itself by then.
+        return (stage, 5)
+    return (stage, 3 if each.gateway is None else 4)
+
+
+def _stage_of_absence_of_route(each: Route | Way) -> tuple[int, int]:
+    stage = _ABSENT_ON_HOST if each.namespace == HOST else _ABSENT_IN_GUEST
+    return (stage, 1 if each.gateway is None else 0)
+
+
 def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
     stage = _ABSENT_ON_HOST if each.namespace == HOST else _ABSENT_IN_GUEST
     match each:
         case Route():
-            return (stage, 1 if each.gateway is None else 0)
+            return _stage_of_absence_of_route(each)
         case Neighbour():
             return (stage, 2)
         case AssignedAddress():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from osctld.core.addresses import BITS, Address, InterfaceAddress, Network, NetworkIndex
-from osctld.core.claims import Claim, ClaimKind, Holder
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.claims import ClaimedNetworks, ClaimKind, Holder
 from osctld.core.errors import Refused
 from osctld.core.host import Container, GuestPolicy, Host, Surroundings, check_interface_name, derived_mac
 from osctld.core.kernel_state import (
@@ -24,12 +23,16 @@ from osctld.core.kernel_state import (
     PermittedSource,
     PrivateNetwork,
     Route,
+    Routes,
     Sysctl,
     Veth,
+    Way,
     guest,
 )
+from osctld.core.network_table import NetworkTable
 from osctld.core.via import Via
-from osctld.netif.routed_draft import Draft, RoutedNetwork
+from osctld.netif.routed_draft import Draft
+from osctld.netif.routed_networks import RoutedNetwork, RoutedNetworks
 
 __all__ = ["RoutedInterface", "RoutedNetwork", "chosen_routed_interfaces", "new_interface", "routed_interface"]
 
@@ -47,7 +50,7 @@ LEAST_MTU = {4: 68, 6: LEAST_IPV6_MTU}
 LARGEST_MTU = 65535
 
 
-class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
+class RoutedInterface(msgspec.Struct, frozen=True):
     """What the operator asked of one routed interface.
 
     `addresses` are assigned in the operator's order, without the container end unless it was given a place; `routes`
@@ -62,7 +65,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
     host_mac: str
     vias: Mapping[int, Via]
     addresses: tuple[InterfaceAddress, ...] = ()
-    routes: tuple[RoutedNetwork, ...] = ()
+    routes: RoutedNetworks = RoutedNetworks()
     sources: tuple[Network, ...] = ()
     mtu: int | None = None
     guest_policy: GuestPolicy = GuestPolicy.REPORT
@@ -87,10 +90,6 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             )
         return self.vias[version]
 
-    @functools.cached_property
-    def _index(self) -> NetworkIndex:
-        return NetworkIndex(each.network for each in self.routes)
-
     def routing(self, what: Address | Network | InterfaceAddress) -> Network | None:
         """The widest network of this interface, route or via, that includes all of `what`; None when none does."""
         return self.draft().routing(what)
@@ -98,7 +97,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
     def is_routed(self, address: InterfaceAddress) -> bool:
         """Whether a route of this interface, or its own via, leads to the address."""
         via = self.vias.get(address.version)
-        return (via is not None and via.network.includes(address)) or self._index.widest(address) is not None
+        return (via is not None and via.network.includes(address)) or self.routes.table.widest(address) is not None
 
     def source(self, version: int) -> Address:
         """The address that the guest speaks from: the first assigned one that is routed or in a public via, else
@@ -107,7 +106,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
         for each in self.addresses:
             if each.version != version:
                 continue
-            if self._index.widest(each) is not None or (via.is_public and via.network.includes(each)):
+            if self.routes.table.widest(each) is not None or (via.is_public and via.network.includes(each)):
                 return each.address
         return via.container_end
 
@@ -249,20 +248,19 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
 
     # --- what it means --------------------------------------------------------------------------------------------
 
-    def claims(self, container: str) -> Iterator[Claim]:
+    def claims(self, container: str) -> Iterator[ClaimedNetworks]:
         holder = Holder(container, self.name)
-        for via in self.vias.values():
-            yield Claim(via.network, ClaimKind.VIA, holder)
-        for route in self.routes:
-            yield Claim(route.network, ClaimKind.ROUTE, holder)
-        for address in self.addresses:
-            if not self.is_routed(address):
-                yield Claim(address.address.as_network(), ClaimKind.ADDRESS, holder)
+        unrouted = [each.address.as_network() for each in self.addresses if not self.is_routed(each)]
+        yield ClaimedNetworks(ClaimKind.VIA, holder, tuple(via.network.packed for via in self.vias.values()))
+        yield ClaimedNetworks(ClaimKind.ROUTE, holder, tuple(self.routes.table))
+        yield ClaimedNetworks(ClaimKind.ADDRESS, holder, tuple(each.packed for each in unrouted))
 
     def permissions(self) -> Iterator[PermittedSource]:
         """Those sources that no other one includes: the packet filter's elements must not overlap."""
-        index = NetworkIndex(self.sources)
-        return (PermittedSource(HOST, self.link, each) for each in self.sources if index.widest(each) == each)
+        table: NetworkTable[None] = NetworkTable()
+        for each in self.sources:
+            table.put(each.packed, None)
+        return (PermittedSource(HOST, self.link, each) for each in self.sources if table.widest(each) == each)
 
     def renamed(self, name: str) -> RoutedInterface:
         return msgspec.structs.replace(self, name=name)
@@ -279,7 +277,7 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
                 return f"{address.address} is assigned to {self.name}"
         return None
 
-    def objects(self, surroundings: Surroundings) -> Iterator[KernelObject]:
+    def objects(self, surroundings: Surroundings) -> Iterator[KernelObject | Routes]:
         mtu = self.mtu or surroundings.default_mtu
         if self.mtu is None and 6 in self.vias:
             # An uplink that cannot carry IPv6 takes none away from what is reached without it.
@@ -327,36 +325,34 @@ class RoutedInterface(msgspec.Struct, frozen=True, dict=True):
             if has_ipv6 or not path.startswith("ipv6/"):
                 yield Sysctl(HOST, path.format(self.link), value, link=self.link)
 
-    def _host_side(self, via: Via, surroundings: Surroundings) -> Iterator[KernelObject]:
+    def _host_side(self, via: Via, surroundings: Surroundings) -> Iterator[KernelObject | Routes]:
         routes = surroundings.settings.routes
         metric = 0 if via.version == 4 else routes.ipv6_metric
 
-        def route(network: Network, gateway: Address | None, protocol: int, *, is_onlink: bool = False) -> Route:
-            return Route(HOST, network, self.link, gateway, protocol, metric, is_onlink=is_onlink)
+        link, announced = self.link, routes.announce_protocol
+
+        def way(gateway: Address | None, protocol: int, *, is_onlink: bool = False) -> Way:
+            return Way(via.version, HOST, link, gateway, protocol, metric, is_onlink=is_onlink)
 
         yield AssignedAddress(
-            HOST, self.link, via.host_address, broadcast=via.broadcast, has_prefix_route=not via.is_wide
+            HOST, link, via.host_address, broadcast=via.broadcast, has_prefix_route=not via.is_wide
         )
-        yield Neighbour(HOST, self.link, via.container_end, self.mac)
+        yield Neighbour(HOST, link, via.container_end, self.mac)
         if not via.is_public:
-            yield PrivateNetwork(HOST, self.link, via.network)
+            yield PrivateNetwork(HOST, link, via.network)
         if via.is_wide:
             # Only the ends are on the link: the host never resolves the other addresses, so nobody can fill its
             # neighbour table by scanning the network.
-            yield route(via.container_end.as_network(), None, routes.present_protocol)
-            yield route(via.network, via.container_end, routes.present_protocol)
-        link, gateway, announced = self.link, via.container_end, routes.announce_protocol
-        for each in self.routes:
-            if each.network.version != via.version:
-                continue
-            if each.next_hop is None or each.next_hop == via.container_end:
-                # Not by way of `route`: these may be very many.
-                yield Route(HOST, each.network, link, gateway, announced, metric)
+            yield way(None, routes.present_protocol).route(via.container_end.as_network())
+            yield way(via.container_end, routes.present_protocol).route(via.network)
+        for next_hop, networks in self.routes.by_next_hop(via.version).items():
+            if next_hop is None or next_hop == via.container_end:
+                yield Routes(way(via.container_end, announced), networks)
                 continue
             # The host reaches an assigned address by the container end, which no next hop may depend on: it is said
             # to be on the link, where its MAC is known.
-            yield Neighbour(HOST, self.link, each.next_hop, self.mac)
-            yield route(each.network, each.next_hop, routes.announce_protocol, is_onlink=True)
+            yield Neighbour(HOST, link, next_hop, self.mac)
+            yield Routes(way(next_hop, announced, is_onlink=True), networks)
 
     def _guest_side(self, via: Via, inside: Namespace, *, rank: int) -> Iterator[KernelObject]:
         for address in self.all_addresses(via.version):

@@ -5,34 +5,25 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
 from osctld.core.addresses import (
     BITS,
     Address,
     InterfaceAddress,
     Network,
-    NetworkIndex,
+    PackedNetwork,
+    any_inside,
     overlaps_not_routable,
+    read_networks,
     reason_not_routable,
 )
 from osctld.core.addresses import reason_not_unicast as reason_not_assignable
 from osctld.core.errors import Refused
+from osctld.core.network_table import NetworkTable, by_length
 from osctld.core.via import Via
+from osctld.netif.routed_networks import RoutedNetwork, RoutedNetworks, Routing
 
 #: From so many networks on, those that are routed by one command are looked at together.
 _MANY = 64
-
-
-class RoutedNetwork(msgspec.Struct, frozen=True):
-    """A network routed to the container. Automatic ones came with an address and go with it.
-
-    `next_hop` is an assigned address that the operator chose as gateway; None stands for the container end.
-    """
-
-    network: Network
-    is_automatic: bool
-    next_hop: Address | None = None
 
 
 class Draft:
@@ -47,17 +38,17 @@ class Draft:
         *,
         vias: Mapping[int, Via],
         addresses: Iterable[InterfaceAddress],
-        routes: Iterable[RoutedNetwork],
+        routes: RoutedNetworks,
         sources: Iterable[Network] = (),
     ) -> None:
         self.name = name
         self._vias = dict(vias)
         # In order; an address is assigned once, and a network routed once.
         self._addresses = {each.address: each for each in addresses}
-        self._routes = {each.network: each for each in routes}
-        self._index = NetworkIndex(self._routes)
-        self._sources = dict.fromkeys(sources)
-        self._index_of_sources = NetworkIndex(self._sources)
+        self._routes = routes.table.copy()
+        self._sources: NetworkTable[None] = NetworkTable()
+        for each in sources:
+            self._sources.put(each.packed, None)
 
     @property
     def vias(self) -> Mapping[int, Via]:
@@ -68,16 +59,16 @@ class Draft:
         return tuple(self._addresses.values())
 
     @property
-    def routes(self) -> tuple[RoutedNetwork, ...]:
-        return tuple(self._routes.values())
+    def routes(self) -> RoutedNetworks:
+        return RoutedNetworks(self._routes.copy())
 
     @property
     def sources(self) -> tuple[Network, ...]:
-        return tuple(self._sources)
+        return tuple(map(Network.from_packed, self._sources))
 
     def routing(self, what: Address | Network | InterfaceAddress) -> Network | None:
         """The widest network, route or via, that includes all of `what`; None when none does."""
-        found = self._index.widest(what)
+        found = self._routes.widest(what)
         via = self._vias.get(what.version)
         if via is not None and via.network.includes(what) and (found is None or via.network.length < found.length):
             return via.network
@@ -154,31 +145,38 @@ class Draft:
         gone = {each.address: each for each in addresses}
         for address in gone:
             self._addresses.pop(address, None)
-        came_with = {network: None for each in gone.values() for network in self._index.including(each)}
-        candidates = [network for network in came_with if self._routes[network].is_automatic]
+        came_with = dict.fromkeys(packed for each in gone.values() for packed in self._routes.including(each))
+        candidates = [packed for packed in came_with if self._routes.values[packed].is_automatic]
         if keep_route:
-            for network in candidates:
-                self._routes[network] = RoutedNetwork(network, is_automatic=False)
+            for packed in candidates:
+                self._routes.put(packed, Routing(is_automatic=False))
         else:
             self._drop_unneeded(candidates)
-        broken = tuple(each for each in self._routes.values() if each.next_hop in gone)
+        broken = tuple(
+            RoutedNetwork.of(packed, how) for packed, how in self._routes.values.items() if how.next_hop in gone
+        )
         if broken:
             routed = [each for each in self._addresses.values() if self.routing(each) is not None]
             for each in broken:
-                self._remove_route(each.network)
+                self._routes.pop(each.network.packed)
             self._route_again(routed, typed=str(broken[0].network))
         return broken
 
-    def _drop_unneeded(self, candidates: Iterable[Network]) -> None:
+    def _drop_unneeded(self, candidates: Iterable[PackedNetwork]) -> None:
         """Remove those of these routes by which alone no assigned address is routed."""
         ordered = sorted(self._addresses)
-        for network in candidates:
+        for packed in candidates:
+            network = Network.from_packed(packed)
             inside = ordered[bisect_left(ordered, network.address) : bisect_right(ordered, network.last)]
-            self._index.remove(network)
-            if any(self.routing(each) is None for each in inside):
-                self._index.add(network)
-            else:
-                del self._routes[network]
+            if not any(self._is_only_way(network, each) for each in inside):
+                self._routes.pop(packed)
+
+    def _is_only_way(self, network: Network, address: Address) -> bool:
+        """Whether an address is routed by this network of ours and by nothing else."""
+        via = self._vias.get(address.version)
+        return (via is None or not via.network.includes(address)) and [*self._routes.including(address)] == [
+            network.packed
+        ]
 
     def _route_again(self, addresses: Iterable[InterfaceAddress], *, typed: str) -> None:
         """Give each of these addresses that is not routed any more a route of its own."""
@@ -200,9 +198,9 @@ class Draft:
         Raises Refused when it is routed here already, or can never be.
         """
         hop = self._hop(network, next_hop, typed=typed)
-        present = self._routes.get(network)
+        present = self._routes.get(network.packed)
         if present is not None and present.is_automatic:
-            self._routes[network] = RoutedNetwork(network, is_automatic=False, next_hop=hop)
+            self._routes.put(network.packed, Routing(is_automatic=False, next_hop=hop))
             return
         reason = reason_not_routable(network)
         if reason is not None:
@@ -218,43 +216,40 @@ class Draft:
             )
         self._add_route(network, is_automatic=False, typed=typed, next_hop=hop)
 
-    def route_all(
-        self, networks: Iterable[tuple[Network, str]], *, next_hop: InterfaceAddress | None = None
-    ) -> None:
-        """Route many networks for the operator, each with what was typed, as `route` does one after the other."""
-        waiting = list(networks)
-        if len(waiting) >= _MANY and self._route_plainly([network for network, _ in waiting], next_hop):
+    def route_all(self, texts: Sequence[str], *, next_hop: InterfaceAddress | None = None) -> None:
+        """Route many networks for the operator, each as `route` does one after the other."""
+        if len(texts) >= _MANY and self._route_plainly(read_networks(texts), next_hop):
             return
-        for network, typed in waiting:
-            self.route(network, typed=typed, next_hop=next_hop)
+        for text in texts:
+            self.route(Network.parse(text), typed=text, next_hop=next_hop)
 
-    def _route_plainly(self, networks: Sequence[Network], next_hop: InterfaceAddress | None) -> bool:
+    def _route_plainly(self, networks: Sequence[PackedNetwork], next_hop: InterfaceAddress | None) -> bool:
         """Route networks of which nothing need be said; False when there may be something, and then nothing was done.
 
         All are of one version and length, as in long lists, so that they overlap only if they are equal; and no network
         that is routed already is wider.
         """
-        version, length = networks[0].version, networks[0].length
+        kinds = by_length(networks)
+        if len(kinds) != 1:
+            return False
+        ((version, length),) = kinds
         via = self._vias.get(version)
         if via is None or length == 0 or (next_hop is not None and next_hop.version != version):
             return False
-        if any(each.version != version or each.length != length for each in networks):
-            return False
-        numbers = sorted(each.number for each in networks)
-        if overlaps_not_routable(version, numbers, length) or self._index.has_wider(version, length):
-            return False
-        if via.network.length <= length and _any_between(numbers, via.network.number, via.network.last.number):
+        ordered = sorted(networks)
+        shortest = min(self._routes.lengths(version), default=length)
+        if overlaps_not_routable(version, ordered, length) or shortest < length:
             return False
         host_bits = BITS[version] - length
-        for end in (via.host_end.number, via.container_end.number):
-            if _any_between(numbers, end >> host_bits << host_bits, end):
-                return False
-        if len(set(numbers)) != len(numbers) or not self._routes.keys().isdisjoint(networks):
+        in_the_way = [
+            Network(version, end.number >> host_bits << host_bits, length) for end in (via.host_end, via.container_end)
+        ]
+        if via.network.length <= length:
+            in_the_way.append(via.network)
+        if any(any_inside(ordered, each) for each in in_the_way):
             return False
         hop = None if next_hop is None or next_hop.address == via.container_end else next_hop.address
-        self._routes.update((each, RoutedNetwork(each, False, hop)) for each in networks)
-        self._index.add_all(version, length, numbers)
-        return True
+        return self._routes.put_new(networks, Routing(is_automatic=False, next_hop=hop))
 
     def _hop(self, network: Network, next_hop: InterfaceAddress | None, *, typed: str) -> Address | None:
         """The next hop to remember: none where it is the container end."""
@@ -271,9 +266,9 @@ class Draft:
 
     def unroute(self, network: Network, *, typed: str) -> None:
         """Raise Refused when there is no such route."""
-        if network not in self._routes:
+        if network.packed not in self._routes:
             raise Refused(f"{typed}: route not found on {self.name}", code="route-not-found", subject=typed)
-        self._remove_route(network)
+        self._routes.pop(network.packed)
 
     def _add_route(
         self, network: Network, *, is_automatic: bool, typed: str, next_hop: Address | None = None
@@ -292,12 +287,7 @@ class Draft:
                     code="contains-via",
                     subject=typed,
                 )
-        self._routes[network] = RoutedNetwork(network, is_automatic, next_hop)
-        self._index.add(network)
-
-    def _remove_route(self, network: Network) -> None:
-        del self._routes[network]
-        self._index.remove(network)
+        self._routes.put(network.packed, Routing(is_automatic, next_hop))
 
     # --- sources --------------------------------------------------------------------------------------------------
 
@@ -316,7 +306,7 @@ class Draft:
         elif reason := reason_not_routable(network):
             raise Refused(f"{typed} cannot be a source: it overlaps {reason}", code="bad-network", subject=typed)
         self._via(network.version, subject=typed)
-        around = self._index_of_sources.widest(network)
+        around = self._sources.widest(network)
         if around is not None:
             inside = "" if around == network else f", it is in {around}"
             raise Refused(
@@ -324,15 +314,13 @@ class Draft:
                 code="already-permitted",
                 subject=typed,
             )
-        self._sources[network] = None
-        self._index_of_sources.add(network)
+        self._sources.put(network.packed, None)
 
     def forbid(self, network: Network, *, typed: str) -> None:
         """Raise Refused when that network was not permitted."""
-        if network not in self._sources:
+        if network.packed not in self._sources:
             raise Refused(f"{typed}: source not found on {self.name}", code="source-not-found", subject=typed)
-        del self._sources[network]
-        self._index_of_sources.remove(network)
+        self._sources.pop(network.packed)
 
     # --- vias -----------------------------------------------------------------------------------------------------
 
@@ -348,7 +336,7 @@ class Draft:
         self._vias.update(vias)
         for version, via in vias.items():
             self._move_container_end(old.get(version), via)
-            for route in list(self._routes.values()):
+            for route in self.routes:
                 self._fit_route(route, via)
         for address in self._addresses.values():
             self._check_against_via(address)
@@ -366,9 +354,9 @@ class Draft:
                 subject=str(version),
             )
         for what, present in (
-            ("routes", [str(each) for each in self._routes if each.version == version]),
+            ("routes", [str(each.network) for each in self.routes if each.network.version == version]),
             ("addresses", [each.short for each in self._addresses.values() if each.version == version]),
-            ("sources", [str(each) for each in self._sources if each.version == version]),
+            ("sources", [str(each) for each in self.sources if each.version == version]),
         ):
             if present:
                 raise Refused(
@@ -396,7 +384,7 @@ class Draft:
             return
         if route.is_automatic and via.network.includes(route.network):
             # What an address inside the new network was routed by is superfluous now, and may contain an end.
-            self._remove_route(route.network)
+            self._routes.pop(route.network.packed)
             return
         for end in (via.host_end, via.container_end):
             if route.network.includes(end):
@@ -406,7 +394,7 @@ class Draft:
                     subject=str(via.network),
                 )
         if route.next_hop == via.container_end:
-            self._routes[route.network] = msgspec.structs.replace(route, next_hop=None)
+            self._routes.put(route.network.packed, Routing(route.is_automatic))
 
     def _via(self, version: int, *, subject: str) -> Via:
         if version not in self._vias:
@@ -419,9 +407,3 @@ class Draft:
 def _few(names: list[str]) -> str:
     """The first of many names."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _any_between(numbers: Sequence[int], first: int, last: int) -> bool:
-    """Whether one of the numbers, which are in order, is from first to last."""
-    at = bisect_left(numbers, first)
-    return at < len(numbers) and numbers[at] <= last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from osctld.core.kernel_state import HOST, AssignedAddress, FilterElement, KernelObject, Neighbour, Route
+from osctld.core.kernel_state import HOST, FilterElement, KernelObject, Routes
 from osctld.shell import rtnetlink_dumps
 from osctld.shell.netlink import NetlinkSocket
 from osctld.shell.rtnetlink_dumps import LinkFacts
@@ -19,17 +19,16 @@ class HostSide:
     def __init__(self, through: NetlinkSocket, names: Collection[str], elements: Iterable[FilterElement]) -> None:
         wanted = frozenset(names)
         self._links = {link.name: link for link in rtnetlink_dumps.dump_links(through) if link.name in wanted}
-        self._objects: dict[str, list[KernelObject]] = {name: [] for name in self._links}
+        self._objects: dict[str, list[KernelObject | Routes]] = {name: [] for name in self._links}
         by_index = {link.index: link.name for link in self._links.values()}
         for each in rtnetlink_dumps.objects_on(through, by_index, HOST):
-            assert isinstance(each, AssignedAddress | Route | Neighbour)
-            self._objects[each.link].append(each)
+            self._objects[each.way.link if isinstance(each, Routes) else each.link].append(each)
         self._elements = frozenset(elements)
 
     def links(self, names: Iterable[str]) -> list[LinkFacts]:
         return [self._links[name] for name in names if name in self._links]
 
-    def objects_on(self, links: Iterable[LinkFacts]) -> Iterator[KernelObject]:
+    def objects_on(self, links: Iterable[LinkFacts]) -> Iterator[KernelObject | Routes]:
         for link in links:
             yield from self._objects[link.name]
 

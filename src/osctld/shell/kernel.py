@@ -21,6 +21,7 @@ from osctld.core.kernel_state import (
     LinkScope,
     Namespace,
     Outcome,
+    Routes,
     Sysctl,
     Uplink,
     Veth,
@@ -150,7 +151,7 @@ class Kernel:
         come with a link.
         """
         with self._alone():
-            objects: list[KernelObject] = []
+            objects: list[KernelObject | Routes] = []
             names: dict[Namespace, list[str]] = {}
             for scope in scopes:
                 names.setdefault(scope.namespace, []).append(scope.name)
@@ -332,7 +333,9 @@ def _switched_off(links: Iterable[LinkFacts], namespace: Namespace) -> Iterator[
                 yield Sysctl(namespace, path, value, link=link.name)
 
 
-def _objects_on(through: NetlinkSocket, links: Sequence[LinkFacts], namespace: Namespace) -> Iterator[KernelObject]:
+def _objects_on(
+    through: NetlinkSocket, links: Sequence[LinkFacts], namespace: Namespace
+) -> Iterator[KernelObject | Routes]:
     return rtnetlink_dumps.objects_on(through, {link.index: link.name for link in links}, namespace)
 
 

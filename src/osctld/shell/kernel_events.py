@@ -28,7 +28,7 @@ from osctld.core import packet_filter
 from osctld.core.addresses import Network
 from osctld.core.kernel_events import ALL_LINKS, Heard, LinkNews
 from osctld.core.kernel_state import MAIN_TABLE
-from osctld.shell.netlink import NLM_F_REPLACE, SO_RCVBUFFORCE, SOL_NETLINK, attributes, messages
+from osctld.shell.netlink import NLM_F_REPLACE, SO_RCVBUFFORCE, SOL_NETLINK, U32, attributes, messages
 from osctld.shell.packet_filter_elements import NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES, NFPROTO
 from osctld.shell.pidfds import wait_readable
 from osctld.shell.rtnetlink import (
@@ -53,7 +53,6 @@ from osctld.shell.rtnetlink import (
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
     RTMSG,
-    U32,
 )
 
 NETLINK_ADD_MEMBERSHIP = 1

@@ -41,6 +41,7 @@ _DUMP_ATTEMPTS = 100
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")
 _I32 = struct.Struct("=i")
+U32 = struct.Struct("=I")
 _U16 = struct.Struct("=H")
 _NLA_TYPE_MASK = 0x3FFF
 
@@ -125,13 +126,14 @@ class NetlinkSocket:
 
     def send(self, messages: Sequence[bytes], *, first: int, count: int) -> dict[int, Answer | None]:
         """Send messages in order, with sequence numbers among the `count` ones from `first`, the last message the
-        highest.
+        highest. Several of one size may stand together.
 
         Returns by position (sequence - first) the answers that are no plain yes: refusals, and None for messages
         whose answer was lost, so that what became of them is unknown.
         """
         packed = bytearray(b"".join(messages))
-        last = len(packed) - len(messages[-1])
+        (size_of_last,) = U32.unpack_from(messages[-1])
+        last = len(packed) - size_of_last
         _, _, flags, highest, _ = HEADER.unpack_from(packed, last)
         _U16.pack_into(packed, last + 6, flags | NLM_F_ACK)
         try:

@@ -179,8 +179,8 @@ class PacketFilterElements:
         name = set_of(each)
         if isinstance(each, PermittedSource):
             link = _padded(each.link)
-            return _list(name, _key(link + each.network.packed) + _key_end(link + each.network.last.packed))
-        start = _key(each.network.packed)
+            return _list(name, _key(link + each.network.address.packed) + _key_end(link + each.network.last.packed))
+        start = _key(each.network.address.packed)
         if is_question:
             return _list(name, start)
         comment = private_comment(each).encode() + b"\0"
@@ -285,7 +285,7 @@ def _networks(messages: Iterable[bytes]) -> Iterator[PrivateNetwork]:
     """The networks that the comments tell: an element is only one end of a range, and ends have none."""
     for key, comment in _elements(messages):
         found = read_private_comment(comment)
-        if found is not None and found.network.packed == key:
+        if found is not None and found.network.address.packed == key:
             yield found
 
 

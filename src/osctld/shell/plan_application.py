@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, subject_of
+from osctld.core.changes import (
+    Add,
+    Change,
+    Changes,
+    Remove,
+    RenameLink,
+    Replace,
+    Restore,
+    RouteChanges,
+    count_of,
+    subject_of,
+)
 from osctld.core.errors import Unavailable
 from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import (
+    DONE,
     HOST,
     AssignedAddress,
     FilterElement,
@@ -38,7 +51,6 @@ from osctld.shell.packet_filter_elements import PacketFilterElements
 #: A removal that finds nothing has reached its aim.
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
 
-_DONE = Outcome()
 _NOT_TRIED = Outcome(was_tried=False)
 
 #: Before a change is performed: an answer makes it fail with that. For tests of what happens then.
@@ -72,34 +84,32 @@ class PlanApplication:
         self._stack = stack
         self._fault = fault
         self._filling = filling
-        self._done: list[Change] = []
+        self._done: list[Changes] = []
         self._indexes: dict[tuple[Namespace, str], int] = {}
-        self._encoders: dict[Namespace, rtnetlink.Encoder] = {}
 
     def perform(self) -> tuple[Outcome, ...]:
         """One outcome for each change of the plan, in order."""
         outcomes: list[Outcome] = []
-        for start, end in _segments(self._plan.changes):
-            segment = self._plan.changes[start:end]
-            made = self._perform_segment(segment, first=start)
+        for segment in _segments(self._plan.changes):
+            made = self._perform_segment(segment, first=len(outcomes))
             outcomes.extend(made)
-            if len(made) < len(segment) or any(each is not _DONE and each.error is not None for each in made):
+            if len(made) < len(segment) or not _all_done(made):
                 break
-            self._done.extend(segment)
+            self._done.append(segment)
         outcomes.extend([_NOT_TRIED] * (len(self._plan.changes) - len(outcomes)))
         return tuple(outcomes)
 
-    def _perform_segment(self, segment: Sequence[Change], *, first: int) -> list[Outcome]:
+    def _perform_segment(self, segment: Changes, *, first: int) -> list[Outcome]:
         """Outcomes of the changes that were tried; after a failure there may be fewer than changes."""
         if self._fault is None:
             return self._perform(segment)
         outcomes: list[Outcome] = []
         for number, change in enumerate(segment, start=first):
             refusal = self._fault(number, change)
-            outcomes.extend([_outcome(change, refusal)] if refusal is not None else self._perform([change]))
+            outcomes.extend([_outcome(change, refusal)] if refusal is not None else self._perform(Changes([change])))
         return outcomes
 
-    def _perform(self, segment: Sequence[Change]) -> list[Outcome]:
+    def _perform(self, segment: Changes) -> list[Outcome]:
         change, subject = segment[0], subject_of(segment[0])
         try:
             match subject:
@@ -125,61 +135,51 @@ class PlanApplication:
 
     # --- rtnetlink ------------------------------------------------------------------------------------------------
 
-    def _send(self, segment: Sequence[Change], namespace: Namespace) -> list[Outcome]:
+    def _send(self, segment: Changes, namespace: Namespace) -> list[Outcome]:
         """Changes of one message each. Nothing more is sent after a batch with a failure in it."""
         through = self._socket(namespace)
-        encode = self._encoder(namespace).encode
         outcomes: list[Outcome] = []
-        for start in range(0, len(segment), through.batch):
-            batch = segment[start : start + through.batch]
-            first = through.reserve(len(batch))
-            made = [_DONE] * len(batch)
-            has_failed = False
-            try:
-                messages = list(map(encode, batch, range(first, first + len(batch))))
-            except rtnetlink.NoSuchLink:
-                messages, refusal = self._encode_as_many_as_go(batch, first)
-                if refusal is not None:
-                    # What came before it is sent.
-                    del made[refusal[0] :]
-                    made.append(refusal[1])
-                    has_failed = True
-            answers = through.send(messages, first=first, count=len(made)) if messages else {}
-            lost = []
-            for position, answer in answers.items():
-                if position >= len(made) or made[position] is not _DONE:
-                    continue
-                if answer is None:
-                    lost.append(position)
-                else:
-                    made[position] = _outcome(batch[position], answer)
-                    has_failed |= made[position].error is not None
-            if lost:
-                for position, outcome in self._look_again(batch, lost, through).items():
-                    made[position] = outcome
-                    has_failed |= outcome.error is not None
-            is_rename = isinstance(batch[0], RenameLink)
-            if is_rename or (isinstance(batch[0], Remove) and isinstance(batch[0].object, Veth)):
+        for batch in _batches(segment, through.batch):
+            made = self._send_batch(batch, through, namespace)
+            change = batch[0]
+            if isinstance(change, RenameLink) or (isinstance(change, Remove) and isinstance(change.object, Veth)):
                 self._forget_links()  # such a change stands alone
             outcomes.extend(made)
-            if has_failed:
+            if not _all_done(made):
                 break
         return outcomes
 
-    def _encode_as_many_as_go(
-        self, batch: Sequence[Change], first: int
-    ) -> tuple[list[bytes], tuple[int, Outcome] | None]:
-        """Messages up to the first change that fails for want of its link; position and outcome of that one."""
-        encode = self._encoder(subject_of(batch[0]).namespace).encode
-        messages = []
-        for position, change in enumerate(batch):
+    def _send_batch(self, batch: Changes, through: NetlinkSocket, namespace: Namespace) -> list[Outcome]:
+        first = through.reserve(len(batch))
+        messages, made = self._encode(batch, first, namespace)
+        answers = through.send(messages, first=first, count=len(made)) if messages else {}
+        lost = []
+        for position, answer in answers.items():
+            if position >= len(made) or made[position] is not DONE:
+                continue
+            if answer is None:
+                lost.append(position)
+            else:
+                made[position] = _outcome(batch[position], answer)
+        if lost:
+            for position, outcome in self._look_again(batch, lost, through).items():
+                made[position] = outcome
+        return made
+
+    def _encode(self, batch: Changes, first: int, namespace: Namespace) -> tuple[list[bytes], list[Outcome]]:
+        """Messages up to the first change that fails for want of its link; and outcomes, as if all were taken."""
+        encode = self._encoder(namespace).encode
+        messages: list[bytes] = []
+        made: list[Outcome] = []
+        for part in batch.parts:
             try:
-                messages.append(encode(change, first + position))
+                messages.append(encode(part, first + len(made)))
             except rtnetlink.NoSuchLink:
-                refused = _outcome(change, Answer(errno.ENODEV))
-                if refused.error is not None:
-                    return messages, (position, refused)
-        return messages, None
+                refused = _outcome(batch[len(made)], Answer(errno.ENODEV))
+                if refused is not DONE:
+                    return messages, [*made, refused]
+            made.extend([DONE] * count_of(part))
+        return messages, made
 
     def _send_one(self, message: bytes, sequence: int, through: NetlinkSocket) -> Answer | None:
         return through.send([message], first=sequence, count=1).get(0, YES)
@@ -214,7 +214,7 @@ class PlanApplication:
             sequence = through.reserve(1)
             self._send_one(rtnetlink.delete_link(wanted.name, sequence), sequence, through)
             return _outcome(change, answer or Answer(errno.ENOBUFS))
-        return _DONE
+        return DONE
 
     def _replace_address(self, change: Replace, old: AssignedAddress) -> Outcome:
         """Delete, then add: the kernel changes neither broadcast nor IPv6 prefix length of an address in place.
@@ -234,14 +234,14 @@ class PlanApplication:
                 if isinstance(step, Add):
                     self._put_back(old)
                 return outcome
-        return _DONE
+        return DONE
 
     def _put_back(self, old: AssignedAddress) -> None:
         """What our model says that the removal of an address took along, and the address."""
-        before = pretend(KernelState([*self._plan.foreign.objects, *self._plan.have.objects]), self._done)
-        back = Plan(before, before, (Remove(old),)).undo()
-        for start, end in _segments(back.changes):
-            self._perform(back.changes[start:end])
+        done = itertools.chain.from_iterable(self._done)
+        before = pretend(KernelState([*self._plan.foreign.objects, *self._plan.have.objects]), done)
+        for segment in _segments(Plan(before, before, (Remove(old),)).undo().changes):
+            self._perform(segment)
 
     def _look_again(
         self, batch: Sequence[Change], positions: Sequence[int], through: NetlinkSocket
@@ -275,7 +275,7 @@ class PlanApplication:
             else:
                 is_there = there.get(subject.key) == subject
             if is_there != isinstance(change, Remove):
-                outcomes[position] = _DONE
+                outcomes[position] = DONE
             else:
                 error = "the kernel's answer was lost, and the change was not made"
                 outcomes[position] = Outcome(error=error, errno=errno.ENOBUFS)
@@ -284,9 +284,7 @@ class PlanApplication:
     # --- links and namespaces -------------------------------------------------------------------------------------
 
     def _encoder(self, namespace: Namespace) -> rtnetlink.Encoder:
-        if namespace not in self._encoders:
-            self._encoders[namespace] = rtnetlink.Encoder(lambda name: self._index(namespace, name))
-        return self._encoders[namespace]
+        return rtnetlink.Encoder(lambda name: self._index(namespace, name))
 
     def _index(self, namespace: Namespace, name: str) -> int:
         key = (namespace, name)
@@ -300,7 +298,6 @@ class PlanApplication:
     def _forget_links(self) -> None:
         """Pairs come and go in this plan: a name may stand for another number now, at either end."""
         self._indexes.clear()
-        self._encoders.clear()
 
     def _peer_namespace(self, namespace: Namespace) -> int:
         if namespace not in self._namespaces:
@@ -336,14 +333,14 @@ class PlanApplication:
             if refusal is not None:
                 outcomes.append(Outcome(error=refusal, errno=errno.EINVAL))
                 break
-            outcomes.append(_DONE)
+            outcomes.append(DONE)
         return outcomes
 
     def _change_elements(self, segment: Sequence[Change]) -> list[Outcome]:
         """One transaction, all or nothing. Of one that is refused, each change alone, to know which it was."""
         _check_is_host(segment)
         if all(answer.errno == 0 for answer in self._elements.perform(segment)):
-            return [_DONE] * len(segment)
+            return [DONE] * len(segment)
         outcomes = []
         for change in segment:
             outcomes.append(_outcome(change, self._elements.perform([change])[0]))
@@ -363,7 +360,7 @@ def _write_all(segment: Sequence[Change]) -> Iterator[Outcome]:
     for change in segment:
         subject = subject_of(change)
         assert isinstance(subject, Sysctl)
-        outcome = _DONE if isinstance(change, Remove) else _outcome(change, sysctl.write(subject.path, subject.value))
+        outcome = DONE if isinstance(change, Remove) else _outcome(change, sysctl.write(subject.path, subject.value))
         yield outcome
         if outcome.error is not None:
             return
@@ -386,31 +383,59 @@ _EXECUTORS: Mapping[type[KernelObject], int] = {
 }
 
 
-def _segments(changes: Sequence[Change]) -> Iterator[tuple[int, int]]:
-    """Runs of changes that can be sent at once, as start and end. What takes several steps stands alone."""
-    start = 0
-    executor_before, namespace_before = -1, HOST
-    for number, change in enumerate(changes):
-        is_replacement = isinstance(change, Replace)
-        subject = subject_of(change)
-        kind = type(subject)
-        if kind is Route and executor_before == _RTNETLINK and subject.namespace == namespace_before:
-            continue  # the next of very many
-        executor, namespace = _EXECUTORS[kind], subject.namespace
-        takes_steps = (kind is AssignedAddress and is_replacement) or (kind is Veth and not is_replacement)
-        if takes_steps or isinstance(change, RenameLink):
-            executor = -1
-        if number and (executor != executor_before or executor == -1 or namespace != namespace_before):
-            yield start, number
-            start = number
-        executor_before, namespace_before = executor, namespace
-    if changes:
-        yield start, len(changes)
+def _segments(changes: Sequence[Change]) -> Iterator[Changes]:
+    """Runs of changes that can be sent at once. What takes several steps stands alone."""
+    run: list[Change | RouteChanges] = []
+    place_before: tuple[int, Namespace] | None = None
+    for part in Changes.of(changes).parts:
+        place = _place_of(part)
+        if run and (place is None or place != place_before):
+            yield Changes(run)
+            run = []
+        run.append(part)
+        place_before = place
+    if run:
+        yield Changes(run)
+
+
+def _place_of(part: Change | RouteChanges) -> tuple[int, Namespace] | None:
+    """By whom a change is made, and where; None for one that takes several steps."""
+    if isinstance(part, RouteChanges):
+        return _RTNETLINK, part.routes.way.namespace
+    subject, is_replacement = subject_of(part), isinstance(part, Replace)
+    takes_steps = (isinstance(subject, AssignedAddress) and is_replacement) or (
+        isinstance(subject, Veth) and not is_replacement
+    )
+    if takes_steps or isinstance(part, RenameLink):
+        return None
+    return _EXECUTORS[type(subject)], subject.namespace
+
+
+def _batches(segment: Changes, size: int) -> Iterator[Changes]:
+    """The changes in order, so many of them at a time."""
+    batch: list[Change | RouteChanges] = []
+    room = size
+    for part in segment.parts:
+        rest = part
+        while isinstance(rest, RouteChanges) and len(rest) > room:
+            yield Changes([*batch, rest[:room]] if room else batch)
+            rest, batch, room = rest[room:], [], size
+        if not room:
+            yield Changes(batch)
+            batch, room = [], size
+        batch.append(rest)
+        room -= count_of(rest)
+    if batch:
+        yield Changes(batch)
+
+
+def _all_done(outcomes: list[Outcome]) -> bool:
+    return outcomes.count(DONE) == len(outcomes)
 
 
 def _outcome(change: Change, answer: Answer) -> Outcome:
     if answer.errno == 0 or (isinstance(change, Remove) and answer.errno in _GONE):
-        return _DONE
+        return DONE
     words = os.strerror(answer.errno)
     if answer.text and answer.text != words:
         words = f"{words}: {answer.text.rstrip('.')}"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
-from typing import TypeAlias, assert_never
+from array import array
+from collections.abc import Callable, Sequence
+from typing import assert_never
 
-from osctld.core.addresses import BITS
-from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
+from osctld.core.addresses import BITS, PackedNetwork
+from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, RouteChanges
 from osctld.core.kernel_state import (
     LEAST_IPV6_MTU,
     MAIN_TABLE,
@@ -26,8 +27,9 @@ from osctld.core.kernel_state import (
     SiblingLinks,
     Sysctl,
     Veth,
+    Way,
 )
-from osctld.shell.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attribute, message
+from osctld.shell.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32, attribute, message
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -62,8 +64,11 @@ IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 U16 = struct.Struct("=H")
-U32 = struct.Struct("=I")
 I32 = struct.Struct("=i")
+
+#: Where bytes stand in a message about a route: in its header of 16 bytes; in the rtmsg of 12 behind that; behind the 4
+#: of the first attribute's own header.
+_SEQUENCE, _DESTINATION_LENGTH, _DESTINATION = 8, 17, 32
 
 FAMILY = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 
@@ -139,45 +144,38 @@ def delete_link(name: str, sequence: int) -> bytes:
 
 # --- changes -----------------------------------------------------------------------------------------------------
 
-#: All routes of a plan by one gateway and link differ in a few bytes: what packs one, how long the destination is,
-#: and the bytes around number and destination.
-_RouteTemplate: TypeAlias = tuple[Callable[..., bytes], int, bytes, bytes, bytes]
-
-
 class Encoder:
-    """Packs changes of one namespace. It remembers templates with the links' numbers: forget it when links change."""
+    """Packs changes of one namespace. `index` gives a link's number by its name, or raises NoSuchLink."""
 
     def __init__(self, index: Callable[[str], int]) -> None:
-        """`index` gives a link's number by its name, or raises NoSuchLink."""
         self._index = index
-        self._routes: dict[tuple[object, ...], _RouteTemplate] = {}
 
-    def encode(self, change: Change, sequence: int) -> bytes:
-        """The one message of a change. Not for what takes several: making pairs, replacing addresses.
+    def encode(self, part: Change | RouteChanges, first: int) -> bytes:
+        """The one message of a change; of many alike as many, with sequence numbers from `first` on.
 
-        Raises NoSuchLink.
+        Not for what takes several messages: making pairs, replacing addresses. Raises NoSuchLink.
         """
-        # Routes come by the ten thousand; they go the short way.
-        if type(change) is Add and type(change.object) is Route:
-            return self._pack_route(Add, change.object, sequence)
-        if isinstance(change, RenameLink):
-            return rename_link(self._index(change.old.name), change.new.name, sequence)
-        subject = change.new if isinstance(change, Replace) else change.object
-        if type(subject) is Route:
-            return self._pack_route(type(change), subject, sequence)
-        match change:
+        match part:
+            case RouteChanges(kind, routes):
+                return self._routes(kind, routes.way, routes.networks, first)
+            case RenameLink(old, new):
+                return rename_link(self._index(old.name), new.name, first)
+            case Replace(_, Route() as new):
+                return self._routes(Replace, new.way, [new.network.packed], first)
+            case Add(Route() as new) | Restore(Route() as new) | Remove(Route() as new):
+                return self._routes(type(part), new.way, [new.network.packed], first)
             case Add(new):
-                return self._presence(new, _NEW, sequence)
+                return self._presence(new, _NEW, first)
             case Restore(new):
-                return self._presence(new, _ANY, sequence)
+                return self._presence(new, _ANY, first)
             case Replace(Veth() | Link() as old, Veth() | Link() as new):
-                return set_link(new, old, sequence)
+                return set_link(new, old, first)
             case Replace(_, new):
-                return self._presence(new, _ANY, sequence)
+                return self._presence(new, _ANY, first)
             case Remove(old):
-                return self._absence(old, sequence)
+                return self._absence(old, first)
             case _:
-                assert_never(change)
+                assert_never(part)
 
     def _presence(self, each: KernelObject, flags: int, sequence: int) -> bytes:
         match each:
@@ -211,30 +209,28 @@ class Encoder:
             case _:
                 assert_never(each)
 
-    def _pack_route(self, kind: type[Change], each: Route, sequence: int) -> bytes:
-        network = each.network
-        length = network.length
-        what = (each.link, each.gateway, each.protocol, each.metric, each.source, each.is_onlink)
-        key = (kind, length, network.version, what)
-        template = self._routes.get(key)
-        if template is None:
-            template = self._routes[key] = self._template(kind, each)
-        pack, octets, before, between, after = template
-        return pack(before, sequence, between, network.number.to_bytes(octets, "big"), after)
+    def _routes(self, kind: type[Change], way: Way, networks: Sequence[PackedNetwork], first: int) -> bytes:
+        """Messages that differ in number, destination and prefix length alone.
 
-    def _template(self, kind: type[Change], each: Route) -> _RouteTemplate:
-        body = _route(each, self._index(each.link))
+        They are written as that many copies of one, and then those bytes column by column: no line of Python is run for
+        each.
+        """
+        count, octets = len(networks), BITS[way.version] >> 3
+        body = _route(way, self._index(way.link))
         if kind is Remove:
             # Protocol, metric, table, gateway and device are stated, or the route of somebody else would go.
-            whole = message(RTM_DELROUTE, 0, body, 0)
+            template = message(RTM_DELROUTE, 0, body, 0)
         else:
-            whole = message(RTM_NEWROUTE, _NEW if kind is Add else _ANY, body, 0)
-        octets = BITS[each.network.version] >> 3 if each.network.length else 0
-        # The destination, if there is one, is the first attribute: behind header (16), rtmsg (12), its own header (4).
-        between_end = 32 if octets else 28
-        after = whole[between_end + octets :]
-        packer = struct.Struct(f"=8sI{between_end - 12}s{octets}s{len(after)}s")
-        return packer.pack, octets, whole[:8], whole[12:between_end], after
+            template = message(RTM_NEWROUTE, _NEW if kind is Add else _ANY, body, 0)
+        size = len(template)
+        packed = bytearray(template * count)
+        numbers, columns = array("I", range(first, first + count)).tobytes(), b"".join(networks)
+        for octet in range(4):
+            packed[_SEQUENCE + octet :: size] = numbers[octet::4]
+        for octet in range(octets):
+            packed[_DESTINATION + octet :: size] = columns[octet :: octets + 1]
+        packed[_DESTINATION_LENGTH::size] = columns[octets :: octets + 1]
+        return bytes(packed)
 
 
 def _address(each: AssignedAddress, index: int) -> bytes:
@@ -254,33 +250,24 @@ def _address(each: AssignedAddress, index: int) -> bytes:
     return body
 
 
-def _route(each: Route, index: int) -> bytes:
-    network = each.network
-    is_on_link = each.gateway is None and network.version == 4
+def _route(way: Way, index: int) -> bytes:
+    """Destination and prefix length are left 0. The destination is the first attribute."""
+    version = way.version
+    is_on_link = way.gateway is None and version == 4
     scope = RT_SCOPE_LINK if is_on_link else RT_SCOPE_UNIVERSE
-    body = RTMSG.pack(
-        FAMILY[network.version],
-        network.length,
-        0,
-        0,
-        MAIN_TABLE,
-        each.protocol,
-        scope,
-        RTN_UNICAST,
-        RTNH_F_ONLINK if each.is_onlink else 0,
-    )
-    if not network.is_default:
-        body += attribute(RTA_DST, network.packed)
-    if each.gateway is not None:
-        if each.gateway.version == network.version:
-            body += attribute(RTA_GATEWAY, each.gateway.packed)
+    flags = RTNH_F_ONLINK if way.is_onlink else 0
+    body = RTMSG.pack(FAMILY[version], 0, 0, 0, MAIN_TABLE, way.protocol, scope, RTN_UNICAST, flags)
+    body += attribute(RTA_DST, bytes(BITS[version] >> 3))
+    if way.gateway is not None:
+        if way.gateway.version == version:
+            body += attribute(RTA_GATEWAY, way.gateway.packed)
         else:
-            body += attribute(RTA_VIA, U16.pack(FAMILY[each.gateway.version]) + each.gateway.packed)
+            body += attribute(RTA_VIA, U16.pack(FAMILY[way.gateway.version]) + way.gateway.packed)
     body += attribute(RTA_OIF, U32.pack(index))
-    if each.metric:
-        body += attribute(RTA_PRIORITY, U32.pack(each.metric))
-    if each.source is not None:
-        body += attribute(RTA_PREFSRC, each.source.packed)
+    if way.metric:
+        body += attribute(RTA_PRIORITY, U32.pack(way.metric))
+    if way.source is not None:
+        body += attribute(RTA_PREFSRC, way.source.packed)
     return body
 
 

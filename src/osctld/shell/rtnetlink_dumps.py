@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network, PackedNetwork
 from osctld.core.kernel_state import (
     MAIN_TABLE,
     PROTOCOL_STATIC,
     AssignedAddress,
-    KernelObject,
     Namespace,
     Neighbour,
-    Route,
+    Routes,
+    Way,
 )
-from osctld.shell.netlink import NetlinkSocket, attribute, attributes
+from osctld.core.network_table import runs
+from osctld.shell.netlink import U32, NetlinkSocket, attribute, attributes
 from osctld.shell.rtnetlink import (
     FAMILY,
     I32,
@@ -71,7 +73,6 @@ from osctld.shell.rtnetlink import (
     RTPROT_KERNEL,
     RTPROT_RA,
     U16,
-    U32,
     name_attribute,
 )
 
@@ -197,7 +198,7 @@ def settings_of(link: LinkFacts) -> Iterator[tuple[str, str]]:
 
 def objects_on(
     through: NetlinkSocket, links: Mapping[int, str], namespace: Namespace
-) -> Iterator[KernelObject]:
+) -> Iterator[AssignedAddress | Routes | Neighbour]:
     """Addresses, routes of the main table that the kernel did not make, and permanent neighbours of some links.
 
     `links` gives their names by number. Among several routes of one key (IPv6 has that) the first of the kernel's
@@ -213,13 +214,16 @@ def objects_on(
         if index:
             body += attribute(RTA_OIF, U32.pack(index))
         routes = []
+        ways: dict[Way, Way] = {}
         for data in through.dump(RTM_GETROUTE, body):
             route = _read_route(data, links, namespace, index)
             if route is not None:
-                routes.append(route)
+                way, network = route
+                routes.append((ways.setdefault(way, way), network))
         routes.reverse()
-        routes.sort(key=lambda route: route.protocol != RTPROT_RA)
-        yield from routes
+        routes.sort(key=lambda route: route[0].protocol != RTPROT_RA)
+        found = runs([network for _, network in routes], [way for way, _ in routes])
+        yield from itertools.starmap(Routes, found)
         body = NDMSG.pack(_ANY_FAMILY, 0, 0, 0, 0)
         if index:
             body += attribute(NDA_IFINDEX, U32.pack(index))
@@ -227,6 +231,10 @@ def objects_on(
             neighbour = _read_neighbour(data, links, namespace)
             if neighbour is not None:
                 yield neighbour
+
+
+#: What the default route leads to; the kernel does not spell it out.
+_DEFAULT = {version: bytes(bits >> 3) for version, bits in BITS.items()}
 
 
 def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -> AssignedAddress | None:
@@ -249,7 +257,9 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
     )
 
 
-def _read_route(data: bytes, links: Mapping[int, str], namespace: Namespace, asked: int) -> Route | None:
+def _read_route(
+    data: bytes, links: Mapping[int, str], namespace: Namespace, asked: int
+) -> tuple[Way, PackedNetwork] | None:
     """A route, if it is one that we could have made.
 
     One of several next hops is not; it is told by its last one, which was not the first to come, so that it differs
@@ -262,16 +272,17 @@ def _read_route(data: bytes, links: Mapping[int, str], namespace: Namespace, ask
         return None
     found = attributes(data, RTMSG.size)
     index = _u32(found, RTA_OIF)
-    source, metric, network = found.get(RTA_PREFSRC), _u32(found, RTA_PRIORITY), found.get(RTA_DST, b"")
+    version = _VERSION[family]
+    source, metric, address = found.get(RTA_PREFSRC), _u32(found, RTA_PRIORITY), found.get(RTA_DST, _DEFAULT[version])
     if RTA_MULTIPATH in found:
         hops = list(_next_hops(found[RTA_MULTIPATH]))
         index = asked or next((each for each, _ in hops if each in links), 0)
         found = dict(hops[-1][1]) if hops else {}
     if index not in links:
         return None
-    return Route(
+    way = Way(
+        version,
         namespace,
-        Network(_VERSION[family], int.from_bytes(network, "big"), length),
         links[index],
         _gateway(found),
         protocol,
@@ -279,6 +290,7 @@ def _read_route(data: bytes, links: Mapping[int, str], namespace: Namespace, ask
         source=Address.from_packed(source) if source else None,
         is_onlink=bool(flags & RTNH_F_ONLINK),
     )
+    return way, address + bytes((length,))
 
 
 def _gateway(found: Mapping[int, bytes]) -> Address | None:

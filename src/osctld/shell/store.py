@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +17,16 @@ import msgspec
 from osctld.core.errors import ApplyFailed, Unavailable
 
 
-class Holding(Protocol):
-    """A row of the table of holdings: which network is whose. `network` is packed."""
+class Holdings(Protocol):
+    """Rows of the table of holdings, which tell whose each of many networks is.
+
+    `networks` are packed addresses, end to end; in all else the rows are alike.
+    """
 
     @property
     def version(self) -> int: ...
     @property
-    def network(self) -> bytes: ...
+    def networks(self) -> bytes: ...
     @property
     def length(self) -> int: ...
     @property
@@ -54,8 +57,8 @@ class Saved(msgspec.Struct, frozen=True):
     container: str
     document: bytes | None
     host_serial: int
-    holdings_removed: Sequence[Holding]
-    holdings_added: Sequence[Holding]
+    holdings_removed: Sequence[Holdings]
+    holdings_added: Sequence[Holdings]
     #: None for what nobody asked for by a command.
     history: HistoryLine | None
 
@@ -180,8 +183,11 @@ class Store:
         finally:
             self._connection.execute("PRAGMA synchronous=FULL")
 
-    def save(self, change: Saved) -> None:
+    def save(self, change: Saved, *, is_made: Callable[[], bool] = lambda: True) -> None:
         """Keep a change; durable when this returns.
+
+        All is written before `is_made` is asked whether the change has really been made, which may take its time: what
+        was not is not kept.
 
         Raises ApplyFailed when the disk refused it and nothing was kept. A commit that reports an error may have
         reached the disk all the same: it is read again, and counts when it is there.
@@ -189,6 +195,9 @@ class Store:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._write(change)
+            if not is_made():
+                self._roll_back()
+                return
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -244,10 +253,10 @@ class Store:
                 "INSERT INTO container VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET document = excluded.document",
                 (change.container, change.document),
             )
-        for values, networks in _alike(change.holdings_removed):
-            execute(_DELETE_HOLDINGS, {**values, "networks": b"".join(networks), "count": len(networks)})
-        for values, networks in _alike(change.holdings_added):
-            execute(_INSERT_HOLDINGS, {**values, "networks": b"".join(networks), "count": len(networks)})
+        for each in change.holdings_removed:
+            execute(_DELETE_HOLDINGS, _values(each))
+        for each in change.holdings_added:
+            execute(_INSERT_HOLDINGS, _values(each))
         execute("DELETE FROM pending WHERE container = ?", (change.container,))
         execute("UPDATE host SET serial = ?", (change.host_serial,))
         if change.history is not None:
@@ -276,12 +285,8 @@ def _only(rows: Iterable[tuple[bytes]]) -> tuple[bytes, ...]:
     return tuple(value for (value,) in rows)
 
 
-def _alike(rows: Iterable[Holding]) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
-    """Rows that differ in their networks alone, together: the other columns by name, and the networks."""
-    networks: dict[tuple[Any, ...], list[bytes]] = {}
-    for each in rows:
-        values = (each.version, each.length, each.kind, each.container, each.interface, each.epoch, each.state)
-        networks.setdefault(values, []).append(each.network)
-    names = ("version", "length", "kind", "container", "interface", "epoch", "state")
-    for values, those in networks.items():
-        yield {**dict(zip(names, values, strict=True)), "octets": len(those[0])}, those
+def _values(rows: Holdings) -> dict[str, Any]:
+    octets = {4: 4, 6: 16}[rows.version]
+    names = ("version", "networks", "length", "kind", "container", "interface", "epoch", "state")
+    values = {name: getattr(rows, name) for name in names}
+    return {**values, "octets": octets, "count": len(rows.networks) // octets}
