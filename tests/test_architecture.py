@@ -32,8 +32,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.daemon": (
         *("osctld.core", "osctld.netif", "osctld.guest", "osctld.announce", "osctld.commands"),
         *("osctld.config", "osctld.shell", "osctld.lives", "osctld.turns", "osctld.network", "osctld.reconciler"),
-        "osctld.event_log",
+        *("osctld.event_log", "osctld.records", "osctld.actions"),
     ),
+    "osctld.actions": (
+        *("osctld.core", "osctld.shell", "osctld.lives", "osctld.turns", "osctld.network", "osctld.reconciler"),
+        *("osctld.event_log", "osctld.records"),
+    ),
+    "osctld.records": ("osctld.core", "osctld.config", "osctld.shell", "osctld.lives", "osctld.event_log"),
     "osctld.turns": (),
     "osctld.event_log": ("osctld.core",),
     "osctld.network": ("osctld.core", "osctld.config", "osctld.shell", "osctld.lives"),
