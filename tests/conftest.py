@@ -31,6 +31,16 @@ IS_FULL = pytest.StashKey[bool]()
 _complaints: list[str] = []
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C and its kin reach the programs under test also when this run was put into the background.
+
+    A shell without job control starts such a run with these signals ignored, and every child inherits that.
+    """
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="demand the floors of tests/floors.toml, and no skip but for the kernel"
