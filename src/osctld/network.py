@@ -399,8 +399,9 @@ class Network:
         Without it the host is looked at now.
         """
         desired = self._desired(container)
-        observed = await self._observe(container.name, [desired], host_side)
-        have, _ = split(observed, saved=desired, settings=self.settings)
+        have = await self._observe(container.name, [desired], host_side)
+        if have != desired:  # else all of it is ours, and nobody need ask
+            have, _ = split(have, saved=desired, settings=self.settings)
         return have == desired and is_in_order(have, desired)
 
     # --- looking -------------------------------------------------------------------------------------------------

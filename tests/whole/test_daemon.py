@@ -452,7 +452,8 @@ def test_the_daemon_keeps_no_namespace_of_a_container_alive(host: Topology) -> N
         for each in descriptors.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found.append(os.readlink(each))
-        return found
+        # Who waits for news of the kernel has one of these more, except while the last ones are heeded.
+        return [each for each in found if each != "anon_inode:[eventpoll]"]
 
     assert f"net:[{held}]" not in opened()
     before = len(opened())

@@ -257,6 +257,8 @@ class RoutedInterface(msgspec.Struct, frozen=True):
 
     def permissions(self) -> Iterator[PermittedSource]:
         """Those sources that no other one includes: the packet filter's elements must not overlap."""
+        if not self.sources:
+            return iter(())
         table: NetworkTable[None] = NetworkTable()
         for each in self.sources:
             table.put(each.packed, None)

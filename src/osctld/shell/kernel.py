@@ -328,9 +328,8 @@ def _find_links(through: NetlinkSocket, names: Sequence[str]) -> list[LinkFacts]
 
 def _switched_off(links: Iterable[LinkFacts], namespace: Namespace) -> Iterator[Sysctl]:
     for link in links:
-        for path, value in rtnetlink_dumps.settings_of(link):
-            if path.endswith("/disable_ipv6") and value != "0":
-                yield Sysctl(namespace, path, value, link=link.name)
+        if rtnetlink_dumps.is_ipv6_off(link):
+            yield Sysctl(namespace, f"ipv6/conf/{link.name}/disable_ipv6", "1", link=link.name)
 
 
 def _objects_on(

@@ -160,6 +160,9 @@ def _link(data: bytes) -> LinkFacts:
     )
 
 
+#: DEVCONF_DISABLE_IPV6 (linux/include/uapi/linux/ipv6.h).
+_DISABLE_IPV6 = 26
+
 #: Where settings are among all those of a link and version. IPv4 counts from 1 but puts the first at the beginning
 #: (linux/include/uapi/linux/{ip,ipv6}.h; inet_fill_link_af in linux/net/ipv4/devinet.c).
 _SETTINGS = (
@@ -175,7 +178,7 @@ _SETTINGS = (
     ),
     (
         (int(socket.AF_INET6), IFLA_INET6_CONF, "ipv6/conf/"),
-        {"forwarding": 0, "accept_ra": 3, "accept_redirects": 4, "disable_ipv6": 26},
+        {"forwarding": 0, "accept_ra": 3, "accept_redirects": 4, "disable_ipv6": _DISABLE_IPV6},
     ),
 )
 
@@ -191,6 +194,12 @@ def settings_of(link: LinkFacts) -> Iterator[tuple[str, str]]:
         for name, position in positions.items():
             if 4 * position < len(array):
                 yield f"{directory}{link.name}/{name}", str(I32.unpack_from(array, 4 * position)[0])
+
+
+def is_ipv6_off(link: LinkFacts) -> bool:
+    """Whether IPv6 is switched off on the link by its setting."""
+    array = attributes(attributes(link.settings).get(int(socket.AF_INET6), b"")).get(IFLA_INET6_CONF, b"")
+    return len(array) > 4 * _DISABLE_IPV6 and I32.unpack_from(array, 4 * _DISABLE_IPV6)[0] != 0
 
 
 # --- objects on links --------------------------------------------------------------------------------------------
