@@ -137,7 +137,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """What is beyond the sight of workers is looked at around all of them."""
     if has_workers(session.config):
-        session.config.stash[_MACHINE_BEFORE] = take_snapshot()
+        session.config.stash[_MACHINE_BEFORE] = _take()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -146,7 +146,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not is_full(config):
         _complaints.clear()
     before = config.stash.get(_MACHINE_BEFORE, None)
-    if before is not None and (found := settled_differences(before, take_snapshot)):
+    if before is not None and (found := settled_differences(before, _take)):
         _complaints.append("the machine is not as it was (of which test, tells a run with -n 0):")
         _complaints.extend(f"  {each}" for each in found)
     if _complaints and exitstatus == pytest.ExitCode.OK:
