@@ -98,7 +98,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             name = mark.args[0]
             if name not in PROBES:
                 raise pytest.UsageError(f"{item.nodeid}: no probe for {name!r} in kernel_capabilities.py")
-            if not has_kernel_capability(name):
+            try:
+                is_there = has_kernel_capability(name)
+            except RuntimeError as error:
+                raise pytest.UsageError(str(error)) from None
+            if not is_there:
                 item.add_marker(pytest.mark.skip(reason=f"{KERNEL_LACKS}{name}"))
         if folder_of(item.path) in NEED_ROOT and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
