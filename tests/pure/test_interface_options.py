@@ -489,4 +489,11 @@ def test_a_network_that_comes_along_with_an_address_is_none_of_an_uplink() -> No
     assert command.looks_at_host
     with pytest.raises(Conflict, match=r"assign 192\.0\.2\.77/32 instead"):
         command.edit(host)
-    assert not CtNetifIpAdd(container="web01", netif="eth0", addresses=("192.0.2.77/32",)).looks_at_host
+    assert not CtNetifIpAdd(container="web01", netif="eth0", addresses=("192.0.2.77/32", "::2/128")).looks_at_host
+
+
+def test_a_network_of_ipv6_is_none_of_an_uplink_whatever_its_prefix_length() -> None:
+    for length in (32, 64, 127):
+        command = CtNetifIpAdd(container="web01", netif="eth0", addresses=(f"2001:db8::1/{length}",))
+
+        assert command.looks_at_host

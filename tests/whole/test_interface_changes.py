@@ -465,3 +465,29 @@ def test_a_part_of_a_network_is_given_on_by_force_and_cannot_be_used_twice(host:
     assert "203.0.113.7/32 is routed to eth0 of inner" in message
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.8")
     assert host.ping(host.R, "203.0.113.8") == 3
+
+
+def test_who_was_given_a_part_may_keep_less_of_it_without_asking_again(host: Topology) -> None:
+    host.new_container("web", via=[VIA_4])
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "203.0.113.0/24")
+    host.new_container("inner", via=["10.100.20.0/30"], addresses=["1.2.3.4"])
+    host.osctl("ct", "netif", "ip", "add", "--force", "inner", "eth0", "203.0.113.7")
+    host.osctl("ct", "netif", "route", "add", "--force", "--via", "1.2.3.4", "inner", "eth0", "203.0.113.16/28")
+    host.osctl("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.17")
+
+    host.osctl("ct", "netif", "route", "del", "--force", "inner", "eth0", "203.0.113.7")
+    host.osctl("ct", "netif", "ip", "del", "inner", "eth0", "1.2.3.4")
+
+    assert re.search(r"203\.0\.113\.7/32 +unrouted", host.osctl("ct", "netif", "ip", "ls", "inner", "eth0").stdout)
+    assert host.osctl("ct", "netif", "route", "ls", "-H", "-o", "addr", "inner").stdout.split() == ["203.0.113.17/32"]
+    assert host.ping(host.R, "203.0.113.17") == 3
+    assert "is routed to eth0 of web" in host.refusal("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.18")
+
+
+def test_a_network_of_ipv6_that_comes_with_an_address_is_none_of_the_host_as_it_is_now(host: Topology) -> None:
+    host.new_container("web", via=[VIA_6])
+    host.restart_daemon()
+
+    message = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "2001:db8::5/32", running=["web"])
+
+    assert message == "2001:db8::/32: 2001:db8:1::1 is an address of the host, on up0; assign 2001:db8::5/128 instead"

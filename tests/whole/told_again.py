@@ -205,13 +205,19 @@ class World:
             if one in container.interfaces:
                 continue
             rest = [*others, *(each for each in interfaces if each.number != one.number)]
+            given_up = old.get(one.number, set()) - one.holdings()
             for added in one.holdings() - old.get(one.number, set()):
                 for other in rest:
                     for there in other.holdings():
                         if not overlap(added.network, there.network):
                             continue
                         is_part = there.network.prefixlen < added.network.prefixlen
-                        if not (is_forced and is_part) or _needs_itself(other, added.network):
+                        # What it keeps of something that it held inside of that was given on before.
+                        is_kept = any(
+                            inside(added.network, each.network) and each.network.prefixlen > there.network.prefixlen
+                            for each in given_up
+                        )
+                        if not ((is_forced and is_part) or is_kept) or _needs_itself(other, added.network):
                             raise No(f"{added.network}: {there.network} is held")
             if step.verb == "ct netif ip add":
                 self._check_not_given_on(one, step, rest)

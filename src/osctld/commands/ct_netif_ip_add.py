@@ -52,7 +52,7 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
     @property
     def looks_at_host(self) -> bool:
         # A single address takes nothing along; a network might be that of an uplink.
-        return any("/" in each and not each.endswith(("/32", "/128")) for each in self.addresses)
+        return any("/" in each and not each.endswith("/128" if ":" in each else "/32") for each in self.addresses)
 
     def edit(self, host: Host) -> Edited:
         before = host.container(self.container)

@@ -198,9 +198,11 @@ class Claims:
 
         Claims about to be removed in the same change do not count, and neither do the holder's own: whether those
         make sense is the interface's business. With `is_delegation_allowed` a claim may lie inside a wider one of
-        another; it may never be equal to one, nor contain one: then the other would get nothing any more.
+        another; it may never be equal to one, nor contain one: then the other would get nothing any more. Inside of
+        what the same interface held there already, and gives up in this change, it may be anyhow.
         """
         coming = list(added)
+        given_up: NetworkTable[Holder] | None = None
         has_one_holder = len({each.holder for each in coming}) == 1
         arriving = Claims()
         for each in coming:
@@ -213,6 +215,10 @@ class Claims:
                 for there in (*self.overlapping(claim.network), *arriving.overlapping(claim.network)):
                     is_delegation = is_delegation_allowed and there.network.length < claim.network.length
                     if there.holder != claim.holder and not is_delegation and not _are_among(removed, there):
+                        if given_up is None:
+                            given_up = _by_network(removed)
+                        if _is_less_than_before(claim, there, given_up):
+                            continue
                         raise Conflict(
                             f"{_asked(claim)}: {there}",
                             code="address-held",
@@ -267,6 +273,22 @@ def _not_in(networks: tuple[PackedNetwork, ...], others: Collection[PackedNetwor
 def _are_among(claims: Iterable[ClaimedNetworks], one: Claim) -> bool:
     return any(
         (each.kind, each.holder) == (one.kind, one.holder) and one.network.packed in each.networks for each in claims
+    )
+
+
+def _by_network(claims: Iterable[ClaimedNetworks]) -> NetworkTable[Holder]:
+    table: NetworkTable[Holder] = NetworkTable()
+    for each in claims:
+        for packed in each.networks:
+            table.put(packed, each.holder)
+    return table
+
+
+def _is_less_than_before(claim: Claim, there: Claim, given_up: NetworkTable[Holder]) -> bool:
+    """Whether a claim is all or a part of something that its holder held inside of what is there."""
+    return any(
+        packed[-1] > there.network.length and given_up.get(packed) == claim.holder
+        for packed in given_up.including(claim.network)
     )
 
 
