@@ -131,6 +131,15 @@ class Daemon:
         if command.looks_at_host:
             self.records.see_networks(self.network.networks_of_host(self.host))
         edited = command.edit(self.host)
+        await self.lives.take_down_if_ended(edited.container)
+        try:
+            return await self._perform_edit(edited, options, caller)
+        except OsctlError:
+            if not await self.lives.take_down_if_ended(edited.container):
+                raise
+            return await self._perform_edit(edited, options, caller)  # as of one that is stopped
+
+    async def _perform_edit(self, edited: Edited, options: GlobalOptions, caller: Caller) -> Reply:
         before, after = self.host.container(edited.container), edited.host.container(edited.container)
         kept = Kept.of(before, after)
         self._check_claims(kept.claims, edited)
@@ -142,7 +151,7 @@ class Daemon:
             await self.network.note(after, plan, lambda: kept.document)
             await self._apply_and_save(edited.host, after.name, kept, plan, caller)
             self.network.settled(after.name)
-            if planned is not None:
+            if planned is not None and not (planned.drift and self.lives.is_ending(after.name)):
                 self.reconciler.note_drift(after.name, planned.drift)
         return commands.Text(edited.messages, changed=after != before)
 

@@ -18,7 +18,7 @@ from osctld.core.errors import OsctlError, Refused, Unavailable
 from osctld.core.host import Container
 from osctld.core.kernel_state import Namespace, guest
 from osctld.core.life import ContainerSpec, End, SignalSource, StopMethod
-from osctld.shell import pidfds
+from osctld.shell import netns, pidfds
 
 log = logging.getLogger("osctld")
 
@@ -111,6 +111,8 @@ class _Current:
         self.state = "starting"
         self.life: Life | None = None
         self.is_configured = False
+        #: What it had on the host was taken down already.
+        self.is_taken_down = False
         self.stop_was_asked = False
         self.ended: asyncio.Task[None] | None = None
         self._fresh: int | None = None
@@ -164,9 +166,18 @@ class Lives:
     def is_ending(self, name: str) -> bool:
         """Whether the container is on its way down, so that the kernel takes away what it had."""
         current = self._current.get(name)
-        if current is None:
-            return True
-        return current.state == "stopping" or (current.life is not None and pidfds.has_ended(current.life.pidfd))
+        return current is None or current.state == "stopping" or _has_ended(current)
+
+    async def take_down_if_ended(self, name: str) -> bool:
+        """Take down what is left on the host of a container that is configured and has just ended; whether it has.
+
+        In turn: whoever changes it from then on changes one that is stopped, while its end is still seen to.
+        """
+        current = self._current.get(name)
+        if current is None or not current.is_configured or not _has_ended(current):
+            return False
+        await self._take_down(name, current)
+        return True
 
     def namespaces(self, names: Iterable[str]) -> dict[Namespace, int]:
         """Descriptors through which to enter the network namespaces of these containers, of those that live.
@@ -315,10 +326,15 @@ class Lives:
             log.info("%s: reboots", name)
             await self.start(name, wait_seconds=0)
 
-    async def _forget_life(self, name: str, current: _Current) -> None:
+    async def _take_down(self, name: str, current: _Current) -> None:
         current.is_configured = False
-        try:
+        if not current.is_taken_down:
+            current.is_taken_down = True
             await self.neighbourhood.take_down(name)
+
+    async def _forget_life(self, name: str, current: _Current) -> None:
+        try:
+            await self._take_down(name, current)
         finally:
             current.close_namespace()
             if self._current.get(name) is current:
@@ -346,6 +362,10 @@ class Lives:
             return False
         await self.engine.collect(name)
         return self.engine.reboot_was_asked(name)
+
+
+def _has_ended(current: _Current) -> bool:
+    return current.life is not None and netns.is_gone(current.life.pidfd)
 
 
 class _Facts(Mapping[str, LifeFacts]):

@@ -233,8 +233,9 @@ class Network:
         back, is_complete = plan.undo(outcomes), True
         for change, outcome in zip(back.changes, await self._send(back, name=name), strict=True):
             if outcome.error is not None:
-                # Nothing more can be done at once; the reconciler goes on with it.
-                log.error("undo: %s: %s", describe_in_place(subject_of(change)), outcome.error)
+                # Nothing more can be done at once; the reconciler goes on with it, or it ends with its container.
+                level = logging.INFO if self.lives.is_ending(name) else logging.ERROR
+                log.log(level, "undo: %s: %s", describe_in_place(subject_of(change)), outcome.error)
                 is_complete = False
         if is_complete:
             await self.settle(name)
@@ -284,17 +285,21 @@ class Network:
 
     async def take_down(self, name: str, container: Container | None) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
-        await self.settle(name)  # what was left was in the guest
+        begun = self._unsettled.get(name)
+        await self.settle(name)  # what is left in the guest ends with it
         self.drift.pop(name, None)
-        if container is None:
-            return
+        for each in (begun, container):
+            if each is not None:
+                await self._take_down(each)
+
+    async def _take_down(self, container: Container) -> None:
         # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
         # changes too, and then leaves pairs of siblings behind that nobody can name any more.
         for _attempt in range(2):
             plan = await self.plan_end(container)
             if not plan:
                 break
-            await self.press_on(plan, name=name)
+            await self.press_on(plan, name=container.name)
         self.kernel.forget_counted(each.link for each in container.interfaces)
 
     # --- the host ------------------------------------------------------------------------------------------------

@@ -197,8 +197,6 @@ class Reconciler:
         if container is None or not self._lives.is_configured(name):
             await self._network.settle(name)
             return
-        if self._lives.is_ending(name):
-            return  # what it lacks now it has not lost by anybody's mistake
         mended: list[str] = []
         failed: list[str] = []
         try:
@@ -206,10 +204,14 @@ class Reconciler:
                 self.note_drift(name, ())
                 return
             planned = await self._network.plan(container, container, mends_guest=mends_guest)
+            if self._lives.is_ending(name):
+                return  # what it lacks now it has not lost by anybody's mistake
             if await self._network.press_on(planned.plan, mended, name=name, failed=failed):
                 await self._network.settle(name)
             self.note_drift(name, planned.drift)
         except OsctlError as error:
+            if self._lives.is_ending(name):
+                return
             failed.append(f"{name}: {error.message}")
         self._tell_mended(name, mended)
         found += [*mended, *failed]

@@ -1,14 +1,15 @@
 """osctld itself, with a kernel port that fails when a test asks for it: what comes after is the same program.
 
 The first argument names a file to which the test writes an order. `refuse N`: the N-th change of the next plan is
-refused. `die N`: the daemon is killed in its place. When that has happened the file is gone; when it is still there,
-the plan had no such change.
+refused. `die N`: the daemon is killed in its place. `end N PID`: that process is killed and has ended before it. When
+that has happened the file is gone; when it is still there, the plan had no such change.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ ORDER = Path(sys.argv.pop(1))
 
 def fault(number: int, change: Change) -> Answer | None:
     try:
-        what, at = ORDER.read_text().split()
+        what, at, *who = ORDER.read_text().split()
     except FileNotFoundError:
         return None
     if number != int(at):
@@ -31,7 +32,17 @@ def fault(number: int, change: Change) -> Answer | None:
     ORDER.unlink()
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "end":
+        _kill(int(who[0]))
+        return None
     return Answer(errno.ENOMEM, f"refused by the test: {type(change).__name__}")
+
+
+def _kill(pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
 
 
 class FaultyKernel(Kernel):

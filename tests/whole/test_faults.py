@@ -148,6 +148,44 @@ def test_a_start_that_the_kernel_refuses_at_any_step_leaves_a_stopped_container(
     assert host.ping(host.R, "2001:db8:2::20") == 3
 
 
+@pytest.mark.time_limit(180)
+def test_an_edit_in_the_midst_of_which_the_container_ends_is_one_of_a_stopped_container(
+    host: Topology, order: Path
+) -> None:
+    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
+    stopped = host.comparable_state()
+    second, gone = (*NEW, *VIAS_2, "web", "eth1"), ("ct", "netif", "del", "web", "eth1")
+    ends = 0
+    for edit, back in (
+        ((*ADD, "web", "eth0", *FOUR[:2], *SIX[:2]), (*DELETE, "web", "eth0", *FOUR[:2], *SIX[:2])),
+        ((*ROUTE, "web", "eth0", "10.5.5.0/24"), (*UNROUTE, "web", "eth0", "10.5.5.0/24")),
+        (("ct", "netif", "set", *WIDE, "web", "eth0"), ("ct", "netif", "set", *VIAS, "web", "eth0")),
+        (second, gone),
+        (gone, second),
+    ):
+        for step in itertools.count(0, 6):
+            host.osctl("ct", "start", "web")
+            before = host.stored()
+            order.write_text(f"end {step} {host.init_pid('web')}")
+
+            result = host.osctl(*edit, check=False)
+
+            assert (result.status, result.stderr) == (0, ""), (edit, step, result)
+            assert host.stored()["container"] != before["container"]
+            if order.exists():
+                break
+            ends += 1
+            host.osctl("ct", "wait", "web", "stopped")
+            left = [each for each in differences(stopped, host.comparable_state()) if " counter" not in each]
+            assert not left, (edit, step, left)
+            host.osctl(*back)
+        order.unlink()
+        host.osctl("ct", "stop", "-k", "web")
+    assert ends > 10
+    assert "changed inside" not in host.log_text()
+    assert "ERROR" not in host.log_text()
+
+
 @pytest.mark.time_limit(120)
 def test_after_a_daemon_died_at_any_step_of_an_edit_the_next_one_makes_the_kernel_as_configured(
     host: Topology, order: Path

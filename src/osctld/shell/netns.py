@@ -83,6 +83,19 @@ def open_namespace(descriptor: int) -> int:
     return opened
 
 
+def is_gone(descriptor: int) -> bool:
+    """Whether nobody can enter any more what a descriptor stands for; see `open_namespace`.
+
+    The kernel takes a process's namespaces from it first, waits for the rest of the container, and only then tells
+    that the process has ended.
+    """
+    try:
+        os.close(open_namespace(descriptor))
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def _pid_behind(descriptor: int) -> int | None:
     """The process id of a pidfd, -1 when the process is gone; None for another kind of descriptor (proc(5))."""
     information = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
