@@ -206,6 +206,18 @@ def test_a_route_can_be_kept_and_is_the_operator_s_then() -> None:
     assert routes(take(assign(kept, "10.5.5.9"), "10.5.5.9")) == ["10.5.5.0/24 operator"]
 
 
+def test_a_route_that_came_with_another_address_is_not_kept_beyond_that() -> None:
+    both = assign(NARROW, "10.5.5.2/32", "10.5.5.1/24")
+
+    left = take(both, "10.5.5.2", keep_route=True)
+
+    assert routes(left) == ["10.5.5.2/32 operator", "10.5.5.0/24"]
+    assert routes(take(left, "10.5.5.1")) == ["10.5.5.2/32 operator"]
+    assert routes(take(assign(NARROW, "10.5.5.1/24", "10.5.5.2/24"), "10.5.5.1", keep_route=True)) == [
+        "10.5.5.0/24 operator"
+    ]
+
+
 def test_a_route_of_the_operator_stays() -> None:
     assert routes(take(assign(route(NARROW, "10.5.5.0/24"), "10.5.5.1"), "10.5.5.1")) == ["10.5.5.0/24 operator"]
 

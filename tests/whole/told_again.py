@@ -615,6 +615,10 @@ def without_addresses(interface: Interface, gone: Sequence[Assigned], *, keep_ro
             if not route.is_automatic or address.ip not in route.network or route not in left.routes:
                 continue
             if keep_route:
+                if route.network not in {each.network for each in gone} and route.network in {
+                    each.network for each in addresses
+                }:
+                    continue  # that came with another, and goes with it
                 left = replace(
                     left,
                     routes=tuple(replace(each, is_automatic=False) if each == route else each for each in left.routes),

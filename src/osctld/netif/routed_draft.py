@@ -139,8 +139,9 @@ class Draft:
     def take(self, addresses: Iterable[InterfaceAddress], *, keep_route: bool = False) -> tuple[RoutedNetwork, ...]:
         """Take assigned addresses away, and the routes that came with them unless other addresses need those.
 
-        With `keep_route` those become the operator's. Routes that had one of the addresses as next hop go in any
-        case, and are returned; an address that was routed by one of them alone gets a route of its own.
+        With `keep_route` those become the operator's, except for networks of addresses that stay. Routes that had one
+        of the addresses as next hop go in any case, and are returned; an address that was routed by one of them alone
+        gets a route of its own.
         """
         gone = {each.address: each for each in addresses}
         for address in gone:
@@ -148,8 +149,11 @@ class Draft:
         came_with = dict.fromkeys(packed for each in gone.values() for packed in self._routes.including(each))
         candidates = [packed for packed in came_with if self._routes.values[packed].is_automatic]
         if keep_route:
+            staying = {each.network.packed for each in self._addresses.values()}
+            of_others = staying - {each.network.packed for each in gone.values()}
             for packed in candidates:
-                self._routes.put(packed, Routing(is_automatic=False))
+                if packed not in of_others:
+                    self._routes.put(packed, Routing(is_automatic=False))
         else:
             self._drop_unneeded(candidates)
         broken = tuple(
