@@ -271,4 +271,4 @@ class Daemon:
 def _lines(plan: Plan | None) -> tuple[str, ...]:
     if plan is None:
         return ("# stopped: configuration only",)
-    return tuple(plan.text().splitlines()) or NOTHING
+    return tuple(plan.text().splitlines()) or ("# configuration only",)

@@ -18,7 +18,7 @@ from osctld.core.errors import OsctlError, Refused, Unavailable
 from osctld.core.host import Container
 from osctld.core.kernel_state import Namespace, guest
 from osctld.core.life import ContainerSpec, End, SignalSource, StopMethod
-from osctld.shell import netns, pidfds
+from osctld.shell import netns
 
 log = logging.getLogger("osctld")
 

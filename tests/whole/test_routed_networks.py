@@ -169,7 +169,7 @@ def test_an_automatic_route_becomes_the_operators_without_any_change_of_the_kern
     web.osctl("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.1/24", "2001:db8:2:5::1/64")
     before = web.comparable_state("web")
 
-    assert web.osctl("--dry-run", *ADD, "web", "eth0", "10.5.5.0/24").stdout == "# nothing to change\n"
+    assert web.osctl("--dry-run", *ADD, "web", "eth0", "10.5.5.0/24").stdout == "# configuration only\n"
     web.osctl(*ADD, "web", "eth0", "10.5.5.0/24", "2001:db8:2:5::/64")
 
     assert not differences(before, web.comparable_state("web"))
