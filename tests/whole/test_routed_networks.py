@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from whole.host import WORLD_4, WORLD_6, Settled, Topology, differences, run
+from whole.host import HOST_4, HOST_6, WORLD_4, WORLD_6, Settled, Topology, differences, run
 
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
 
@@ -359,3 +359,29 @@ def test_a_network_routed_by_an_assigned_address_is_reached(
     host.osctl("ct", "stop", "-k", "web")
     host.osctl("ct", "start", "web")
     assert host.ip_json(host.H, f"-{version}", "route", "show", network) == [route]
+
+
+# --- the host's own address --------------------------------------------------------------------------------------
+
+
+def test_the_host_speaks_to_containers_from_the_address_that_the_settings_name() -> None:
+    with Topology(settings=f"[routes]\nhost_source = ['{HOST_4}', '{HOST_6}']\n") as host:
+        host.new_container("web", via=["10.0.0.0/24", "fd00:1::/126"], addresses=["1.2.3.4", "2001:db8:2::4"])
+        host.osctl("ct", "netif", "route", "add", "--via", "1.2.3.4", "web", "eth0", "10.5.5.0/24")
+        assert [source_for(host, each) for each in ("1.2.3.4", "10.0.0.7", "10.5.5.1")] == [HOST_4] * 3
+        assert source_for(host, "2001:db8:2::4") == HOST_6
+        assert host.ping(host.H, "1.2.3.4") == host.ping(host.H, "2001:db8:2::4") == 3
+
+        host.stop_daemon()
+        host.config.write_text("")
+        host.start_daemon()
+
+        assert [source_for(host, each) for each in ("1.2.3.4", "10.0.0.7", "10.5.5.1")] == ["10.0.0.1"] * 3
+        assert source_for(host, "2001:db8:2::4") == "fd00:1::1"
+        assert host.ping(host.R, "1.2.3.4") == 3
+
+
+def source_for(host: Topology, address: str) -> str:
+    """The address that the host's kernel chooses to speak from."""
+    (route,) = host.ip_json(host.H, "route", "get", address)
+    return str(route["prefsrc"])

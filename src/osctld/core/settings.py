@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from msgspec import Meta
 
-from osctld.core.addresses import Network
+from osctld.core.addresses import Address, Network, reason_not_unicast
 from osctld.core.errors import Refused
 from osctld.core.via import LONGEST_PREFIX, Via
 
@@ -31,6 +31,18 @@ class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "32 and FRR's 20 when the fabric reflects a prefix back to us."
         ),
     ] = 8
+    host_source: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses that the host speaks from to containers (src of its routes), one of each IP version "
+            "at most. They must be the host's own. Unset: those of the interconnecting networks."
+        ),
+    ] = ()
+
+    def source(self, version: int) -> Address | None:
+        """The address that routes to containers name for the host to speak from; None where the kernel chooses."""
+        addresses = map(Address.parse, self.host_source)
+        return next((each for each in addresses if each.version == version), None)
 
 
 class IdSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,6 +161,12 @@ def _check(settings: Settings, *, text: str, file: str) -> None:
         )
     if not 0 < settings.routes.ipv6_metric < 2**32:
         refuse("routes.ipv6_metric", f"{settings.routes.ipv6_metric} is not a metric from 1 to 4294967295")
+    sources: set[int] = set()
+    for text_of_source in settings.routes.host_source:
+        source = _address("routes.host_source", text_of_source, refuse)
+        if source.version in sources:
+            refuse("routes.host_source", f"{text_of_source} is a second one of IPv{source.version}")
+        sources.add(source.version)
     if not 0 < settings.host.link_group < 2**31:
         refuse("host.link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
     if settings.ids.first < 65536 or settings.ids.last >= 2**32 or settings.ids.last - settings.ids.first < 65535:
@@ -176,6 +194,17 @@ def _check_pools(via: ViaSettings, version: int, refuse: Callable[[str, str], No
             refuse(key, refused.message)
     if version == 4 and not via.ipv4_pools:
         refuse(key, "is empty, give a network")
+
+
+def _address(key: str, text: str, refuse: Callable[[str, str], NoReturn]) -> Address:
+    try:
+        address = Address.parse(text)
+    except Refused as refused:
+        refuse(key, refused.message)
+    reason = reason_not_unicast(address)
+    if reason is not None:
+        refuse(key, f"{text} is {reason}")
+    return address
 
 
 def _network(key: str, text: str, refuse: Callable[[str, str], NoReturn]) -> Network:

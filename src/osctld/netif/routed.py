@@ -331,10 +331,10 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         routes = surroundings.settings.routes
         metric = 0 if via.version == 4 else routes.ipv6_metric
 
-        link, announced = self.link, routes.announce_protocol
+        link, announced, source = self.link, routes.announce_protocol, routes.source(via.version)
 
         def way(gateway: Address | None, protocol: int, *, is_onlink: bool = False) -> Way:
-            return Way(via.version, HOST, link, gateway, protocol, metric, is_onlink=is_onlink)
+            return Way(via.version, HOST, link, gateway, protocol, metric, source, is_onlink)
 
         yield AssignedAddress(
             HOST, link, via.host_address, broadcast=via.broadcast, has_prefix_route=not via.is_wide
