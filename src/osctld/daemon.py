@@ -243,6 +243,9 @@ class Daemon:
 
         async def start(name: str) -> None:
             async with places:
+                container = self.host.containers.get(name)
+                if container is None or not container.is_wanted:
+                    return  # somebody thought otherwise while it waited for its turn
                 try:
                     await self.lives.start(name, wait_seconds=LONGEST_START)
                     log.info("%s: started, as it ran before the host went down", name)

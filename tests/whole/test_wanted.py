@@ -9,6 +9,7 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import osctl.client
 from whole.bare_daemon import BARE, power_off
 from whole.host import Topology, wait_until
 
@@ -85,6 +86,23 @@ def test_after_a_boot_of_the_host_wanted_containers_run_again_and_the_others_do_
             wait_until(lambda name=name: state(host, name) == "running", f"{name} is back")  # type: ignore[misc]
         assert state(host, "off") == "stopped"
         assert kernel_of(host, "web", "db") == before
+
+
+def test_a_container_that_is_stopped_or_deleted_before_its_turn_after_a_boot_is_not_started() -> None:
+    with Topology(program=BARE) as host:
+        names = [host.new_container(f"c{number}") for number in range(30)]
+        former = host.stored()["run"]
+
+        reboot(host, *names)
+        with osctl.client.connect(str(host.socket)) as daemon:
+            for name in names[-3:-1]:
+                daemon.call("ct_stop", container=name, kill=True)
+            daemon.call("ct_del", container=names[-1], force=True)
+
+        wait_until(lambda: host.stored()["run"] != former, "all that is wanted was started")
+        states = {each["id"]: each["state"] for each in host.osctl_json("ct", "ls")}
+        assert states == {**dict.fromkeys(names[:-3], "running"), **dict.fromkeys(names[-3:-1], "stopped")}
+        assert "not started" not in host.log_text()
 
 
 def test_a_container_that_died_while_the_daemon_was_down_is_stopped_and_starts_again_when_asked() -> None:
