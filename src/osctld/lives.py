@@ -113,7 +113,8 @@ class _Current:
         self.is_configured = False
         #: What it had on the host was taken down already.
         self.is_taken_down = False
-        self.stop_was_asked = False
+        #: How many ask it to stop and have not given up.
+        self.stops = 0
         self.ended: asyncio.Task[None] | None = None
         self._fresh: int | None = None
 
@@ -295,16 +296,17 @@ class Lives:
         current = self._current.get(name)
         if current is None:
             return
-        if current.life is None or current.state == "stopping":
+        if current.life is None:
             await self._ended(current)
             return
-        current.stop_was_asked = True
+        # Whoever else stops it: they may have more patience, or give up. One that is about to reboot stays down.
+        current.stops += 1
         self._enter(name, current, "stopping")
         try:
             await self.engine.shut_down(current.life, timeout_seconds=timeout_seconds, method=method)
         except OsctlError:
-            if not (current.ended and current.ended.done()):
-                current.stop_was_asked = False
+            current.stops -= 1
+            if not current.stops and not (current.ended and current.ended.done()):
                 self._enter(name, current, "running")
             raise
         await self._ended(current)
@@ -317,14 +319,19 @@ class Lives:
         """Wait for the end of a life and clear away what is left; start anew when the guest rebooted."""
         end = await self.engine.wait_ended(life)
         self._enter(name, current, "stopping")
-        is_rebooting = end is End.REBOOT and not current.stop_was_asked
-        await self.neighbourhood.in_turn(lambda: self._forget_life(name, current))
+        is_rebooting = await self.neighbourhood.in_turn(lambda: self._leave(name, current, end))
         life.close()
         if not is_rebooting:
             await self.neighbourhood.ended(name)
-        else:
-            log.info("%s: reboots", name)
-            await self.start(name, wait_seconds=0)
+
+    async def _leave(self, name: str, current: _Current, end: End) -> bool:
+        """Clear away what is left of a life; begin another, and say so, when the guest rebooted and nobody stops it."""
+        await self._forget_life(name, current)
+        if end is not End.REBOOT or current.stops:
+            return False
+        log.info("%s: reboots", name)
+        await self.start(name, wait_seconds=0)  # in the same turn: nobody finds it stopped who then says that it is
+        return True
 
     async def _take_down(self, name: str, current: _Current) -> None:
         current.is_configured = False

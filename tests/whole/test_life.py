@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,26 @@ def test_stop_asks_first_waits_as_long_as_it_is_told_and_then_kills_or_fails(hos
     assert host.refusal("ct", "stop", "--kill", "--dont-kill", "web", status=64)
     assert host.refusal("ct", "stop", "-t", "soon", "web", status=64)
     assert "nobody" in host.refusal("ct", "stop", "nobody")
+
+
+def test_a_stop_does_not_wait_for_one_that_has_more_patience_or_gives_up(host: Topology) -> None:
+    new_web(host)
+    host.guest("web", "sh", "-c", "rm /sbin/poweroff && printf '#!/bin/sh\n' >/sbin/poweroff && chmod +x /sbin/poweroff")
+    for first, second, status in (
+        (("-t", "50"), ("-k",), 0),
+        (("--dont-kill", "-t", "1"), ("-t", "3"), 1),
+    ):
+        host.osctl("ct", "start", "web")
+        begun = time.monotonic()
+        with ThreadPoolExecutor(1) as background:
+            other = background.submit(host.osctl, "ct", "stop", *first, "web", check=False)
+            wait_until(lambda: state(host) == "stopping", "it is asked")
+
+            host.osctl("ct", "stop", *second, "web")
+
+            assert state(host) == "stopped"
+            assert other.result().status == status
+        assert time.monotonic() - begun < 10
 
 
 def test_a_running_container_is_deleted_by_force_only_and_then_completely(host: Topology) -> None:

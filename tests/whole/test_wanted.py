@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import osctl.client
 from whole.bare_daemon import BARE, power_off
+from whole.bare_daemon import reboot as power_reboot
 from whole.host import Topology, wait_until
 
 
@@ -57,6 +59,27 @@ def test_start_makes_a_container_wanted_and_stop_or_a_poweroff_from_inside_end_t
         wait_until(lambda: state(host, "web") == "stopped", "it powers off")
         wait_until(lambda: not wanted(host, "web"), "it is not wanted any more")
         assert seen == [False, True, True, False]
+
+
+def test_a_container_that_is_stopped_while_it_reboots_stays_stopped() -> None:
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=["10.100.10.100/30"])
+        host.new_container("busy", via=["10.100.10.104/30"])
+        networks = "\n".join(f"10.{128 + (each >> 8)}.{each & 255}.0/24" for each in range(20_000))
+        argv = ("ct", "netif", "route", "add", "busy", "eth0", "-")
+        # What is left of a life is cleared away when the change that is under way is done.
+        with ThreadPoolExecutor(1) as background:
+            change = background.submit(host.osctl, *argv, stdin=networks)
+            wait_until(lambda: "/24" in host.ip(host.H, "route", "show", "proto", "111"), "the change is under way")
+            pid = host.init_pid("web")
+            power_reboot(host.run_dir, "web")
+            wait_until(lambda: not Path(f"/proc/{pid}/ns/net").exists(), "it is going down")
+
+            host.osctl("ct", "stop", "web")
+
+            assert (state(host, "web"), wanted(host, "web")) == ("stopped", False)
+            change.result()
+        assert "web: reboots" not in host.log_text()
 
 
 def test_a_container_that_is_found_running_is_wanted_whatever_the_daemon_died_of() -> None:
