@@ -156,7 +156,8 @@ def test_stop_asks_first_waits_as_long_as_it_is_told_and_then_kills_or_fails(hos
 
 def test_a_stop_does_not_wait_for_one_that_has_more_patience_or_gives_up(host: Topology) -> None:
     new_web(host)
-    host.guest("web", "sh", "-c", "rm /sbin/poweroff && printf '#!/bin/sh\n' >/sbin/poweroff && chmod +x /sbin/poweroff")
+    deaf = "rm /sbin/poweroff && printf '#!/bin/sh\n' >/sbin/poweroff && chmod +x /sbin/poweroff"
+    host.guest("web", "sh", "-c", deaf)
     for first, second, status in (
         (("-t", "50"), ("-k",), 0),
         (("--dont-kill", "-t", "1"), ("-t", "3"), 1),
