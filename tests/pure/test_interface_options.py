@@ -425,6 +425,14 @@ def test_nothing_to_set_is_refused() -> None:
         CtNetifSet(container="web01", netif="eth0", no_via=("4",), via=("10.0.0.0/30",)).edit(host)
 
 
+def test_set_leaves_out_with_auto_the_version_that_is_not_wanted_as_new_does() -> None:
+    host = CtNetifNewRouted(container="web01", netif="eth0", via=("10.0.0.0/30",)).edit(new_host()).host
+
+    changed = CtNetifSet(container="web01", netif="eth0", via=("auto",), no_via=("6",)).edit(host).host
+
+    assert {version: str(via.network) for version, via in eth0(changed).vias.items()} == {4: "169.254.1.0/31"}
+
+
 # --- delegation ---------------------------------------------------------------------------------------------------
 
 

@@ -460,6 +460,8 @@ def _set(container: Container, step: Step, world: World) -> tuple[Interface, ...
         raise No("nothing to set")
     changed = interface
     for version in {int(each) for each in step.all("--no-via")}:
+        if version not in changed.vias and "auto" in step.all("--via"):
+            continue
         if version not in changed.vias or any(
             each.version == version
             for each in (*changed.addresses, *changed.sources, *(route.network for route in changed.routes))

@@ -9,7 +9,7 @@ from osctld.core.command import Argument, EditCommand, Edited, Example, Flag
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import check_broadcasts, routed_interface
-from osctld.netif.routed_options import RoutedOptions
+from osctld.netif.routed_options import AUTO, RoutedOptions
 
 
 class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
@@ -48,7 +48,9 @@ class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
         interface = routed_interface(before, self.netif)
         draft = interface.draft()
         for version in sorted({int(each) for each in self.no_via}):
-            draft.remove_via(version)
+            # Beside auto it says, as with `new`, which version to leave out: there may be none of it.
+            if AUTO not in self.via or version in interface.vias:
+                draft.remove_via(version)
         draft.change_vias(self.chosen_vias(host, interface.vias, is_new=False))
         changed = self.with_properties(interface.with_draft(draft))
         if not self._asks_for_something:
