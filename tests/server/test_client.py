@@ -23,6 +23,7 @@ from osctld.core.command import ExitStatus, Reply, Text
 from osctld.core.errors import Refused
 from osctld.server.ports import Caller
 from osctld.shell import lxc_processes
+from readable_client import readable_client
 from server.serving import PATIENCE, Running, wait_until
 
 CLIENT = (sys.executable, "-m", "osctl")
@@ -445,11 +446,11 @@ def test_a_reader_of_help_that_goes_away_ends_it_with_141(directory: Path) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_somebody_else_gets_permission_denied_with_77(server: Running) -> None:
+def test_somebody_else_gets_permission_denied_with_77(server: Running, directory: Path) -> None:
     assert shutil.which("setpriv")
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *CLIENT, "ping"],
-        env={**environment(server.path), "PYTHONDONTWRITEBYTECODE": "1"},
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *readable_client(directory), "ping"],
+        env=environment(server.path),
         capture_output=True,
         check=False,
     )

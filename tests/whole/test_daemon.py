@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from readable_client import readable_client
 from whole.host import BIN, ROUTER_4, WORLD_4, Result, Topology, differences, run, wait_until
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
@@ -163,7 +164,7 @@ def test_only_root_may_speak_to_the_daemon(host: Topology) -> None:
 
     denied = run(
         *("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"),
-        *(str(BIN / "osctl"), "--socket", str(host.socket), "ct", "ls"),
+        *(*readable_client(host.directory), "--socket", str(host.socket), "ct", "ls"),
         check=False,
     )
 

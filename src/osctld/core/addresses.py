@@ -34,8 +34,10 @@ _FAMILY = {4: AF_INET, 6: AF_INET6}
 
 
 def _text(version: int, number: int) -> str:
-    if version == 6 and number >> 32 in (0, 0xFFFF):
-        # With IPv4 in their last 32 bits; libraries differ in how they write those.
+    # With IPv4 in their last 32 bits; libraries, and Pythons before and after 3.13, differ in how they write those.
+    if version == 6 and number >> 32 == 0xFFFF:
+        return f"::ffff:{number >> 16 & 0xFFFF:x}:{number & 0xFFFF:x}"
+    if version == 6 and number >> 32 == 0:
         return str(ipaddress.IPv6Address(number))
     return inet_ntop(_FAMILY[version], number.to_bytes(BITS[version] >> 3, "big"))
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -106,4 +107,7 @@ def _inlined(node: Any, parts: Mapping[str, Any]) -> Any:
     made = {key: _inlined(value, parts) for key, value in node.items() if key not in ("title", "default")}
     if "properties" in made:
         made["additionalProperties"] = False
+    if "description" in made and isinstance(made["description"], str):
+        # A docstring: Python takes the indentation away from 3.13 on.
+        made["description"] = inspect.cleandoc(made["description"])
     return made
