@@ -15,10 +15,11 @@ import osctld
 
 
 def readable_client(directory: Path) -> tuple[str, ...]:
-    """Put the client into a directory that everybody may enter; returns how to call it from there."""
+    """Put the client below a directory that everybody may enter; returns how to call it from there."""
+    place = directory / "client"
     for package in (osctl, osctld, msgspec):  # the others for what it says without a daemon
         source = Path(package.__path__[0])
-        shutil.copytree(source, directory / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        subprocess.run(["chmod", "-R", "a+rX", str(directory / source.name)], check=True)
+        shutil.copytree(source, place / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
     interpreter = os.path.realpath(sys.executable)  # the system's, not the one of this clone's virtual environment
-    return ("env", f"PYTHONPATH={directory}", interpreter, "-B", "-m", "osctl")
+    return ("env", f"PYTHONPATH={place}", interpreter, "-B", "-m", "osctl")
