@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Example, Execute
+from osctld.core.command import ActCommand, Action, Argument, ContainerName, Example, Execute
 from osctld.core.host import Host
 
 
@@ -26,7 +26,7 @@ class CtExec(ActCommand, frozen=True, kw_only=True):
         Example("osctl ct exec myct01 sh -c 'ip route; ip -6 route'", "What a shell inside understands is one word"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     command: Annotated[tuple[str, ...], Argument("Command and its arguments", metavar="cmd", rest=True)]
 
     def act(self, host: Host) -> Action:

@@ -74,6 +74,11 @@ class Flag(msgspec.Struct, frozen=True):
     negatable: bool = False
 
 
+#: The two arguments that most commands begin with.
+ContainerName: TypeAlias = Annotated[str, Argument("Container", metavar="ct", completes="container")]
+InterfaceName: TypeAlias = Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+
+
 # --- replies -----------------------------------------------------------------------------------------------------
 
 
