@@ -190,6 +190,22 @@ def test_a_command_ends_when_its_container_reboots_and_the_next_runs_in_the_new_
     )
 
 
+# --- the daemon ends meanwhile -------------------------------------------------------------------------------------
+
+
+def test_a_command_whose_daemon_was_killed_ends_when_the_next_daemon_starts(host: Topology) -> None:
+    host.new_container("web")
+
+    with begun(host, "sh", "-c", "trap '' HUP; echo up; sleep 1000 & sleep 1000; sleep 1000") as client:
+        host.kill_daemon()
+
+        assert client.stderr is not None
+        assert (client.stderr.readline(), client.wait(20)) == (b"error: osctld closed connection\n", 1)
+        host.start_daemon()
+        assert not runs_inside(host, "sleep 1000")
+    assert host.guest("web", "echo", "here").stdout == "here\n"
+
+
 # --- a shell with job control -------------------------------------------------------------------------------------
 
 
