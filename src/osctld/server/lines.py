@@ -68,6 +68,10 @@ class Lines:
         self.close_descriptors()
         self._is_closed = True
         self._socket.close()
+        # Many megabytes perhaps, and who refers to us refers to each other: the collector would come much later.
+        self._partial.clear()
+        self._lines.clear()
+        self._unsent.clear()
 
     # --- incoming ---------------------------------------------------------------------------------------------------
 
