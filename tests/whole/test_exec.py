@@ -16,6 +16,7 @@ import pytest
 from lxc.terminal import Terminal
 from osctl.client import connect
 from whole.host import BIN, Result, Topology, run, wait_until
+from whole.original_client import OriginalClient
 
 
 @contextlib.contextmanager
@@ -356,6 +357,23 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(idle_host: Topology
     assert idle_host.refusal("ct", "new", "--from-archive", path, "web") == f"cannot open {path!r}: {reason}"
 
     assert idle_host.stored() == before
+
+
+def test_archives_that_say_nothing_hold_up_no_start(host: Topology) -> None:
+    host.new_container("web", start=False)
+    with contextlib.ExitStack() as waiting:
+        for number in range(30):
+            client = waiting.enter_context(OriginalClient(host.socket))
+            client.send("ct_create", id=f"waiting{number}", template={"type": "stream"})
+            assert client.answer()["response"] == "continue"
+            silent, writer = os.pipe()
+            client.send_descriptor(silent)
+            os.close(silent)
+            waiting.callback(os.close, writer)
+
+        host.osctl("ct", "start", "web", seconds=30)
+
+    assert host.guest("web", "echo", "here").stdout == "here\n"
 
 
 def test_a_pipe_that_nobody_writes_keeps_its_caller_waiting_and_nobody_else(
