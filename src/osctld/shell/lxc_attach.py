@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -54,12 +55,19 @@ async def execute(
     async with lxc_terminal.carried(*descriptors) as streams:
         terminal = {"TERM": _terminal_name(terminal_type)} if streams.has_terminal else {}
         variables = _ENVIRONMENT | terminal | dict(environment)
-        try:
-            process = await asyncio.create_subprocess_exec(
+        beginning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *streams.prefix, *_words(places, life, command, variables),
                 stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
                 start_new_session=not streams.prefix,
-            )  # fmt: skip
+            )
+        )  # fmt: skip
+        try:
+            process = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # Not cancelled itself: asyncio would kill lxc-attach alone.
+            await to_the_end(_end_begun(beginning))
+            raise
         except OSError as error:
             if error.errno != errno.E2BIG:  # see execve(2) for the limits
                 raise
@@ -125,8 +133,19 @@ async def end_orphans(places: Places) -> None:
         await pidfds.end_all(attaches, patience_seconds=1)
 
 
+async def _end_begun(beginning: asyncio.Future[Process]) -> None:
+    with contextlib.suppress(OSError):  # it could not be begun
+        await _end(await beginning)
+
+
 async def _end(process: Process) -> None:
     """End a command that an lxc-attach runs, what it has started in its session, and the lxc-attach."""
+    # One that is on its way into the container would not be found there, and left behind a moment later.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            command = await lxc_signals.command_of(process)
+            if command is not None:
+                os.close(command)
     await _end_command(process.pid)
     try:
         async with asyncio.timeout(1):
