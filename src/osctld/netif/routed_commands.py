@@ -122,6 +122,8 @@ class RoutedDelCommand(EditCommand, frozen=True, kw_only=True):
         """
         if typed == (ALL,):
             return [(ALL, each) for each in present if self.version in (None, each.version)]
+        if ALL in typed:
+            raise UsageError(f"{' '.join(typed)}: {ALL} stands for everything, give it alone")
         if self.version is not None:
             raise UsageError(f"-v {self.version} goes with {ALL}, not with {typed[0]}")
         return list(zip(typed, find(typed), strict=True))
