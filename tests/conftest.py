@@ -6,11 +6,12 @@ import os
 import signal
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 import pytest
+from xdist.workermanage import WorkerController
 
 import hypothesis_profiles  # noqa: F401 - chosen before the first test is looked at
 from kernel_capabilities import PROBES, has_kernel_capability
@@ -25,10 +26,18 @@ NEED_ROOT = ("lxc", "whole")
 #: The one reason that a full run accepts for a skip.
 KERNEL_LACKS = "the kernel lacks "
 
-IS_MACHINE_SHARED = bool(os.environ.get("OSCTL_TESTS_SHARE_MACHINE"))
+#: Long ones that would otherwise come last, when there is nothing left to run beside them.
+FIRST_OF_MANY_WORKERS = "tests/whole/test_state_machine.py"
 
-IS_FULL = pytest.StashKey[bool]()
+#: Others make and end containers meanwhile: another run, or the other workers of this one.
+IS_MACHINE_SHARED = bool(os.environ.get("OSCTL_TESTS_SHARE_MACHINE") or os.environ.get("PYTEST_XDIST_WORKER"))
+
+#: A property of a test that is printed when all are done: `record_property("told", text)`.
+TOLD = "told"
+
+_MACHINE_BEFORE = pytest.StashKey[Snapshot]()
 _complaints: list[str] = []
+_told: list[str] = []
 
 
 def pytest_configure() -> None:
@@ -47,6 +56,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, as `./dev test` asks for; a part of the tests is sooner done without any."""
+    return len(os.sched_getaffinity(0)) if is_full(config) else 0
+
+
+def is_full(config: pytest.Config) -> bool:
+    """Whether all tests were asked for."""
+    option = config.option
+    is_everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
+        option.keyword or option.markexpr or option.deselect or option.lf
+    )
+    return bool(option.full) or is_everything
+
+
+def is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def has_workers(config: pytest.Config) -> bool:
+    return config.option.dist != "no" and not is_worker(config)
+
+
 def folder_of(path: Path) -> str:
     """The folder below tests/ that a test is in; `.` for those at the top."""
     parts = path.relative_to(TESTS).parts
@@ -54,6 +85,8 @@ def folder_of(path: Path) -> str:
 
 
 def _rank(item: pytest.Item) -> int:
+    if is_worker(item.config) and item.nodeid.startswith(FIRST_OF_MANY_WORKERS):
+        return -1
     folder = folder_of(item.path)
     return ORDER.index(folder) if folder in ORDER else len(ORDER)
 
@@ -65,26 +98,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             name = mark.args[0]
             if name not in PROBES:
                 raise pytest.UsageError(f"{item.nodeid}: no probe for {name!r} in kernel_capabilities.py")
-            if not has_kernel_capability(name):
+            try:
+                is_there = has_kernel_capability(name)
+            except RuntimeError as error:
+                raise pytest.UsageError(str(error)) from None
+            if not is_there:
                 item.add_marker(pytest.mark.skip(reason=f"{KERNEL_LACKS}{name}"))
         if folder_of(item.path) in NEED_ROOT and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
 
-    is_everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
-        config.option.keyword or config.option.markexpr or config.option.deselect or config.option.lf
+    if is_full(config) and not is_worker(config):
+        _demand_floors(Counter(folder_of(item.path) for item in items))
+
+
+def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[str]) -> None:
+    """Each worker collects all tests; what one of them found is what there is."""
+    if is_full(node.config) and node.gateway.id == "gw0":
+        _demand_floors(Counter(folder_of(node.config.rootpath / each.partition("::")[0]) for each in ids))
+
+
+def _demand_floors(counted: Mapping[str, int]) -> None:
+    floors = tomllib.loads((TESTS / "floors.toml").read_text())
+    _complaints.extend(
+        f"tests/{folder}: {counted.get(folder, 0)} tests collected, at least {floor} expected"
+        for folder, floor in floors.items()
+        if counted.get(folder, 0) < floor
     )
-    config.stash[IS_FULL] = bool(config.option.full) or is_everything
-    if config.stash[IS_FULL]:
-        counted = Counter(folder_of(item.path) for item in items)
-        floors = tomllib.loads((TESTS / "floors.toml").read_text())
-        _complaints.extend(
-            f"tests/{folder}: {counted[folder]} tests collected, at least {floor} expected"
-            for folder, floor in floors.items()
-            if counted[folder] < floor
-        )
-        _complaints.extend(
-            f"tests/{folder}: not in tests/floors.toml" for folder in sorted(counted) if folder not in floors
-        )
+    _complaints.extend(
+        f"tests/{folder}: not in tests/floors.toml" for folder in sorted(counted) if folder not in floors
+    )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -92,17 +134,35 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not reason.removeprefix("Skipped: ").startswith(KERNEL_LACKS):
             _complaints.append(f"{report.nodeid}: skipped: {reason}")
+    if report.when == "call":
+        _told.extend(str(text) for name, text in report.user_properties if name == TOLD)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is beyond the sight of workers is looked at around all of them."""
+    if has_workers(session.config):
+        session.config.stash[_MACHINE_BEFORE] = _take()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if session.config.stash.get(IS_FULL, False) and _complaints and exitstatus == pytest.ExitCode.OK:
+    config = session.config
+    if not is_full(config):
+        _complaints.clear()
+    before = config.stash.get(_MACHINE_BEFORE, None)
+    if before is not None and (found := settled_differences(before, _take)):
+        _complaints.append("the machine is not as it was (of which test, tells a run with -n 0):")
+        _complaints.extend(f"  {each}" for each in found)
+    if _complaints and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.stash.get(IS_FULL, False) and _complaints:
-        terminalreporter.section("not a full run", red=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for text in _told:
+        terminalreporter.section("told by a test")
+        terminalreporter.line(text)
+    if _complaints:
+        terminalreporter.section("what no single test says", red=True)
         for line in _complaints:
             terminalreporter.line(line)
 

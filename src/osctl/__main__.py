@@ -213,8 +213,8 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "li
     elif need == "file":
         try:
             opened = posix.open(message["path"], posix.O_RDONLY | posix.O_CLOEXEC)
-        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-            reason = getattr(error, "strerror", None) or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, told differently by each Python
+            reason = getattr(error, "strerror", "embedded null byte")
             _send(connection, f'{{"error":{_quoted(reason)}}}\n'.encode())
             return None
         _send_descriptors(connection, (opened,))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -33,7 +33,7 @@ OUTCOMES = ("done", "refused", "dry-run", "refused by the kernel")
 
 @pytest.mark.time_limit(1800)
 def test_after_each_of_many_random_commands_kernel_store_and_lists_are_as_they_should_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     # Without a seed hypothesis looks where nobody has looked; with one it gives one answer for one commit.
     seeds: list[int | None] = [None if PROFILE == "thorough" else number + 1 for number in range(WORKERS)]
@@ -65,10 +65,8 @@ def test_after_each_of_many_random_commands_kernel_store_and_lists_are_as_they_s
     for report in reports:
         for *key, count in json.loads(report.read_text())["covered"]:
             covered[(key[0], key[1], key[2])] += count
-    with capsys.disabled():
-        print(f"\n{covered.total()} random commands, {len(covered)} transitions:")
-        for (verb, outcome, state), count in sorted(covered.items()):
-            print(f"{count:7} {verb}: {outcome}, {state}")
+    lines = [f"{count:7} {verb}: {outcome}, {state}" for (verb, outcome, state), count in sorted(covered.items())]
+    record_property("told", "\n".join((f"{covered.total()} random commands, {len(covered)} transitions:", *lines)))
     assert covered.total() >= STEPS
     assert len(covered) >= TRANSITIONS
     met = {(verb, outcome) for verb, outcome, state in covered if state == "running"}

@@ -114,8 +114,8 @@ class _Program:
         try:
             # Not waiting for the other end of a FIFO: everybody else waits here.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-            reason = getattr(error, "strerror", None) or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, told differently by each Python
+            reason = getattr(error, "strerror", "embedded null byte")
             raise Refused(f"cannot open {path!r}: {reason}", code="file", subject=path) from None
         self._client.keep_descriptor(descriptor)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
