@@ -16,14 +16,8 @@ DEL = ("ct", "netif", "ip", "del")
 
 
 @pytest.fixture
-def host(idle_host: Topology) -> Iterator[Topology]:
-    """One host for all tests of this file, each with containers of its own, of which nothing must be left."""
-    before = idle_host.comparable_state()
-    yield idle_host
-    idle_host.delete_containers()
-    # Counters of what was dropped stay: they tell of the past.
-    assert not [each for each in differences(before, idle_host.comparable_state()) if " counter" not in each]
-    assert idle_host.stored()["holding"] == []
+def host(shared_host: Topology) -> Topology:
+    return shared_host
 
 
 @pytest.fixture
