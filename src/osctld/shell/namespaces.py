@@ -34,12 +34,8 @@ _IFF_UP = 0x1
 _STEP_SECONDS = 10.0
 
 # An empty line says that a step is done; a line of text is the complaint of a program. `--keep-caps`, because user 0
-# of the host has no name in the new user namespace and would lose its capabilities on exec. The shell is busybox's: a
-# start waits for each of these programs, and a static one begins sooner.
-_HOLDER = (
-    *("unshare", "--user", "--keep-caps", "busybox", "sh", "-c"),
-    "echo; read _ || exit; exec unshare --net busybox sh -c 'echo; read _'",
-)
+# of the host has no name in the new user namespace and would lose its capabilities on exec.
+_HOLDER = "echo; read _ || exit; exec unshare --net /bin/sh -c 'echo; read _'"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,7 +72,8 @@ async def make_namespaces(container: str, *, id_map: IdMap) -> Namespaces:
     """
     try:
         process = await asyncio.create_subprocess_exec(
-            *_HOLDER, stdin=PIPE, stdout=PIPE, stderr=STDOUT, cwd="/", env=CLEAN_ENVIRONMENT, start_new_session=True,
+            "unshare", "--user", "--keep-caps", "/bin/sh", "-c", _HOLDER,
+            stdin=PIPE, stdout=PIPE, stderr=STDOUT, cwd="/", env=CLEAN_ENVIRONMENT, start_new_session=True,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise Unavailable('program "unshare" is missing: install util-linux', subject=container) from error
