@@ -72,6 +72,7 @@ def test_containers_can_be_chosen(shown: Topology) -> None:
     assert names("default:web") == ["web"]
     assert names("-S", "running") == ["web"]
     assert names("--state", "running,stopped", "db", "web") == ["db", "web"]
+    assert "expected stopped or starting or running or stopping" in shown.refusal("ct", "ls", "-S", "runing", status=64)
     assert names("-u", "tenant") == ["db"]
     assert names("-d", "debian") == []
     assert names("-d", "debian,busybox", "--pool", "default") == ["db", "empty", "web"]
