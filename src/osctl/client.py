@@ -65,7 +65,10 @@ def connect(path: str | None = None) -> Client:
 
 
 class Client:
-    """One connection to osctld; any number of calls, one after another. Not for several threads at once."""
+    """One connection to osctld; any number of calls, one after another. Not for several threads at once.
+
+    A call that was interrupted leaves a connection that is good for nothing: the next raises ConnectionAbortedError.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         """Take over a connected socket and read the daemon's greeting.
@@ -74,6 +77,8 @@ class Client:
         """
         self._connection = connection
         self._lines = connection.makefile("rb")
+        #: Whether the last word on a request is still to come: it would be taken for the answer to the next one.
+        self._is_owed = False
         try:
             #: The daemon's version.
             self.version = str(self._read().get("version", ""))
@@ -108,7 +113,8 @@ class Client:
         while True:
             message = self._message()
             if "progress" not in message:
-                return Answer(message.get("response"), message.get("changed"), tuple(progress))
+                self._is_owed = False
+                return Answer(message["response"], message.get("changed"), tuple(progress))
             progress.append(str(message["progress"]))
             if on_progress is not None:
                 on_progress(progress[-1])
@@ -128,8 +134,11 @@ class Client:
     ) -> int:
         """Run a command in a container on these descriptors, and return its exit status.
 
-        128 + N when signal N ended it. The descriptors stay the caller's. Raises like `call`.
+        128 + N when signal N ended it. The descriptors stay the caller's. Raises like `call`, and OSError for a
+        descriptor that is closed.
         """
+        for descriptor in (stdin, stdout, stderr):
+            os.fstat(descriptor)  # before the daemon waits for it
         self._send("ct_exec", {"container": container, "command": list(command)})
         self._message()
         for descriptor in (stdin, stdout, stderr):
@@ -138,6 +147,7 @@ class Client:
         while True:
             message = self._message()
             if "progress" not in message:
+                self._is_owed = False
                 return int(message["response"]["exitstatus"])
 
     def events(self, *types: str, **opts: Any) -> Iterator[Event]:
@@ -171,6 +181,9 @@ class Client:
 
     def _send(self, request: str, opts: dict[str, Any]) -> None:
         line = json.dumps({"cmd": request, "opts": opts}).encode() + b"\n"
+        if self._is_owed:
+            raise ConnectionAbortedError("the answer to an earlier request is still to come: connect anew")
+        self._is_owed = True
         # A daemon that has closed its end may have answered before: reading will tell.
         with contextlib.suppress(ConnectionError):
             self._connection.sendall(line)
@@ -179,10 +192,13 @@ class Client:
         """The next message. Raises RequestFailed when it says no."""
         message = self._read()
         if not message.get("status"):
+            self._is_owed = False
             raise RequestFailed(
                 str(message.get("message")),
                 **{key: str(message.get(key) or "") for key in ("code", "subject", "holder")},
             )
+        if not message.keys() & {"response", "progress"}:
+            raise ConnectionAbortedError(f"osctld asks for what a program cannot give: {message}")
         return message
 
     def _read(self) -> dict[str, Any]:

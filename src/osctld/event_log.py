@@ -1,6 +1,7 @@
-"""The numbered events of this daemon: the last ones are kept, and whoever follows reads them at their own pace.
+"""The numbered events of this daemon, and those who follow them, each at their own pace.
 
-Nobody is waited for. A follower that falls behind what is kept is told how many events it missed, and goes on.
+Nobody is waited for. What a follower has not read is kept for it, but no more than so many events: one that falls
+further behind is told how many it missed, and goes on. What nobody has to read is not kept.
 """
 
 from __future__ import annotations
@@ -13,51 +14,61 @@ from typing import Any
 
 from osctld.core.events import Event, EventFilter
 
-#: So many events are kept for followers that are slow.
+#: So many events are kept for a follower that is slow.
 KEPT = 10_000
 #: A run's events are numbered from its number times this: no number comes twice, and nothing is written for each.
 #: Programs read numbers up to 2**53 exactly, which is enough for two million runs.
 EVENTS_OF_A_RUN = 1 << 32
 
 
+class _Follower:
+    """Somebody who wants some events. `missed` counts those that had to make room for later ones."""
+
+    def __init__(self, accepted: EventFilter, *, kept: int) -> None:
+        self.unread: deque[Event] = deque(maxlen=kept)
+        self.missed = 0
+        self.arrival = asyncio.Event()
+        self._accepted = accepted
+
+    def hear(self, event: Event) -> None:
+        if self._accepted.accepts(event):
+            self.missed += len(self.unread) == self.unread.maxlen
+            self.unread.append(event)
+            self.arrival.set()
+
+
 class EventLog:
     def __init__(self, *, run: int, kept: int = KEPT) -> None:
         """`run` counts the runs of the daemon and is greater than in each earlier one."""
         self._next = run * EVENTS_OF_A_RUN + 1
-        self._events: deque[Event] = deque(maxlen=kept)
-        self._arrival = asyncio.Event()
-        self._followers = 0
+        self._kept = kept
+        self._followers: set[_Follower] = set()
 
     @property
     def is_followed(self) -> bool:
         """Whether anybody listens: what is costly to find out need not be told to nobody."""
-        return self._followers > 0
+        return bool(self._followers)
 
     def emit(self, kind: str, opts: Mapping[str, Any]) -> None:
-        self._events.append(Event(self._next, time.time(), kind, opts))
+        event = Event(self._next, time.time(), kind, opts)
         self._next += 1
-        self._arrival.set()
-        self._arrival = asyncio.Event()
+        for follower in self._followers:
+            follower.hear(event)
 
     async def follow(self, accepted: EventFilter) -> AsyncGenerator[Event, None]:
-        """Each event from now on that is accepted; ends never. An event `lost` says how many others were missed."""
-        position = self._next
-        self._followers += 1
+        """Each event from now on that is accepted; ends never. An event `lost` says how many of them were missed."""
+        follower = _Follower(accepted, kept=self._kept)
+        self._followers.add(follower)
         try:
-            async for event in self._events_from(position):
-                if event.type == "lost" or accepted.accepts(event):
-                    yield event
+            while True:
+                while follower.unread:
+                    if follower.missed:
+                        before = follower.unread[0].sequence - 1
+                        missed, follower.missed = follower.missed, 0
+                        yield Event(before, time.time(), "lost", {"count": missed})
+                        continue  # more may have been missed meanwhile
+                    yield follower.unread.popleft()
+                follower.arrival.clear()
+                await follower.arrival.wait()
         finally:
-            self._followers -= 1
-
-    async def _events_from(self, position: int) -> AsyncGenerator[Event, None]:
-        while True:
-            if position == self._next:
-                await self._arrival.wait()
-            oldest = self._events[0].sequence
-            if position < oldest:
-                yield Event(oldest - 1, time.time(), "lost", {"count": oldest - position})
-                position = oldest
-            event = self._events[position - oldest]
-            position += 1
-            yield event
+            self._followers.discard(follower)

@@ -193,7 +193,7 @@ async def serve(places: Places, settings: Settings) -> None:
 
 async def bring_up(daemon: Daemon, *, is_new_boot: bool) -> None:
     """Adopt what runs, bring the kernel to what was saved, start again what asked for a reboot meanwhile."""
-    await daemon.lives.roots.collect()
+    await asyncio.gather(daemon.lives.roots.collect(), daemon.lives.engine.end_orphans())
     rebooted = [name for name in daemon.host.containers if await daemon.lives.adopt(name)]
     try:
         await daemon.reconciler.reconcile()

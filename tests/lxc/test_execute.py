@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator
@@ -154,6 +155,16 @@ async def test_a_cancelled_command_ends_inside_too(engine: LxcEngine, busybox: B
             await task
 
         assert "trap" not in await output_of(engine, life, "sh", "-c", "ps -o args | grep -v grep | grep here; true")
+
+
+async def test_a_command_that_is_cancelled_on_its_way_inside_never_runs_on(engine: LxcEngine, busybox: Busybox) -> None:
+    async with running(engine, busybox) as life:
+        for milliseconds in range(40):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(milliseconds / 2000):
+                    await status_of(engine, life, "sleep", "1000")
+
+        assert "sleep 1000" not in await output_of(engine, life, "ps", "-o", "args")
 
 
 async def test_commands_end_with_their_guest(engine: LxcEngine, busybox: Busybox) -> None:

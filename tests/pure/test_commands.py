@@ -332,7 +332,7 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     (ip_add("10.100.10.9/24"), "contains the host address 10.100.10.101; assign 10.100.10.9/32 instead", Refused),
     (ip_del("1.2.3.9"), "1.2.3.9: address not found on eth0", Refused),
     (ip_del("1.2.3.4/24"), "1.2.3.4/24: address not found on eth0, it is assigned as 1.2.3.4/32", Refused),
-    (ip_del("1.2.3.4", "all"), "'all' is not an IP address", Refused),
+    (ip_del("1.2.3.4", "all"), "1.2.3.4 all: all stands for everything, give it alone", UsageError),
     (ip_del("1.2.3.4", version=4), "-v 4 goes with all, not with 1.2.3.4", UsageError),
     (route_add("1.2.3.0/24", "1.2.3.0/25"), "1.2.3.0/25: this address is already routed to eth0", Refused),
     (route_add("0.0.0.0/0"), "0.0.0.0/0 cannot be routed", Refused),

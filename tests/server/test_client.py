@@ -484,6 +484,45 @@ def test_a_program_calls_commands_by_name(server: Running) -> None:
     assert progress == ["working"]
 
 
+def test_an_answer_that_was_not_awaited_is_never_taken_for_that_of_the_next_request(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        caller.progress("working")
+        return Text(("done",))
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    server.fake.performing = performing
+    with Client.connect(str(server.path)) as osctld:
+        with pytest.raises(KeyboardInterrupt):
+            osctld.call("ct_start", container="web", on_progress=interrupt)
+
+        with pytest.raises(ConnectionAbortedError, match="connect anew"):
+            osctld.call("self_ping")
+
+
+def test_a_closed_descriptor_is_told_before_the_daemon_waits_for_it(server: Running) -> None:
+    with Client.connect(str(server.path)) as osctld:
+        closed = os.open(os.devnull, os.O_RDONLY)
+        os.close(closed)
+
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            osctld.execute("web", ["true"], stdin=closed)
+
+        assert osctld.call("self_ping") == "pong"
+    assert server.fake.commands == []
+
+
+def test_a_program_is_told_when_a_command_line_needs_what_only_osctl_gives(server: Running) -> None:
+    async def performing(caller: Caller) -> Reply:
+        await caller.descriptors()
+        return Text()
+
+    server.fake.performing = performing
+    with Client.connect(str(server.path)) as osctld, pytest.raises(ConnectionAbortedError, match=r"need.*descriptors"):
+        osctld.call("cli", argv=["ct", "exec", "web", "true"])
+
+
 def test_a_program_hears_that_there_is_no_daemon(directory: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Client.connect(str(directory / "s"))

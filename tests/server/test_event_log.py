@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 
 from osctld.core.events import Event, EventFilter
@@ -42,6 +43,44 @@ def test_a_slow_follower_is_told_how_many_events_it_missed_and_goes_on_with_the_
     assert (lost.type, lost.opts) == ("lost", {"count": 7})
     assert next_one.opts == {"number": 7}
     assert next_one.sequence == lost.sequence + 1
+
+
+def test_what_a_follower_did_not_ask_for_is_not_missed() -> None:
+    async def scenario() -> list[Event]:
+        log = EventLog(run=1, kept=3)
+        events, first = await following(log, EventFilter(types=("wanted",)))
+        for kind in ("wanted", *["other"] * 10, "wanted"):
+            log.emit(kind, {})
+        return [await first, await anext(events)]
+
+    assert [each.type for each in asyncio.run(scenario())] == ["wanted", "wanted"]
+
+
+def test_an_event_is_kept_only_until_all_who_follow_have_read_it() -> None:
+    class Opts(dict[str, object]):
+        """A dict, weakly referable."""
+
+    async def scenario() -> list[bool]:
+        log = EventLog(run=1)
+
+        def emit() -> weakref.ref[Opts]:
+            opts = Opts()
+            log.emit("x", opts)
+            return weakref.ref(opts)
+
+        unheard = emit()
+        events, first = await following(log, EventFilter())
+        heard = emit()
+        is_kept = [unheard() is not None, heard() is not None]
+        await first
+        del first
+        another = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        is_kept.append(heard() is not None)
+        another.cancel()
+        return is_kept
+
+    assert asyncio.run(scenario()) == [False, True, False]
 
 
 def test_no_number_comes_twice_however_often_the_daemon_is_started() -> None:

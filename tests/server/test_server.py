@@ -588,6 +588,37 @@ def test_a_client_that_goes_away_cancels_its_command_and_leaks_nothing(server: R
     wait_until(lambda: open_descriptors() == before)
 
 
+def test_a_client_that_leaves_after_it_ended_its_side_or_sent_too_much_is_noticed(server: Running) -> None:
+    async def performing(_: Caller) -> Reply:
+        server.fake.started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def end_its_side(connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_WR)
+
+    def send_until_nobody_reads(connection: socket.socket) -> None:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(b'{"cmd":"self_ping"}\n' * (1 << 20))
+
+    server.fake.performing = performing
+    before = open_descriptors()
+    for what in (end_its_side, send_until_nobody_reads):
+        server.fake.started.clear()
+        server.fake.cancelled.clear()
+        with server.connect() as talk:
+            talk.request("cli", argv=["ping"])
+            assert server.fake.started.wait(PATIENCE)
+            what(talk.socket)
+            with server.connect() as another:
+                assert another.ping() == PONG
+            assert not server.fake.cancelled.is_set()
+
+        assert server.fake.cancelled.wait(PATIENCE), what
+        wait_until(lambda: open_descriptors() == before)
+
+
 # --- what only the client can give --------------------------------------------------------------------------------
 
 

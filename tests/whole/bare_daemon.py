@@ -157,6 +157,9 @@ class BareEngine:
         )
         return await program.wait()
 
+    async def end_orphans(self) -> None:
+        """A program that outlived its daemon goes on: none of ours lasts."""
+
     async def collect(self, container: str) -> None:
         for suffix in ("fresh", "life"):
             held = self._held(container, suffix)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from whole.host import Topology
+from whole.host import Topology, differences
 
 
 @pytest.fixture
@@ -21,6 +21,17 @@ def idle_host() -> Iterator[Topology]:
     """One host for all tests of a file: for those that leave nothing running on it, such as refusals."""
     with Topology() as topology:
         yield topology
+
+
+@pytest.fixture
+def shared_host(idle_host: Topology) -> Iterator[Topology]:
+    """One host for all tests of a file, each with containers of its own, of which nothing must be left."""
+    before = idle_host.comparable_state()
+    yield idle_host
+    idle_host.delete_containers()
+    # Counters of what was dropped stay: they tell of the past.
+    assert not [each for each in differences(before, idle_host.comparable_state()) if " counter" not in each]
+    assert idle_host.stored()["holding"] == []
 
 
 @pytest.hookimpl(wrapper=True)

@@ -91,7 +91,7 @@ class OriginalClient:
             self.send("ct_exec", id=container, pool=None, cmd=list(cmd))
             assert self.answer()["response"] == "continue"
             for descriptor in (r_in, w_out, w_err):
-                self._send_io(descriptor)
+                self.send_descriptor(descriptor)
             for descriptor in (r_in, w_out, w_err):
                 os.close(descriptor)
             r_in = w_out = w_err = -1
@@ -105,7 +105,8 @@ class OriginalClient:
                 if descriptor >= 0:
                     os.close(descriptor)
 
-    def _send_io(self, descriptor: int) -> None:
+    def send_descriptor(self, descriptor: int) -> None:
+        """Send one descriptor beside a byte of its own."""
         packed = array.array("i", [descriptor])
         self.socket.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
 

@@ -16,6 +16,7 @@ import pytest
 from lxc.terminal import Terminal
 from osctl.client import connect
 from whole.host import BIN, Result, Topology, run, wait_until
+from whole.original_client import OriginalClient
 
 
 @contextlib.contextmanager
@@ -190,6 +191,22 @@ def test_a_command_ends_when_its_container_reboots_and_the_next_runs_in_the_new_
     )
 
 
+# --- the daemon ends meanwhile -------------------------------------------------------------------------------------
+
+
+def test_a_command_whose_daemon_was_killed_ends_when_the_next_daemon_starts(host: Topology) -> None:
+    host.new_container("web")
+
+    with begun(host, "sh", "-c", "trap '' HUP; echo up; sleep 1000 & sleep 1000; sleep 1000") as client:
+        host.kill_daemon()
+
+        assert client.stderr is not None
+        assert (client.stderr.readline(), client.wait(20)) == (b"error: osctld closed connection\n", 1)
+        host.start_daemon()
+        assert not runs_inside(host, "sleep 1000")
+    assert host.guest("web", "echo", "here").stdout == "here\n"
+
+
 # --- a shell with job control -------------------------------------------------------------------------------------
 
 
@@ -340,6 +357,23 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(idle_host: Topology
     assert idle_host.refusal("ct", "new", "--from-archive", path, "web") == f"cannot open {path!r}: {reason}"
 
     assert idle_host.stored() == before
+
+
+def test_archives_that_say_nothing_hold_up_no_start(host: Topology) -> None:
+    host.new_container("web", start=False)
+    with contextlib.ExitStack() as waiting:
+        for number in range(30):
+            client = waiting.enter_context(OriginalClient(host.socket))
+            client.send("ct_create", id=f"waiting{number}", template={"type": "stream"})
+            assert client.answer()["response"] == "continue"
+            silent, writer = os.pipe()
+            client.send_descriptor(silent)
+            os.close(silent)
+            waiting.callback(os.close, writer)
+
+        host.osctl("ct", "start", "web", seconds=30)
+
+    assert host.guest("web", "echo", "here").stdout == "here\n"
 
 
 def test_a_pipe_that_nobody_writes_keeps_its_caller_waiting_and_nobody_else(

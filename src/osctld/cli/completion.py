@@ -20,6 +20,7 @@ from osctld.commands.ct_netif_ip_ls import CtNetifIpLs
 from osctld.commands.ct_netif_ls import CtNetifLs
 from osctld.commands.ct_netif_route_ls import CtNetifRouteLs
 from osctld.commands.ct_netif_source_ls import CtNetifSourceLs
+from osctld.commands.ct_wait import STATES
 from osctld.core.command import (
     Argument,
     Command,
@@ -41,8 +42,6 @@ REQUEST = "--complete"
 
 #: The answer that asks the shell for files.
 FILES = ":files"
-
-_STATES = ("stopped", "starting", "running", "stopping")
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -181,7 +180,7 @@ class _Place(msgspec.Struct, frozen=True):
                 for column in self.understood.place.columns:
                     yield Candidate(column.name, column.help)
             case "state":
-                yield from map(Candidate, _STATES)
+                yield from map(Candidate, STATES)
             case "file":
                 yield Candidate(FILES)
 

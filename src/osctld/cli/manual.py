@@ -92,9 +92,13 @@ def _group_page(group: Group, root: Group) -> str:
     for command in commands:
         lines += _command(command)
     lines += roff.section("global options")
-    for spelling, text in (*CLIENT_OPTIONS, *option_rows(signature(GlobalOptions).options)):
-        lines += roff.entry(roff.bold(spelling), text)
-    if not group.words:
+    global_options = (*CLIENT_OPTIONS, *option_rows(signature(GlobalOptions).options))
+    if group.words:
+        spellings = "; ".join(spelling for spelling, _ in global_options)
+        lines += roff.paragraph(f"Those of all commands, see osctl(8): {spellings}.")
+    else:
+        for spelling, text in global_options:
+            lines += roff.entry(roff.bold(spelling), text)
         lines += _surroundings()
     lines += roff.section("see also")
     others = [f"{page_name(each)}(8)" for each in groups(root) if each.words != group.words]

@@ -6,7 +6,7 @@ column one wider than its longest cell, two blanks between columns, trailing bla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -101,12 +101,13 @@ def chosen_columns(listing: Listing, output: Iterable[str] | None) -> tuple[Colu
     return tuple(known[name] for name in names)
 
 
-def sorted_rows(rows: Iterable[Row], by: Sequence[str], shown: Iterable[Column]) -> list[Row]:
+def sorted_rows(rows: Iterable[Row], by: Sequence[str], shown: Collection[Column]) -> list[Row]:
     """Order rows by exact values, ascending, empty ones first. Raises Refused for a column that is not shown."""
     names = {column.name for column in shown}
     for name in by:
         if name not in names:
-            raise Refused(f"unknown sort column '{name}'", code="unknown-column", subject=name)
+            there_are = ", ".join(each.name for each in shown)
+            raise Refused(f"unknown sort column '{name}' (shown are {there_are})", code="unknown-column", subject=name)
     return sorted(rows, key=lambda row: tuple(_sort_key(row.get(name)) for name in by))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, DeleteContainer, Example, Flag
+from osctld.core.command import ActCommand, Action, ContainerName, DeleteContainer, Example, Flag
 from osctld.core.host import Host
 
 
@@ -17,7 +17,7 @@ class CtDel(ActCommand, frozen=True, kw_only=True):
         Example("osctl ct del --force myct01", "Stop a container and delete it"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     force: Annotated[bool, Flag(("-f", "--force"), "Also when it runs: stop it first")] = False
 
     def act(self, host: Host) -> Action:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
+from osctld.commands.ct_wait import STATES
 from osctld.core.command import (
     Argument,
     Column,
@@ -61,7 +62,9 @@ class CtLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     ] = ()
     state: Annotated[
         tuple[str, ...] | None,
-        Option(("-S", "--state"), "STATES", "Only in these states", commas=True, completes="state"),
+        Option(
+            ("-S", "--state"), "STATES", "Only in these states", commas=True, choices=STATES
+        ),
     ] = None
     user: Annotated[
         tuple[str, ...] | None, Option(("-u", "--user"), "USERS", "Only of these users", commas=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Example
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, InterfaceName
 from osctld.core.host import Host
 
 
@@ -16,8 +16,8 @@ class CtNetifDel(EditCommand, frozen=True, kw_only=True):
         Example("osctl ct netif del myct01 eth0", "Take an interface away, also while the container runs"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+    container: ContainerName
+    netif: InterfaceName
 
     def edit(self, host: Host) -> Edited:
         container = host.container(self.container)

@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 
 from osctld.core.addresses import InterfaceAddress, Network
 from osctld.core.claims import Holder
-from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName, Option
 from osctld.core.errors import Conflict, Refused, UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import check_broadcasts, routed_interface
+from osctld.netif.routed_commands import words_to_add
 
 
 class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
@@ -36,12 +37,9 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-    addresses: Annotated[
-        tuple[str, ...],
-        Argument("Addresses; - reads them from standard input", metavar="addr", many=True, from_stdin=True),
-    ]
+    container: ContainerName
+    netif: InterfaceName
+    addresses: Annotated[tuple[str, ...], words_to_add("Addresses", "addr")]
     route: Annotated[bool, Flag(("--route",), "Route the addresses (the default)", negatable=True)] = True
     route_as: Annotated[
         str | None, Option(("--route-as",), "NETWORK", "Route this network, which includes the addresses")

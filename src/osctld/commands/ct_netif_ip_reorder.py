@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
+from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, Flag, InterfaceName, Option
 from osctld.core.errors import Refused, UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
@@ -24,8 +24,8 @@ class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+    container: ContainerName
+    netif: InterfaceName
     address: Annotated[str, Argument("Assigned address", metavar="addr", completes="address")]
     first: Annotated[bool, Flag(("--first",), "Move it to the front")] = False
     before: Annotated[

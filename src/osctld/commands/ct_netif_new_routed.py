@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Example
+from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example
 from osctld.core.host import Host
 from osctld.netif.routed import check_broadcasts, new_interface
 from osctld.netif.routed_options import RoutedOptions
@@ -31,7 +31,7 @@ class CtNetifNewRouted(EditCommand, RoutedOptions, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     netif: Annotated[str, Argument("Name of the interface inside", metavar="netif")]
 
     @property

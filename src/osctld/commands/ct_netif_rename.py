@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Example
+from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example
 from osctld.core.host import Host
 
 
@@ -22,7 +22,7 @@ class CtNetifRename(EditCommand, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     netif: Annotated[str, Argument("Interface", metavar="old-name", completes="interface")]
     new_name: Annotated[str, Argument("Its new name", metavar="new-name")]
 

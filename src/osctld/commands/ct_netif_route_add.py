@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName, Option
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
+from osctld.netif.routed_commands import words_to_add
 
 
 class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
@@ -28,13 +29,9 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-    networks: Annotated[
-        tuple[str, ...],
-        Argument("Networks; - reads them from standard input", metavar="network", many=True, from_stdin=True),
-    ]
-
+    container: ContainerName
+    netif: InterfaceName
+    networks: Annotated[tuple[str, ...], words_to_add("Networks", "network")]
     via: Annotated[
         str | None,
         Option(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.addresses import Network
-from osctld.core.command import Argument, EditCommand, Edited, Example, Flag, Option
-from osctld.core.errors import UsageError
+from osctld.core.command import Edited, Example, Flag
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
+from osctld.netif.routed_commands import RoutedDelCommand, words_to_take
 
 
-class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
+class CtNetifRouteDel(RoutedDelCommand, frozen=True, kw_only=True):
     """Stop routing networks to a container.
 
     Refused when assigned addresses would be left unrouted; --force leaves them so.
@@ -26,36 +26,15 @@ class CtNetifRouteDel(EditCommand, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-    networks: Annotated[
-        tuple[str, ...],
-        Argument(
-            "Networks, or all; - reads them from standard input",
-            metavar="network",
-            many=True,
-            from_stdin=True,
-            completes="route",
-            keywords=("all",),
-        ),
-    ]
-    version: Annotated[
-        int | None, Option(("-v", "--version"), "4|6", "With all: only of this IP version", choices=("4", "6"))
-    ] = None
+    networks: Annotated[tuple[str, ...], words_to_take("Networks", "network", completes="route")]
     force: Annotated[bool, Flag(("-f", "--force"), "Also when it leaves addresses unrouted")] = False
 
     def edit(self, host: Host) -> Edited:
         container = host.container(self.container)
         interface = before = routed_interface(container, self.netif)
-        if self.networks == ("all",):
-            networks = [each.network for each in interface.routes]
-            chosen = [(network, "all") for network in networks if self.version in (None, network.version)]
-        elif self.version is not None:
-            raise UsageError(f"-v {self.version} goes with all, not with {self.networks[0]}")
-        else:
-            chosen = [(Network.parse(text), text) for text in self.networks]
         draft = interface.draft()
-        for network, typed in chosen:
+        present = (each.network for each in interface.routes)
+        for typed, network in self.chosen(self.networks, present, lambda texts: map(Network.parse, texts)):
             draft.unroute(network, typed=typed)
         interface = interface.with_draft(draft)
         if not self.force:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.claims import Holder
-from osctld.core.command import Argument, EditCommand, Edited, Example, Flag
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 from osctld.netif.routed import check_broadcasts, routed_interface
@@ -33,8 +33,8 @@ class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
         ),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+    container: ContainerName
+    netif: InterfaceName
     default: Annotated[
         bool, Flag(("--default",), "Make it the first interface: its default routes are the preferred ones")
     ] = False

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from osctld.commands.ct_netif_ls import COLUMNS, interface_row
 from osctld.core.addresses import VERSIONS
-from osctld.core.command import Argument, Column, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.command import (
+    Column,
+    ContainerName,
+    Example,
+    InterfaceName,
+    Listing,
+    Observed,
+    Reply,
+    ShowOptions,
+    ViewCommand,
+)
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
 
@@ -36,8 +46,8 @@ class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+    container: ContainerName
+    netif: InterfaceName
 
     def view(self, host: Host, observed: Observed) -> Reply:
         container = host.container(self.container)

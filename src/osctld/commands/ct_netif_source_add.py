@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.addresses import Network
-from osctld.core.command import Argument, EditCommand, Edited, Example, Flag
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
+from osctld.netif.routed_commands import words_to_add
 
 
 class CtNetifSourceAdd(EditCommand, frozen=True, kw_only=True):
@@ -27,13 +28,9 @@ class CtNetifSourceAdd(EditCommand, frozen=True, kw_only=True):
         Example("osctl ct netif source add --force myct01 eth0 0.0.0.0/0", "Switch the check of IPv4 sources off"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-    networks: Annotated[
-        tuple[str, ...],
-        Argument("Networks; - reads them from standard input", metavar="network", many=True, from_stdin=True),
-    ]
-
+    container: ContainerName
+    netif: InterfaceName
+    networks: Annotated[tuple[str, ...], words_to_add("Networks", "network")]
     force: Annotated[
         bool, Flag(("-f", "--force"), "Also what another container or the host uses, and everything")
     ] = False

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.addresses import Network
-from osctld.core.command import Argument, EditCommand, Edited, Example, Option
-from osctld.core.errors import UsageError
+from osctld.core.command import Edited, Example
 from osctld.core.host import Host
 from osctld.netif.routed import routed_interface
+from osctld.netif.routed_commands import RoutedDelCommand, words_to_take
 
 
-class CtNetifSourceDel(EditCommand, frozen=True, kw_only=True):
+class CtNetifSourceDel(RoutedDelCommand, frozen=True, kw_only=True):
     """Permit sources no longer: what comes from there and is not routed to the container is dropped again."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "del")
@@ -20,33 +20,12 @@ class CtNetifSourceDel(EditCommand, frozen=True, kw_only=True):
         Example("osctl ct netif source del -v 6 myct01 eth0 all", "Check all IPv6 sources again"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
-    netif: Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-    networks: Annotated[
-        tuple[str, ...],
-        Argument(
-            "Networks, or all; - reads them from standard input",
-            metavar="network",
-            many=True,
-            from_stdin=True,
-            completes="source",
-            keywords=("all",),
-        ),
-    ]
-    version: Annotated[
-        int | None, Option(("-v", "--version"), "4|6", "With all: only of this IP version", choices=("4", "6"))
-    ] = None
+    networks: Annotated[tuple[str, ...], words_to_take("Networks", "network", completes="source")]
 
     def edit(self, host: Host) -> Edited:
         container = host.container(self.container)
         interface = routed_interface(container, self.netif)
         draft = interface.draft()
-        if self.networks == ("all",):
-            chosen = [(each, "all") for each in interface.sources if self.version in (None, each.version)]
-        elif self.version is not None:
-            raise UsageError(f"-v {self.version} goes with all, not with {self.networks[0]}")
-        else:
-            chosen = [(Network.parse(text), text) for text in self.networks]
-        for network, typed in chosen:
+        for typed, network in self.chosen(self.networks, interface.sources, lambda texts: map(Network.parse, texts)):
             draft.forbid(network, typed=typed)
         return Edited(host.with_container(container.with_interface(interface.with_draft(draft))), container.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.commands.ct_stop import stop_method
-from osctld.core.command import ActCommand, Action, Argument, Example, Flag, Option, RestartContainer
+from osctld.core.command import ActCommand, Action, ContainerName, Example, Flag, Option, RestartContainer
 from osctld.core.host import Host
 from osctld.core.life import check_seconds
 
@@ -18,7 +18,7 @@ class CtRestart(ActCommand, frozen=True, kw_only=True):
         Example("osctl ct restart --kill myct01", "Stop a container at once, and start it again"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     wait: Annotated[
         int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long (60) for it to run again; 0 does not wait")
     ] = 60

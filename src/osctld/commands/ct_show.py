@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from osctld.commands.ct_ls import COLUMNS, container_row
-from osctld.core.command import Argument, Column, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
+from osctld.core.command import Column, ContainerName, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
 from osctld.core.host import Host
 
 
@@ -19,7 +19,7 @@ class CtShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
     )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
 
     def view(self, host: Host, observed: Observed) -> Reply:
         row = container_row(host.container(self.container), observed)

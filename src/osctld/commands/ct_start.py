@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Example, Option, StartContainer
+from osctld.core.command import ActCommand, Action, ContainerName, Example, Option, StartContainer
 from osctld.core.host import Host
 from osctld.core.life import check_seconds
 
@@ -20,7 +20,7 @@ class CtStart(ActCommand, frozen=True, kw_only=True):
         Example("osctl ct start myct02", "Start a container, and wait until it runs"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     wait: Annotated[
         int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long (60) for it to run; 0 does not wait")
     ] = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Example, Flag, Option, StopContainer
+from osctld.core.command import ActCommand, Action, ContainerName, Example, Flag, Option, StopContainer
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 from osctld.core.life import StopMethod, check_seconds
@@ -21,7 +21,7 @@ class CtStop(ActCommand, frozen=True, kw_only=True):
         Example("osctl ct stop -t 10 myct01", "Give a container ten seconds to power off, then kill it"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long (60) it may take to power off")] = 60
     kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
     dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail when it does not power off in time")] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Example, WaitForState
+from osctld.core.command import ActCommand, Action, Argument, ContainerName, Example, WaitForState
 from osctld.core.errors import UsageError
 from osctld.core.host import Host
 
@@ -23,7 +23,7 @@ class CtWait(ActCommand, frozen=True, kw_only=True):
         Example("osctl ct wait myct01 running", "Wait until a container runs"),
     )
 
-    container: Annotated[str, Argument("Container", metavar="ct", completes="container")]
+    container: ContainerName
     states: Annotated[tuple[str, ...], Argument("States", metavar="state", many=True, completes="state")]
 
     def act(self, host: Host) -> Action:

@@ -74,6 +74,11 @@ class Flag(msgspec.Struct, frozen=True):
     negatable: bool = False
 
 
+#: The two arguments that most commands begin with.
+ContainerName: TypeAlias = Annotated[str, Argument("Container", metavar="ct", completes="container")]
+InterfaceName: TypeAlias = Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+
+
 # --- replies -----------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +310,13 @@ class ShowOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     output: Annotated[
         tuple[str, ...] | None,
-        Option(("-o", "--output"), "FIELDS", "Show these fields, in this order", commas=True, completes="field"),
+        Option(
+            ("-o", "--output"),
+            "FIELDS",
+            "Show these fields, in this order; +FIELDS shows them too, -FIELDS does not, all shows every one",
+            commas=True,
+            completes="field",
+        ),
     ] = None
     hide_header: Annotated[bool, Flag(("-H", "--hide-header"), "Do not show the header")] = False
     list_fields: Annotated[bool, Flag(("-L", "--list"), "List the names of all fields and exit")] = False

@@ -7,7 +7,6 @@ it (`kernel_model`), a plan puts back, in the same plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import assert_never
 
 import msgspec
 
@@ -27,9 +26,6 @@ from osctld.core.kernel_state import (
     Namespace,
     Neighbour,
     Outcome,
-    PacketFilter,
-    PermittedSource,
-    PrivateNetwork,
     Route,
     Routes,
     SiblingLinks,
@@ -38,6 +34,14 @@ from osctld.core.kernel_state import (
     Way,
     alike,
     container_of,
+)
+from osctld.core.plan_order import (
+    Stage,
+    in_order,
+    stage_of_absence,
+    stage_of_presence,
+    stage_of_route_absence,
+    stage_of_route_presence,
 )
 from osctld.core.plan_text import describe, lines_of
 
@@ -135,7 +139,7 @@ def plan_changes(
         have, foreign = pretend(have, names_only), pretend(foreign, names_only)
     first = _first_of_all(want, renamed)
     cleared = pretend(renamed, first)
-    ordered: list[tuple[tuple[int, int], Change]] = []
+    ordered: list[tuple[Stage, Change]] = []
     created_peers = KernelState()
     leaving = [each for key, each in cleared.items() if isinstance(each, Veth) and key not in want]
     for key, wanted in want.items():
@@ -144,20 +148,20 @@ def plan_changes(
             peer = peer_of(wanted)
             _refuse_foreign([down, peer], foreign)
             created_peers = created_peers.with_objects([peer])
-            ordered.append((_ADD_LINK, Add(down)))
+            ordered.append((stage_of_presence(down, Add), Add(down)))
             if wanted.is_up:
-                ordered.append((_SET_HOST_LINK, Replace(down, wanted)))
+                ordered.append((stage_of_presence(wanted, Replace), Replace(down, wanted)))
     for key, wanted in want.items():
         present = cleared.get(key) or created_peers.get(key)
         if present == wanted or (present is None and foreign.get(key) == wanted):
             continue
         if present is not None:
-            ordered.append((_stage_of_presence(wanted, Replace), Replace(present, wanted)))
+            ordered.append((stage_of_presence(wanted, Replace), Replace(present, wanted)))
         elif not isinstance(wanted, Veth):
             _refuse_foreign([wanted], foreign)
             # What was cleared away may be there all the same: our model assumes the worst.
-            ordered.append((_stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
-    ordered.extend((_stage_of_presence(each, Add), Restore(each)) for each in _gone_for_a_moment(want, ordered))
+            ordered.append((stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
+    ordered.extend((stage_of_presence(each, Add), Restore(each)) for each in _gone_for_a_moment(want, ordered))
     first_removed = {each.object.key for each in first}
     vanishing = [*leaving, *(each.object for each in first if isinstance(each.object, Veth))]
     for key, present in have.items():
@@ -167,12 +171,9 @@ def plan_changes(
             continue
         if isinstance(present, Sysctl):
             continue  # a setting is changed or stays; it has no absence
-        ordered.append((_stage_of_absence(present), Remove(present)))
-    ordered.extend((_REMOVE_LINK, Remove(link)) for link in leaving)
-    ordered = _without_overlaps(_settings_in_their_time(ordered))
-
-    ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
-    changes = [*renames, *first, *(change for _, change in ordered)]
+        ordered.append((stage_of_absence(present), Remove(present)))
+    ordered.extend((stage_of_absence(link), Remove(link)) for link in leaving)
+    changes = [*renames, *first, *in_order(ordered)]
     changes.extend(_restores(want, found, foreign, others, changes))
     rearranged = _rearranged(
         want, foreign, lambda: _orders_after(_orders_of(found) if orders is None else orders, changes)
@@ -190,7 +191,7 @@ def _restores(
     reached = pretend(found, changes)
     lost = [each for key, each in want.items() if reached.get(key) != each and foreign.get(key) != each]
     lost.extend(_lost_of_others(foreign, KernelState([*others.objects, *found.objects]), changes))
-    lost.sort(key=lambda each: (each.namespace == HOST, _stage_of_presence(each, Add)))
+    lost.sort(key=lambda each: (each.namespace == HOST, stage_of_presence(each, Add)))
     return [Restore(each) for each in lost]
 
 
@@ -244,7 +245,7 @@ def _rearranged(want: KernelState, foreign: KernelState, orders: Callable[[], It
 
 
 def _gone_for_a_moment(
-    want: KernelState, ordered: Iterable[tuple[tuple[int, int], Change]]
+    want: KernelState, ordered: Iterable[tuple[Stage, Change]]
 ) -> list[AssignedAddress]:
     """IPv4 addresses that may go with one of their subnet that is replaced: needed again before routes name them."""
     subnets: dict[tuple[str, str, Network], set[Key]] = {}
@@ -309,8 +310,8 @@ def _if_only_routes_differ(want: KernelState, have: KernelState, foreign: Kernel
     for place, present in have.routes.items():
         wanted = want.routes.get(place, {})
         leaving.extend(alike(_without(present, wanted)))
-    coming.sort(key=lambda each: _stage_of_presence_of_route(each.way))
-    leaving.sort(key=lambda each: _stage_of_absence_of_route(each.way))
+    coming.sort(key=lambda each: stage_of_route_presence(each.way))
+    leaving.sort(key=lambda each: stage_of_route_absence(each.way))
     return Changes(
         [
             *(RouteChanges(Add, each) for each in coming),
@@ -371,39 +372,6 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
         if isinstance(each, SiblingLinks) and not gone.isdisjoint((each.link, each.sibling))
     ]
     return [*elements, *first]
-
-
-def _without_overlaps(ordered: Sequence[tuple[tuple[int, int], Change]]) -> list[tuple[tuple[int, int], Change]]:
-    """Of elements that cannot be there together the old goes right before the new comes.
-
-    Side by side they are one transaction, so that no packet sees the moment between.
-    """
-    coming = [
-        each.object
-        for _, each in ordered
-        if isinstance(each, Add | Restore) and isinstance(each.object, PrivateNetwork | PermittedSource)
-    ]
-    if not coming:
-        return list(ordered)
-    first, rest = [], []
-    for stage, each in ordered:
-        is_in_the_way = (
-            isinstance(each, Remove)
-            and isinstance(each.object, PrivateNetwork | PermittedSource)
-            and any(_exclude_each_other(each.object, other) for other in coming)
-        )
-        if is_in_the_way:
-            first.append((_ADD_ELEMENT, each))
-        else:
-            rest.append((stage, each))
-    return [*first, *rest]
-
-
-def _exclude_each_other(one: PrivateNetwork | PermittedSource, other: PrivateNetwork | PermittedSource) -> bool:
-    """Whether they overlap in one set: private networks of any links, sources of one link."""
-    is_one_set = isinstance(one, PrivateNetwork) == isinstance(other, PrivateNetwork)
-    is_one_link = isinstance(one, PrivateNetwork) or one.link == other.link
-    return is_one_set and is_one_link and one.network.overlaps(other.network)
 
 
 def _broadcast_by(address: AssignedAddress) -> Iterator[Address]:
@@ -471,103 +439,3 @@ def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> No
                 subject=describe(each),
                 holder=describe(there),
             )
-
-
-# --- order -------------------------------------------------------------------------------------------------------
-# Make before break. The guest knows an address before the host sends packets for it, and the host stops sending
-# before the guest forgets it. Changes of one namespace stand together, so that each is one send.
-
-_ADD_LINK = (10, 0)
-_PACKET_FILTER = (11, 0)
-_SET_SYSCTL = (20, 0)
-_SET_HOST_LINK = (30, 0)
-_SET_SYSCTL_LATE = (30, 1)
-# Before the guest's end is up: nothing that comes by a link is let in without.
-_ADD_ELEMENT = (31, 0)
-_PRESENT_IN_GUEST = 40
-_PRESENT_ON_HOST = 50
-_ABSENT_ON_HOST = 80
-_ABSENT_IN_GUEST = 90
-# When nothing comes by a link any more, and its name still stands for its number.
-_REMOVE_ELEMENT = (98, 0)
-_REMOVE_LINK = (99, 0)
-
-
-def _settings_in_their_time(
-    ordered: Iterable[tuple[tuple[int, int], Change]],
-) -> list[tuple[tuple[int, int], Change]]:
-    """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before."""
-    changes = list(ordered)
-    late = {
-        each.new.name
-        for _, each in changes
-        if isinstance(each, Replace)
-        and isinstance(each.old, Veth)
-        and isinstance(each.new, Veth)
-        and each.old.mtu < LEAST_IPV6_MTU <= each.new.mtu
-    }
-    if not late:
-        return changes
-
-    def is_late(change: Change) -> bool:
-        subject = subject_of(change)
-        return isinstance(subject, Sysctl) and subject.link in late and subject.path.startswith("ipv6/")
-
-    return [(_SET_SYSCTL_LATE if is_late(change) else stage, change) for stage, change in changes]
-
-
-def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> tuple[int, int]:
-    stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
-    match each:
-        case Route():
-            return _stage_of_presence_of_route(each)
-        case Veth():
-            return _SET_HOST_LINK if kind is Replace else _ADD_LINK
-        case Link():
-            return (stage, 0)
-        case AssignedAddress():
-            return (stage, 1)
-        case Neighbour():
-            return (stage, 2)
-        case Sysctl():
-            return _SET_SYSCTL
-        case SiblingLinks() | PrivateNetwork() | PermittedSource():
-            return _ADD_ELEMENT
-        case PacketFilter():
-            return _PACKET_FILTER
-        case _:
-            assert_never(each)
-
-
-def _stage_of_presence_of_route(each: Route | Way) -> tuple[int, int]:
-    stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
-    if each.is_onlink:
-        # For IPv6 the kernel asks where it would send packets for the gateway: to be the link itself by then.
-        return (stage, 5)
-    return (stage, 3 if each.gateway is None else 4)
-
-
-def _stage_of_absence_of_route(each: Route | Way) -> tuple[int, int]:
-    stage = _ABSENT_ON_HOST if each.namespace == HOST else _ABSENT_IN_GUEST
-    return (stage, 1 if each.gateway is None else 0)
-
-
-def _stage_of_absence(each: KernelObject) -> tuple[int, int]:
-    stage = _ABSENT_ON_HOST if each.namespace == HOST else _ABSENT_IN_GUEST
-    match each:
-        case Route():
-            return _stage_of_absence_of_route(each)
-        case Neighbour():
-            return (stage, 2)
-        case AssignedAddress():
-            return (stage, 3)
-        case Link() | Sysctl():
-            return (stage, 4)
-        case SiblingLinks() | PrivateNetwork() | PermittedSource():
-            return _REMOVE_ELEMENT
-        case PacketFilter():
-            return (stage, 5)
-        case Veth():
-            return _REMOVE_LINK
-        case _:
-            assert_never(each)

@@ -34,7 +34,7 @@ from osctld.core.via import Via
 from osctld.netif.routed_draft import Draft
 from osctld.netif.routed_networks import RoutedNetwork, RoutedNetworks
 
-__all__ = ["RoutedInterface", "RoutedNetwork", "chosen_routed_interfaces", "new_interface", "routed_interface"]
+__all__ = ["RoutedInterface", "RoutedNetwork", "new_interface", "routed_interface"]
 
 #: The host end's own link-local address. With address generation off it exists at once, without duplicate address
 #: detection; a tentative one would delay the first IPv6 packet from beyond the host by up to 2 s. There must be
@@ -424,21 +424,3 @@ def routed_interface(container: Container, name: str) -> RoutedInterface:
     if not isinstance(interface, RoutedInterface):
         raise Refused(f"{name!r} of {container.name}: not a routed interface", code="not-routed", subject=name)
     return interface
-
-
-def chosen_routed_interfaces(
-    host: Host, container: str | None, interface: str | None
-) -> Iterator[tuple[Container, RoutedInterface]]:
-    """The routed interfaces that a listing is asked for: all, those of a container, or one.
-
-    Raises Refused when what is named does not exist, or does not route.
-    """
-    if container is not None and interface is not None:
-        one = host.container(container)
-        yield one, routed_interface(one, interface)
-        return
-    chosen = [host.container(container)] if container is not None else host.sorted_containers
-    for one in chosen:
-        for each in one.interfaces:
-            if isinstance(each, RoutedInterface):
-                yield one, each

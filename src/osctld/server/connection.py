@@ -46,6 +46,8 @@ class Connection:
             pass
         finally:
             self._lines.close()
+            # A cancelled task keeps its last frame, and with it the last request of us, who would keep the task.
+            self.task = None
 
     def finish(self) -> None:
         """End after the running request, now when there is none."""

@@ -53,6 +53,8 @@ class Lines:
         self._waiting_bytes = 0
         self._is_reading = False
         self._has_ended = False
+        #: Watches whether the client leaves while nothing is read from it.
+        self._farewell: select.epoll | None = None
         self._arrival = asyncio.Event()
         #: Descriptors are taken only while they are wanted; others are closed as they come.
         self.wants_descriptors = False
@@ -65,9 +67,14 @@ class Lines:
     def close(self) -> None:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
+        self._watch_no_more()
         self.close_descriptors()
         self._is_closed = True
         self._socket.close()
+        # Many megabytes perhaps, and who refers to us refers to each other: the collector would come much later.
+        self._partial.clear()
+        self._lines.clear()
+        self._unsent.clear()
 
     # --- incoming ---------------------------------------------------------------------------------------------------
 
@@ -144,12 +151,27 @@ class Lines:
     def _read_on(self) -> None:
         if not self._is_reading and not self._has_ended:
             self._is_reading = True
+            self._watch_no_more()
             self._loop.add_reader(self._socket, self._on_readable)
 
     def _stop_reading(self) -> None:
         if self._is_reading:
             self._is_reading = False
             self._loop.remove_reader(self._socket)
+            # For no event: that both directions are closed is told all the same (unix_poll in net/unix/af_unix.c).
+            self._farewell = select.epoll()
+            self._farewell.register(self._socket, 0)
+            self._loop.add_reader(self._farewell, self._on_left)
+
+    def _on_left(self) -> None:
+        self._watch_no_more()
+        self._on_hang_up()
+
+    def _watch_no_more(self) -> None:
+        if self._farewell is not None:
+            self._loop.remove_reader(self._farewell)
+            self._farewell.close()
+            self._farewell = None
 
     def _on_readable(self) -> None:
         try:
@@ -182,10 +204,10 @@ class Lines:
     def _end(self) -> None:
         """Nothing more comes. A client that only shut its sending side still waits for an answer, any other is gone."""
         self._has_ended = True
-        self._stop_reading()
         self._arrival.set()
-        if _has_hung_up(self._socket):
-            self._on_hang_up()
+        self._stop_reading()
+        if self._farewell is not None and self._farewell.poll(0):
+            self._on_left()  # at once, before who waits for more is told that there is none
 
     # --- outgoing ---------------------------------------------------------------------------------------------------
 
@@ -237,10 +259,3 @@ def _close_all(descriptors: Iterable[int]) -> None:
         except OSError as error:
             if error.errno == errno.EBADF:  # a programming error: closed by somebody else
                 log.error("descriptor %d of a client was closed by somebody else", each)
-
-
-def _has_hung_up(connection: socket.socket) -> bool:
-    """Whether the other side is closed altogether, rather than for sending only (unix_poll in af_unix.c)."""
-    poll = select.poll()
-    poll.register(connection, 0)
-    return bool(poll.poll(0))

@@ -113,6 +113,10 @@ class LxcEngine:
             terminal_type=terminal_type, signals=signals,
         )  # fmt: skip
 
+    async def end_orphans(self) -> None:
+        """End the commands inside containers whose daemon has died. To be called before the first `execute`."""
+        await lxc_attach.end_orphans(self._places)
+
     def usage(self, life: Life) -> Usage:
         """Return the memory and processor time that the container's processes use."""
         return cgroups.usage(life.cgroup, trees=self._places.trees)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -54,12 +55,19 @@ async def execute(
     async with lxc_terminal.carried(*descriptors) as streams:
         terminal = {"TERM": _terminal_name(terminal_type)} if streams.has_terminal else {}
         variables = _ENVIRONMENT | terminal | dict(environment)
-        try:
-            process = await asyncio.create_subprocess_exec(
+        beginning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *streams.prefix, *_words(places, life, command, variables),
                 stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, cwd="/", env=CLEAN_ENVIRONMENT,
                 start_new_session=not streams.prefix,
-            )  # fmt: skip
+            )
+        )  # fmt: skip
+        try:
+            process = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # Not cancelled itself: asyncio would kill lxc-attach alone.
+            await to_the_end(_end_begun(beginning))
+            raise
         except OSError as error:
             if error.errno != errno.E2BIG:  # see execve(2) for the limits
                 raise
@@ -112,24 +120,53 @@ def _words(places: Places, life: Life, command: Sequence[str], variables: Mappin
     return ("lxc-attach", "-P", places.lxc_path, "-n", life.container, "--clear-env", *settings, "--", *command)
 
 
-async def _end(process: Process) -> None:
-    """End a command that an lxc-attach runs, what it has started in its session, and the lxc-attach.
+async def end_orphans(places: Places) -> None:
+    """End the commands whose daemon has died: their clients went with it, and nobody hears how they end.
 
-    lxc-attach alone would leave its command behind. Hang up first, as a terminal does; kill half a second later, and
-    again until a look finds nobody: who is killed may just have forked.
+    Those with a terminal have ended by themselves, because their terminal was the daemon's.
+    """
+    attaches = await asyncio.to_thread(lxc_processes.attaches_of, lxc_path=places.lxc_path)
+    try:
+        pids = [pid for pidfd in attaches if (pid := pidfds.pid_of(pidfd)) is not None]
+        await asyncio.gather(*map(_end_command, pids))
+    finally:
+        await pidfds.end_all(attaches, patience_seconds=1)
+
+
+async def _end_begun(beginning: asyncio.Future[Process]) -> None:
+    with contextlib.suppress(OSError):  # it could not be begun
+        await _end(await beginning)
+
+
+async def _end(process: Process) -> None:
+    """End a command that an lxc-attach runs, what it has started in its session, and the lxc-attach."""
+    # One that is on its way into the container would not be found there, and left behind a moment later.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            command = await lxc_signals.command_of(process)
+            if command is not None:
+                os.close(command)
+    await _end_command(process.pid)
+    try:
+        async with asyncio.timeout(1):
+            await process.wait()
+    except TimeoutError:
+        await kill(process)
+
+
+async def _end_command(attach: int) -> None:
+    """End the command of an lxc-attach, which alone would leave it behind, and what it has started in its session.
+
+    Hang up first, as a terminal does; kill half a second later, and again until a look finds nobody: who is killed may
+    just have forked.
     """
     # A command with a terminal has a session of its own, one without is in that of lxc-attach.
-    sessions = {process.pid, *lxc_processes.children(process.pid)}
+    sessions = {attach, *lxc_processes.children(attach)}
     patience = 0.5
-    while held := await asyncio.to_thread(lxc_processes.of_sessions, sessions, spared=process.pid):
+    while held := await asyncio.to_thread(lxc_processes.of_sessions, sessions, spared=attach):
         for pidfd in held:
             pidfds.send_signal(pidfd, signal.SIGHUP)
             pidfds.send_signal(pidfd, signal.SIGCONT)  # who is stopped hears it, too
         if not await pidfds.end_all(held, patience_seconds=patience):
             break
         patience = 0.0
-    try:
-        async with asyncio.timeout(1):
-            await process.wait()
-    except TimeoutError:
-        await kill(process)

@@ -126,6 +126,23 @@ def monitors_of(*, lxc_path: str, container: str) -> list[int]:
     return _held(is_meant)
 
 
+def attaches_of(*, lxc_path: str) -> list[int]:
+    """Return pidfds, owned by the caller, of every lxc-attach of this daemon or one before it.
+
+    A look at all processes of the host.
+    """
+    path = os.fsencode(lxc_path)
+
+    def is_meant(pid: int) -> bool:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return words[0].endswith(b"lxc-attach") and words[1:3] == [b"-P", path]
+
+    return _held(is_meant)
+
+
 def _held(is_meant: Callable[[int], bool]) -> list[int]:
     found = []
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):

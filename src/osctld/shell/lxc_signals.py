@@ -42,13 +42,13 @@ async def pass_on(source: SignalSource, process: Process, streams: Streams) -> N
             await _to_group(process, number)
         elif number in _KEYBOARD:
             await _to_group(process, number)
-        elif (pidfd := await _command(process)) is not None:
+        elif (pidfd := await command_of(process)) is not None:
             pidfds.send_signal(pidfd, number)
             os.close(pidfd)
 
 
 async def _to_group(process: Process, number: int) -> None:
-    command = await _command(process)
+    command = await command_of(process)
     if command is None:
         return
     try:
@@ -73,7 +73,7 @@ def _stopping(pidfd: int) -> int:
     return signal.SIGTSTP if is_particular else signal.SIGSTOP
 
 
-async def _command(process: Process) -> int | None:
+async def command_of(process: Process) -> int | None:
     """Return a pidfd, owned by the caller, of the command's first process; None when it has ended.
 
     Waits until lxc-attach has executed it: its helpers before must not be disturbed.

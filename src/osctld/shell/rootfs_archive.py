@@ -7,6 +7,7 @@ import os
 import select
 import stat
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from osctld.core.errors import Refused, Unavailable
@@ -83,7 +84,8 @@ async def _read_head(descriptor: int, *, timeout_seconds: float) -> tuple[bytes,
     except OSError as error:
         raise Refused(f"the archive cannot be read: {error.strerror}") from error
 
-    # In a thread, so that the caller's descriptor neither joins the event loop nor becomes non-blocking.
+    # In a thread, so that the caller's descriptor neither joins the event loop nor becomes non-blocking; and in one of
+    # its own, because the few that all share would not be there for starts while silent pipes are waited for.
     def read() -> bytes:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
@@ -101,7 +103,8 @@ async def _read_head(descriptor: int, *, timeout_seconds: float) -> tuple[bytes,
             head += chunk
         return head
 
-    reading = asyncio.ensure_future(asyncio.to_thread(read))
+    thread = ThreadPoolExecutor(1, thread_name_prefix="archive")
+    reading = asyncio.get_running_loop().run_in_executor(thread, read)
     try:
         return await asyncio.shield(reading), False
     except OSError as error:
@@ -109,6 +112,7 @@ async def _read_head(descriptor: int, *, timeout_seconds: float) -> tuple[bytes,
     finally:
         os.close(waker)
         await to_the_end(asyncio.wait([reading]))
+        thread.shutdown(wait=False)
         os.close(wake)
 
 
