@@ -74,6 +74,7 @@ CHANGES = {
     "an address too many": ("ip addr add 10.77.0.1/24 dev {}", "addr 10.77.0.1/24"),
     "rp_filter": ("sysctl -qw net/ipv4/conf/{}/rp_filter=2", "net.ipv4.conf.{}.rp_filter = 1"),
     "forwarding": ("sysctl -qw net/ipv4/conf/{}/forwarding=0", "net.ipv4.conf.{}.forwarding = 1"),
+    "address generation": ("ip link set {} addrgenmode eui64", "net.ipv6.conf.{}.addr_gen_mode = 1"),
     "forwarding of an uplink": ("sysctl -qw net/ipv4/conf/up0/forwarding=0", "net.ipv4.conf.up0.forwarding = 1"),
     "forwarding of IPv6": ("sysctl -qw net/ipv6/conf/all/forwarding=0", "net.ipv6.conf.all.forwarding = 1"),
     "the firewall": ("nft flush ruleset", "table inet osctl"),

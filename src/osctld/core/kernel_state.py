@@ -51,8 +51,7 @@ class Veth(msgspec.Struct, frozen=True):
     """A veth pair: its end here, and the peer that is created with it inside `peer_namespace`.
 
     `mac` and `peer_mac` are lower-case text; `mtu` holds for both ends at creation. `group` is the host link's
-    group, which the packet filter keys on. Address generation is off on the end here, always: see RoutedInterface.
-    The peer's later state (up, mtu) is a `Link` of its own.
+    group, which the packet filter keys on. The peer's later state (up, mtu) is a `Link` of its own.
     """
 
     namespace: Namespace

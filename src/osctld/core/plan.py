@@ -12,7 +12,7 @@ from typing import assert_never
 import msgspec
 
 from osctld.core.address_order import Order, Subnet, first_differences, has_several, order_after, order_of
-from osctld.core.addresses import BITS, Address, Network, PackedNetwork
+from osctld.core.addresses import BITS, Address, InterfaceAddress, Network, PackedNetwork
 from osctld.core.changes import Add, Change, Changes, Remove, RenameLink, Replace, Restore, RouteChanges, subject_of
 from osctld.core.errors import Conflict
 from osctld.core.kernel_model import goes_along, peer_of, pretend, version_of
@@ -169,7 +169,7 @@ def plan_changes(
             continue  # a setting is changed or stays; it has no absence
         ordered.append((_stage_of_absence(present), Remove(present)))
     ordered.extend((_REMOVE_LINK, Remove(link)) for link in leaving)
-    ordered = _without_overlaps(_settings_in_their_time(ordered))
+    ordered = _without_overlaps(_with_ipv6_in_its_time(ordered))
 
     ordered.sort(key=lambda pair: pair[0])  # stable: within a stage, the order in which things were asked for
     changes = [*renames, *first, *(change for _, change in ordered)]
@@ -437,11 +437,13 @@ def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[
 
 def _is_made_by_kernel(each: KernelObject, link: Veth | Link) -> bool:
     """Whether it is the link-local address that a link gives itself when it comes up (RFC 4291, appendix A)."""
-    if not isinstance(each, AssignedAddress) or each.address.version == 4:
-        return False
+    return isinstance(each, AssignedAddress) and each.address == _made_by_kernel(link).address
+
+
+def _made_by_kernel(link: Veth | Link) -> AssignedAddress:
     octets = bytes.fromhex(link.mac.replace(":", ""))
-    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return each.address.packed == b"\xfe\x80" + bytes(6) + identifier
+    packed = b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return AssignedAddress(link.namespace, link.name, InterfaceAddress(6, int.from_bytes(packed, "big"), 64))
 
 
 def _lacks(route: Route, *states: KernelState) -> bool:
@@ -482,6 +484,7 @@ _PACKET_FILTER = (11, 0)
 _SET_SYSCTL = (20, 0)
 _SET_HOST_LINK = (30, 0)
 _SET_SYSCTL_LATE = (30, 1)
+_REMOVE_LINK_LOCAL = (30, 2)
 # Before the guest's end is up: nothing that comes by a link is let in without.
 _ADD_ELEMENT = (31, 0)
 _PRESENT_IN_GUEST = 40
@@ -493,13 +496,16 @@ _REMOVE_ELEMENT = (98, 0)
 _REMOVE_LINK = (99, 0)
 
 
-def _settings_in_their_time(
+def _with_ipv6_in_its_time(
     ordered: Iterable[tuple[tuple[int, int], Change]],
 ) -> list[tuple[tuple[int, int], Change]]:
-    """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before."""
+    """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before.
+
+    So nothing keeps the kernel from giving one that is up an address of its own making: that is taken away at once.
+    """
     changes = list(ordered)
     late = {
-        each.new.name
+        each.new.name: each.new
         for _, each in changes
         if isinstance(each, Replace)
         and isinstance(each.old, Veth)
@@ -513,7 +519,10 @@ def _settings_in_their_time(
         subject = subject_of(change)
         return isinstance(subject, Sysctl) and subject.link in late and subject.path.startswith("ipv6/")
 
-    return [(_SET_SYSCTL_LATE if is_late(change) else stage, change) for stage, change in changes]
+    return [
+        *((_SET_SYSCTL_LATE if is_late(change) else stage, change) for stage, change in changes),
+        *((_REMOVE_LINK_LOCAL, Remove(_made_by_kernel(link))) for link in late.values() if link.is_up),
+    ]
 
 
 def _stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from osctld.core.addresses import Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     IPV6_DEFAULT_METRIC,
-    LEAST_IPV6_MTU,
     PROTOCOL_STATIC,
     AssignedAddress,
     KernelObject,
@@ -85,8 +84,7 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
                 f" peer name {each.peer_name} address {each.peer_mac} mtu {each.mtu}{place}"
             )
             # iproute2 sets a group only on links that exist already when the pair is made in one go.
-            generation = " addrgenmode none" if each.mtu >= LEAST_IPV6_MTU else ""
-            yield f"ip link set dev {each.name} group {each.group}{generation}"
+            yield f"ip link set dev {each.name} group {each.group}"
             if each.is_up:
                 yield f"ip link set dev {each.name} up"
         case Link():

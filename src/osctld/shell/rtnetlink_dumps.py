@@ -38,6 +38,7 @@ from osctld.shell.rtnetlink import (
     IFLA_EXT_MASK,
     IFLA_GROUP,
     IFLA_IFNAME,
+    IFLA_INET6_ADDR_GEN_MODE,
     IFLA_INET6_CONF,
     IFLA_INET_CONF,
     IFLA_INFO_KIND,
@@ -194,6 +195,9 @@ def settings_of(link: LinkFacts) -> Iterator[tuple[str, str]]:
         for name, position in positions.items():
             if 4 * position < len(array):
                 yield f"{directory}{link.name}/{name}", str(I32.unpack_from(array, 4 * position)[0])
+    generation = attributes(by_family.get(int(socket.AF_INET6), b"")).get(IFLA_INET6_ADDR_GEN_MODE)
+    if generation is not None:
+        yield f"ipv6/conf/{link.name}/addr_gen_mode", str(generation[0])
 
 
 def is_ipv6_off(link: LinkFacts) -> bool:
