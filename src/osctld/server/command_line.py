@@ -20,7 +20,7 @@ from osctld.core.errors import OsctlError, Refused
 from osctld.core.events import Event
 from osctld.core.wire import CliRequest, CliResponse
 from osctld.server.documents import internal_error
-from osctld.server.lines import Gone, TooLong
+from osctld.server.lines import TooLong
 from osctld.server.ports import Caller, Performer
 
 log = logging.getLogger("osctld")
@@ -66,7 +66,7 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
         return await _perform(interpreted, performer, caller, is_colored=is_colored)
     except OsctlError as error:
         return refusal(error, columns=columns, is_json=is_json)
-    except (Gone, TooLong, ConnectionError):
+    except (TooLong, ConnectionError):
         raise
     except Exception as error:
         log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
