@@ -16,7 +16,7 @@ import msgspec
 
 from osctld import config
 from osctld.core.address_order import is_in_order
-from osctld.core.changes import Change, Changes, Replace, subject_of
+from osctld.core.changes import Change, Changes, RenameLink, Replace, subject_of
 from osctld.core.drift import Aim, aim
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.host import Container, Host
@@ -106,6 +106,23 @@ class Planned(msgspec.Struct, frozen=True):
 
     plan: Plan
     drift: tuple[str, ...] = ()
+
+
+class Mending(msgspec.Struct):
+    """What was mended, and what could not be and why, in words; both grow while somebody mends."""
+
+    mended: list[str] = []
+    failed: list[str] = []
+
+    def __iadd__(self, other: Mending) -> Mending:
+        self.mended += other.mended
+        self.failed += other.failed
+        return self
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """All that was not as it should be, what could not be mended last."""
+        return (*self.mended, *(f"not mended: {each}" for each in self.failed))
 
 
 class Network:
@@ -239,13 +256,11 @@ class Network:
         if is_complete:
             await self.settle(name)
 
-    async def press_on(
-        self, plan: Plan, found: list[str] | None = None, *, name: str | None, failed: list[str] | None = None
-    ) -> bool:
+    async def press_on(self, plan: Plan, mending: Mending | None = None, *, name: str | None) -> bool:
         """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
 
-        What was done is added to `found`, what was not to `failed`, or logged without that. The next reconcile tries
-        again.
+        What was done and what was not is added to `mending`; without that, failures are logged. The next reconcile
+        tries again.
         """
         is_all = True
         while plan:
@@ -253,16 +268,15 @@ class Network:
             rest = []
             for change, outcome in zip(plan.changes, outcomes, strict=True):
                 if outcome.error is not None:
-                    line = f"not mended: {describe_in_place(subject_of(change))}: {outcome.error}"
-                    if failed is not None:
-                        failed.append(line)
+                    if mending is not None:
+                        mending.failed.append(f"{describe_in_place(subject_of(change))}: {outcome.error}")
                     else:
-                        log.error("%s", line)
+                        log.error("not mended: %s: %s", describe_in_place(subject_of(change)), outcome.error)
                     is_all = False
                 elif not outcome.was_tried:
                     rest.append(change)
-                elif found is not None:
-                    found.append(f"mended {describe_in_place(subject_of(change))}")
+                elif mending is not None:
+                    mending.mended.append(f"mended {describe_in_place(subject_of(change))}")
             plan = msgspec.structs.replace(plan, changes=tuple(rest))
         return is_all
 
@@ -309,7 +323,7 @@ class Network:
         host = self.settings.host
         return self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
 
-    def see_to_host_level(self, host: Host, found: list[str] | None = None) -> bool:
+    def see_to_host_level(self, host: Host, mending: Mending | None = None) -> bool:
         """See to it that the host forwards and filters; whether the packet filter was made, and may lack elements.
 
         Raises ApplyFailed when it cannot be made to.
@@ -319,7 +333,8 @@ class Network:
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             if outcome.error is not None:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
-            (found if found is not None else []).append(f"set {describe(subject_of(change))}")
+            if mending is not None:
+                mending.mended.append(f"set {describe(subject_of(change))}")
         return any(isinstance(subject_of(change), PacketFilter) for change in plan.changes)
 
     async def fill_filter(self, host: Host) -> None:
@@ -345,14 +360,12 @@ class Network:
         sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
         return plan_changes(want, self.kernel.observe_host_level(sysctls))
 
-    async def sweep(self, host: Host, found: list[str]) -> None:
+    def plan_sweep(self, host: Host) -> Plan:
         """Give links their names back, and remove from the host what no container has any more."""
         settings = self.settings
         have = self.kernel.observe_links(link_group=settings.host.link_group)
         renamed = self._strayed_links(host, have)
-        if renamed:
-            await self.press_on(Plan(have, have, renamed), found, name=None)
-            have = self.kernel.observe_links(link_group=settings.host.link_group)
+        strayed = {each.old.name for each in renamed if isinstance(each, RenameLink)}
         recorded = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
         alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
         permitted = {
@@ -365,12 +378,13 @@ class Network:
         leftovers = [
             each
             for each in have.objects
-            if is_abandoned_link(each, settings=settings, recorded=alive)
-            or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
+            if is_abandoned_link(each, settings=settings, recorded=alive | strayed)
+            or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive | strayed)
             or (isinstance(each, PrivateNetwork) and each.link not in alive)
             or (isinstance(each, PermittedSource) and each not in permitted)
         ]
-        await self.press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
+        removed = plan_changes(KernelState(), KernelState(leftovers)).changes
+        return Plan(have, have, (*renamed, *removed))
 
     def _strayed_links(self, host: Host, have: KernelState) -> tuple[Change, ...]:
         """What gives links their names back."""

@@ -291,13 +291,18 @@ def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
     assert host.osctl_json("self", "status")["drift"] == []
 
 
-def test_a_reconcile_tells_what_it_could_not_mend(host: Topology) -> None:
+def test_a_reconcile_tells_what_it_could_not_mend_and_fails(host: Topology) -> None:
     new_web(host)
     host.ip(host.H, "route", "replace", "1.2.3.4/32", "via", ROUTER_4, "proto", "static")
+    run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "link", "set", "eth0", "mtu", "1400")
 
-    told = host.osctl("net", "reconcile", "web").stdout
+    first, second = (host.osctl("net", "reconcile", "web", check=False) for _ in range(2))
 
-    assert re.fullmatch(r"not mended: route 1\.2\.3\.4/32 via 10\.100\.10\.102 dev \S+ proto 111: File exists\n", told)
+    said = re.escape("error: not mended: route 1.2.3.4/32 via 10.100.10.102 dev osweb-eth0 proto 111: File exists\n")
+    assert (first.status, first.stdout) == (1, "mended link eth0 in container web\n")
+    assert (second.status, second.stdout) == (1, "")
+    assert re.fullmatch(said, first.stderr) is not None
+    assert second.stderr == first.stderr
     (route,) = host.ip_json(host.H, "route", "show", "1.2.3.4")
     assert (route["dev"], route["protocol"]) == ("up0", "static")
 

@@ -220,15 +220,37 @@ def test_a_link_of_somebody_elses_under_our_name_is_never_touched(host: Topology
 
     wait_until(is_theirs, "somebody has made a link of the name")
     host.ip(host.H, "link", "set", veth, "up")
-    said = host.osctl("net", "reconcile", "web").stdout
+    said = host.osctl("net", "reconcile", "web", check=False)
 
-    assert veth in said
+    assert said.status == 1
+    assert veth in said.stderr
     (link,) = host.ip_json(host.H, "addr", "show", "dev", veth)
     assert "10.200.0.1" in [each["local"] for each in link["addr_info"]]
     assert host.ip_json(host.H, "route", "show", "1.2.3.4") == []
 
     host.ip(host.H, "link", "del", veth)
     wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1.5)
+
+
+def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(host: Topology) -> None:
+    veth = host.veth("web")
+
+    def is_told(command: str, *lines: str) -> bool:
+        """Whether a dry run was faster than the daemon that hears of the change."""
+        host.in_namespace(host.H, *command.split(), check=False)
+        told = host.osctl("net", "reconcile", "--dry-run").stdout.splitlines()
+        return set(lines) <= set(told)
+
+    add = "ip link add osleft-eth0 group 111 type veth peer name left"
+    wait_until(lambda: is_told(add, "# on the host", "ip link del dev osleft-eth0"), "a leftover is told")
+    strays = f"ip link set {veth} name away"
+    later = "# then what differs in container web and on its side of the host"
+    wait_until(lambda: is_told(strays, f"ip link set dev away name {veth}", later), "a strayed link is told")
+
+    def names() -> set[str]:
+        return {each["ifname"] for each in host.ip_json(host.H, "link", "show")}
+
+    wait_until(lambda: veth in names() and "osleft-eth0" not in names(), "all has been mended")
 
 
 # --- inside ------------------------------------------------------------------------------------------------------

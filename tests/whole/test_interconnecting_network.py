@@ -705,7 +705,8 @@ def test_a_link_of_the_tenant_under_the_name_of_ours_is_in_the_way_and_stays(hos
     add = ("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
 
     assert "container web already has link eth0" in host.refusal_without_trace(*add, running=["web"])
-    assert "container web already has link eth0" in host.osctl("net", "reconcile", "web").stdout
+    assert "container web already has link eth0" in host.refusal("net", "reconcile", "web")
+    assert "container web already has link eth0" in host.osctl("net", "reconcile", "web", "--dry-run").stdout
 
     assert not differences(before, host.comparable_state("web"))
     assert host.ping(host.R, "1.2.3.4") == 3

@@ -80,7 +80,7 @@ class _Chains:
 def chains_that_drop(
     ruleset: Iterable[Mapping[str, Any]], packets: Iterable[ForwardedPacket], *, own: Iterable[tuple[str, str]]
 ) -> tuple[ForwardChain, ...]:
-    """The chains that drop or reject at least one of these packets, or may. `own`: family and table of our own tables."""
+    """The chains that drop or reject at least one of these packets, or may. `own` are family and table of ours."""
     chains = _Chains(ruleset)
     ours = set(own)
     packets = tuple(packets)
