@@ -38,7 +38,7 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, split, strayed_links, without_ipv6
+from osctld.core.ownership import is_abandoned_link, reclaim, split, strayed_links, without_ipv6
 from osctld.core.plan import Plan, plan_changes
 from osctld.core.plan_text import describe, describe_in_place
 from osctld.core.settings import Settings
@@ -205,6 +205,7 @@ class Network:
                 want, have, before=saved, unsettled=begun, policies=policies, without_ipv6=without_ipv6(foreign)
             )
         )
+        have, foreign = reclaim(have, foreign, aimed.want)
         plan = plan_changes(aimed.want, have, foreign, renames_while_up=self.facts.renames_while_up)
         return Planned(plan, tuple(map(describe, aimed.drift)))
 

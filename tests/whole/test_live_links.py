@@ -45,6 +45,35 @@ def restarted(host: Topology) -> dict[str, list[str]]:
     return host.comparable_state("web")
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [["net reconcile"], ["ct netif ip add web eth0 1.2.3.6", "ct netif ip del web eth0 1.2.3.6"]],
+    ids=["reconcile", "edit"],
+)
+def test_a_link_that_its_tenant_renamed_gets_its_name_back_with_all_that_is_on_it(
+    either_host: Topology, commands: list[str]
+) -> None:
+    host = either_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.in_guest_network("web", "ip", "addr", "add", "2001:db8:77::1/64", "dev", "eth0", "nodad")
+    host.in_guest_network("web", "ip", "route", "add", "10.77.0.0/16", "via", "10.100.10.101")
+    (link,) = host.guest_ip_json("web", "link", "show", "eth0")
+    before = host.comparable_state("web")
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "mine")
+
+    # what is of the host alone leaves the tenant's name
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    host.osctl("ct", "netif", "route", "del", "web", "eth0", "10.5.5.0/24")
+    assert [each["ifname"] for each in host.guest_ip_json("web", "link", "show")] == ["lo", "mine"]
+    for each in commands:
+        host.osctl(*each.split())
+
+    (again,) = host.guest_ip_json("web", "link", "show", "eth0")
+    assert again["ifindex"] == link["ifindex"]
+    assert not differences(before, host.comparable_state("web"))
+    assert host.osctl_json("self", "status")["drift"] == []
+
+
 def test_a_running_interface_is_renamed_with_all_that_is_on_it(either_host: Topology) -> None:
     host = either_host
     host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)

@@ -215,9 +215,9 @@ def _needed(
 ) -> list[KernelObject]:
     """What differs and must be mended all the same, because the change makes no sense without it.
 
-    A link that is down or has left, with all that is on it, for a link that goes down takes its routes and IPv6
-    addresses along; a pair that is gone and is made anew, likewise, for half a link is of use to nobody; and an address
-    that a changed route speaks from or is reached by.
+    A link that is down, has left or has another name, with all that is on it, for one that goes down takes its routes
+    and IPv6 addresses along; a pair that is gone and is made anew, likewise, for half a link is of use to nobody; and
+    an address that a changed route speaks from or is reached by.
     """
     those = list(differing)
     changed = list(changing)
@@ -226,7 +226,7 @@ def _needed(
     for each in those:
         present = have.get(each.key)
         if (isinstance(each, Link) and not (isinstance(present, Link) and present.is_up)) or (
-            isinstance(each, Veth) and not (isinstance(present, Veth) and present.peer_name)
+            isinstance(each, Veth) and not (isinstance(present, Veth) and present.peer_name == each.peer_name)
         ):
             lost.add(_interface_of(each))
     lost &= touched

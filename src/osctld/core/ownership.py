@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from osctld.core.changes import RenameLink
+from osctld.core.kernel_model import on_renamed
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
     KernelObject,
     KernelState,
     Link,
+    Namespace,
     Neighbour,
     PermittedSource,
     PrivateNetwork,
@@ -92,6 +94,25 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
             mine = key in saved and (each.namespace, link) not in tenants_links
         (ours if mine else foreign).append(each)
     return KernelState(ours), KernelState(foreign)
+
+
+def reclaim(have: KernelState, foreign: KernelState, want: KernelState) -> tuple[KernelState, KernelState]:
+    """Count as ours the other ends of our pairs that have other names and shall have theirs again, with what is wanted
+    on them: `have` and `foreign` of before, anew."""
+    names: dict[tuple[Namespace, str], str] = {}
+    for key, wanted in want.others.items():
+        present = have.get(key)
+        if isinstance(wanted, Veth) and isinstance(present, Veth) and present.peer_name not in ("", wanted.peer_name):
+            names[present.peer_namespace, present.peer_name] = wanted.peer_name
+    if not names:
+        return have, foreign
+    ours = []
+    for each in foreign.others.values():
+        place = (each.namespace, each.name if isinstance(each, Link) else _link_of(each))
+        link = foreign.get(("link", *place))
+        if place in names and isinstance(link, Link) and on_renamed(each, link, names[place]).key in want:
+            ours.append(each)
+    return have.with_objects(ours), foreign.without_keys(each.key for each in ours)
 
 
 def _link_of(each: KernelObject) -> str:

@@ -128,6 +128,12 @@ def find_link(through: NetlinkSocket, name: str) -> LinkFacts | None:
     return link if link.name == name else msgspec.structs.replace(link, name=name)
 
 
+def find_link_numbered(through: NetlinkSocket, index: int) -> LinkFacts | None:
+    """A link by its number; None when there is none."""
+    found = through.get(RTM_GETLINK, IFINFO.pack(0, 0, index, 0, 0) + _SKIP_STATISTICS)
+    return _link(found) if found is not None else None
+
+
 def dump_links(through: NetlinkSocket) -> Iterator[LinkFacts]:
     return map(_link, through.dump(RTM_GETLINK, _NO_LINK + _SKIP_STATISTICS))
 
