@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from osctld import config
 from osctld.core.address_order import is_in_order
-from osctld.core.changes import Change, Changes, RenameLink, Replace, subject_of
+from osctld.core.changes import Change, Changes, RenameLink, Replace, RouteChanges, count_of, subject_of
 from osctld.core.drift import Aim, aim
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.host import Container, Host
@@ -40,14 +41,20 @@ from osctld.core.kernel_state import (
 )
 from osctld.core.ownership import is_abandoned_link, reclaim, split, strayed_links, without_ipv6
 from osctld.core.plan import Plan, plan_changes
-from osctld.core.plan_text import describe, describe_in_place
+from osctld.core.plan_text import describe, describe_in_place, describe_routes
 from osctld.core.settings import Settings
 from osctld.lives import Lives
 
 log = logging.getLogger("osctld")
 
+T = TypeVar("T")
+
 #: Plans with more changes than this are sent from a thread, so that others are answered meanwhile.
 LARGE_PLAN = 64
+#: Containers with more kernel objects than this are looked at and planned for in a thread, likewise.
+LARGE_STATE = 2000
+#: So many routes of one way are told one by one when they were mended; of more, their number.
+NAMED_ROUTES = 100
 
 
 class Kernel(Protocol):
@@ -192,10 +199,14 @@ class Network:
         """
         saved = self._desired(before)
         want = saved if after is before else self._desired(after)
+        work = functools.partial(self._plan, saved, want, after, mends_guest=mends_guest)
+        return await _considered(len(saved) + len(want), work)
+
+    def _plan(self, saved: KernelState, want: KernelState, after: Container, *, mends_guest: bool) -> Planned:
         unsettled = self._unsettled.get(after.name)
         begun = self._desired(unsettled) if unsettled is not None else None
         ours = saved if begun is None else begun.with_objects(saved.objects)
-        observed = await self._observe(after.name, [ours, want] if want is not ours else [ours])
+        observed = self._observe(after.name, [ours, want] if want is not ours else [ours])
         have, foreign = split(observed, saved=ours, settings=self.settings)
         policies = {each.name: each.guest_policy for each in after.interfaces}
         aimed = (
@@ -218,16 +229,27 @@ class Network:
         desired = self._desired(container)
         if is_running:
             return host_level, plan_changes(desired, KernelState())
-        have, foreign = split(
-            await self._observe(container.name, [desired]), saved=desired, settings=self.settings
-        )
-        return host_level, plan_changes(desired, have, foreign)
+        return host_level, await self._plan_new(container, desired)
+
+    async def _plan_new(self, container: Container, desired: KernelState) -> Plan:
+        """What a container whose namespaces are new lacks of all that is wanted."""
+
+        def plan() -> Plan:
+            observed = self._observe(container.name, [desired])
+            have, foreign = split(observed, saved=desired, settings=self.settings)
+            return plan_changes(desired, have, foreign, renames_while_up=self.facts.renames_while_up)
+
+        return await _considered(len(desired), plan)
 
     async def plan_end(self, container: Container) -> Plan:
         """What is to be taken away on the host when the container has ended."""
         desired = self._desired(container)
-        have, _ = split(await self._observe(container.name, [desired]), saved=desired, settings=self.settings)
-        return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
+
+        def plan() -> Plan:
+            have, _ = split(self._observe(container.name, [desired]), saved=desired, settings=self.settings)
+            return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
+
+        return await _considered(len(desired), plan)
 
     async def apply(self, plan: Plan | None, *, name: str, on_failure: Callable[[], None] = lambda: None) -> None:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words.
@@ -266,19 +288,25 @@ class Network:
         is_all = True
         while plan:
             outcomes = await self._send(plan, name=name)
-            rest = []
-            for change, outcome in zip(plan.changes, outcomes, strict=True):
-                if outcome.error is not None:
+            rest: list[Change] = []
+            for part, made in _parts_with(outcomes, Changes.of(plan.changes)):
+                if isinstance(part, RouteChanges) and len(part) > NAMED_ROUTES and all(each.succeeded for each in made):
                     if mending is not None:
-                        mending.failed.append(f"{describe_in_place(subject_of(change))}: {outcome.error}")
-                    else:
-                        log.error("not mended: %s: %s", describe_in_place(subject_of(change)), outcome.error)
-                    is_all = False
-                elif not outcome.was_tried:
-                    rest.append(change)
-                elif mending is not None:
-                    mending.mended.append(f"mended {describe_in_place(subject_of(change))}")
-            plan = msgspec.structs.replace(plan, changes=tuple(rest))
+                        mending.mended.append(f"mended {describe_routes(part.routes)}")
+                    continue
+                changes = part if isinstance(part, RouteChanges) else (part,)
+                for change, outcome in zip(changes, made, strict=True):
+                    if outcome.error is not None:
+                        if mending is not None:
+                            mending.failed.append(f"{describe_in_place(subject_of(change))}: {outcome.error}")
+                        else:
+                            log.error("not mended: %s: %s", describe_in_place(subject_of(change)), outcome.error)
+                        is_all = False
+                    elif not outcome.was_tried:
+                        rest.append(change)
+                    elif mending is not None:
+                        mending.mended.append(f"mended {describe_in_place(subject_of(change))}")
+            plan = msgspec.structs.replace(plan, changes=Changes.of(rest))
         return is_all
 
     async def _send(self, plan: Plan, *, name: str | None) -> tuple[Outcome, ...]:
@@ -291,11 +319,7 @@ class Network:
 
     async def configure(self, container: Container) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
-        desired = self._desired(container)
-        observed = await self._observe(container.name, [desired])
-        have, foreign = split(observed, saved=desired, settings=self.settings)
-        plan = plan_changes(desired, have, foreign, renames_while_up=self.facts.renames_while_up)
-        await self.apply(plan, name=container.name)
+        await self.apply(await self._plan_new(container, self._desired(container)), name=container.name)
 
     async def take_down(self, name: str, container: Container | None) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
@@ -414,10 +438,14 @@ class Network:
         Without it the host is looked at now.
         """
         desired = self._desired(container)
-        have = await self._observe(container.name, [desired], host_side)
-        if have != desired:  # else all of it is ours, and nobody need ask
-            have, _ = split(have, saved=desired, settings=self.settings)
-        return have == desired and is_in_order(have, desired)
+
+        def look() -> bool:
+            have = self._observe(container.name, [desired], host_side)
+            if have != desired:  # else all of it is ours, and nobody need ask
+                have, _ = split(have, saved=desired, settings=self.settings)
+            return have == desired and is_in_order(have, desired)
+
+        return await _considered(len(desired), look)
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -426,7 +454,7 @@ class Network:
             self.settings, default_mtu=default_mtu(self.facts), has_ipv6=self.facts.has_ipv6
         )
 
-    async def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
+    def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
         """Look at all links of one container, on both sides."""
         inside = guest(name)
         namespaces = self.lives.namespaces([name])
@@ -445,3 +473,18 @@ class Network:
         return self.kernel.observe(
             list(links), namespaces, sysctls=list(sysctls), elements=list(elements), host_side=host_side
         )
+
+
+def _parts_with(
+    outcomes: Sequence[Outcome], changes: Changes
+) -> Iterator[tuple[Change | RouteChanges, Sequence[Outcome]]]:
+    """The parts of a plan's changes, each with its outcomes."""
+    at = 0
+    for part in changes.parts:
+        yield part, outcomes[at : at + count_of(part)]
+        at += count_of(part)
+
+
+async def _considered(size: int, work: Callable[[], T]) -> T:
+    """Do work that changes nothing, in a thread when it is about so many objects that others would wait for long."""
+    return await asyncio.shield(asyncio.to_thread(work)) if size > LARGE_STATE else work()

@@ -125,6 +125,21 @@ def test_a_start_after_the_firewall_was_flushed_cuts_nobody_off(host: Topology) 
     assert "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout
 
 
+def test_very_many_routes_that_are_put_back_are_told_by_their_number(host: Topology) -> None:
+    many = [f"20.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
+    before, veth = host.comparable_state("web"), host.veth("web")
+    with everything(host) as listener:
+        host.ip(host.H, "link", "set", veth, "down")
+        wait_until(lambda: events_of(listener, "mended"), "it is told")
+        (told,) = events_of(listener, "mended")
+
+    assert not differences(before, host.comparable_state("web"))
+    assert isinstance(told["what"], list)
+    assert f"mended 3001 routes via 10.100.10.102 dev {veth} proto 111" in told["what"]
+    assert len(told["what"]) < 20
+
+
 def test_what_is_changed_while_an_edit_is_under_way_is_put_back_too(host: Topology) -> None:
     before = host.comparable_state("web")
     many = [f"20.{number >> 8}.{number & 255}.0/24" for number in range(3000)]

@@ -126,7 +126,11 @@ def plan_changes(
             done = [*changes_of_routes, *rearranged]
             changes_of_routes = Changes.of([*done, *_restores(want, have, foreign, foreign, done)])
         return Plan(have, want, changes_of_routes, foreign, renames_while_up)
-    found, others = have, foreign
+    whole, found, others = (have, want), have, foreign
+    if _others_on_host(want) == _others_on_host(have):
+        # Nothing takes along routes of the host that stay, nor needs them: they may be very many, and are passed over.
+        want, have = _without_routes_in_common(want, have)
+        found = have
     renames = _renames(want, have, foreign, while_up=renames_while_up)
     # From here on, all is called by its new name.
     renamed = pretend(found, renames) if renames else found
@@ -180,7 +184,22 @@ def plan_changes(
     if rearranged:
         changes.extend(rearranged)
         changes.extend(_restores(want, found, foreign, others, changes))
-    return Plan(found, want, Changes.of(changes), others, renames_while_up)
+    return Plan(*whole, Changes.of(changes), others, renames_while_up)
+
+
+def _others_on_host(state: KernelState) -> dict[Key, KernelObject]:
+    return {key: each for key, each in state.others.items() if each.namespace == HOST}
+
+
+def _without_routes_in_common(want: KernelState, have: KernelState) -> tuple[KernelState, KernelState]:
+    """Both without the routes of the host that are the same in both."""
+    left: tuple[list[KernelObject | Routes], ...] = ([*want.others.values()], [*have.others.values()])
+    for state, other, parts in ((want, have, left[0]), (have, want, left[1])):
+        for place, table in state.routes.items():
+            same = other.routes.get(place, {}) if place[0] == HOST else {}
+            if same != table:
+                parts.extend(alike({each: way for each, way in table.items() if same.get(each) != way}))
+    return KernelState(left[0]), KernelState(left[1])
 
 
 def _restores(

@@ -19,6 +19,7 @@ from osctld.core.kernel_state import (
     PermittedSource,
     PrivateNetwork,
     Route,
+    Routes,
     SiblingLinks,
     Sysctl,
     Veth,
@@ -49,6 +50,14 @@ def describe(each: KernelObject) -> str:
             return f"table {each.table}"
         case _:
             assert_never(each)
+
+
+def describe_routes(routes: Routes) -> str:
+    """How many routes there are and what they have in common, for those that are too many to be named."""
+    first = next(iter(routes))
+    _, _, way = _route(first).partition(" ")
+    container = container_of(first.namespace)
+    return f"{len(routes)} routes {way}" + (f" in container {container}" if container else "")
 
 
 def describe_in_place(each: KernelObject) -> str:

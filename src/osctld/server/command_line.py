@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import os
 import shlex
@@ -27,6 +29,10 @@ log = logging.getLogger("osctld")
 
 #: Characters of a command line that are logged when it failed in a way that nobody foresaw.
 _LONGEST_LOGGED = 500
+
+
+#: Listings of more rows are made into text in a thread, so that others are answered meanwhile.
+_LONG_LISTING = 2000
 
 
 class Client(Protocol):
@@ -87,7 +93,9 @@ async def _perform(
             pass
         case _:
             status = 0
-    return CliResponse(stdout=show(reply, command, invocation.options, is_colored=is_colored), exit=status)
+    work = functools.partial(show, reply, command, invocation.options, is_colored=is_colored)
+    is_long = isinstance(reply, Listing) and len(reply.rows) > _LONG_LISTING
+    return CliResponse(stdout=await asyncio.to_thread(work) if is_long else work(), exit=status)
 
 
 class _Person:
