@@ -216,7 +216,7 @@ class Network:
                 want, have, before=saved, unsettled=begun, policies=policies, without_ipv6=without_ipv6(foreign)
             )
         )
-        have, foreign = reclaim(have, foreign, aimed.want)
+        have, foreign = reclaim(have, foreign, saved=ours, want=want, aim=aimed.want)
         plan = plan_changes(aimed.want, have, foreign, renames_while_up=self.facts.renames_while_up)
         return Planned(plan, tuple(map(describe, aimed.drift)))
 

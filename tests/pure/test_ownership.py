@@ -70,11 +70,11 @@ def test_links_that_a_tenant_renamed_need_nothing_but_their_names_back(container
     renames = [RenameLink(each, msgspec.structs.replace(each, name=f"mine{each.name}")) for each in links]
     ours, foreign = split(pretend(saved, renames), saved=saved, settings=SETTINGS)
 
-    have, rest = reclaim(ours, foreign, saved)
+    have, rest = reclaim(ours, foreign, saved=saved, want=saved, aim=saved)
 
     assert rest == KernelState()
     assert {type(each) for each in plan_changes(saved, have, rest).changes} <= {RenameLink}
-    assert reclaim(ours, foreign, have) == (ours, foreign)
+    assert reclaim(ours, foreign, saved=saved, want=saved, aim=have) == (ours, foreign)
 
 
 @pytest.mark.parametrize(

@@ -339,6 +339,23 @@ def test_a_tenant_without_ipv6_keeps_no_address_that_is_taken_away(host: Topolog
     assert host.ping(host.R, "2001:db8:2::5") == 3
 
 
+@pytest.mark.parametrize("trick", ["", "ip link set eth0 name mine"])
+def test_a_tenant_without_ipv6_keeps_nobody_from_renaming_an_interface(host: Topology, trick: str) -> None:
+    host.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=["1.2.3.4", "2001:db8:2::4"])
+    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net")
+    run(*inside, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
+    if trick:
+        run(*inside, *trick.split())
+
+    host.osctl("ct", "netif", "rename", "web", "eth0", "lan0")
+
+    assert host.ping(host.R, "1.2.3.4") == 3
+    assert "web: addr 2001:db8:2::4/128 dev lan0" in host.osctl_json("self", "status")["drift"]
+    run(*inside, "sysctl", "-qw", "net.ipv6.conf.lan0.disable_ipv6=0")
+    host.osctl("net", "reconcile", "web")
+    assert host.ping(host.R, "2001:db8:2::4") == 3
+
+
 def test_a_command_does_not_stumble_over_a_link_that_was_taken_down_inside(host: Topology) -> None:
     new_web(host)
     run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "link", "set", "eth0", "down")

@@ -63,6 +63,8 @@ def settled(host: Topology) -> float:
 CHANGES = {
     "an IPv4 route": ("ip route del 1.2.3.4", "route 1.2.3.4/32"),
     "an IPv6 route": ("ip -6 route del 2001:db8:2::4", "route 2001:db8:2::4/128"),
+    "the network of the ends": ("ip route del 10.100.10.100/30 dev {}", "addr 10.100.10.101/30"),
+    "the link-local network": ("ip -6 route del fe80::/64 dev {}", "addr fe80::1/64"),
     "addresses": ("ip addr flush dev {}", "addr 10.100.10.101/30"),
     "neighbours": ("ip neigh flush dev {} nud permanent", "neigh 10.100.10.102"),
     "a neighbour's state": ("ip neigh replace 10.100.10.102 dev {} lladdr 02:00:00:00:00:07 nud stale", "neigh"),

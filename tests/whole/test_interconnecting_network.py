@@ -629,6 +629,13 @@ def flush_the_addresses_on_both_sides(host: Topology) -> None:
     host.ip(host.H, "addr", "flush", "dev", host.veth("web"))
 
 
+def flush_the_routes_inside(host: Topology) -> None:
+    for version in ("-4", "-6"):
+        host.in_guest_network("web", "ip", version, "route", "flush", "table", "main")
+    # Not ours: a route for the link-local address that the guest's kernel gave itself.
+    host.in_guest_network("web", "ip", "route", "add", "fe80::/64", "dev", "eth0", "proto", "kernel", "metric", "256")
+
+
 ACCIDENTS = [
     break_nothing,
     take_the_link_down_inside,
@@ -640,7 +647,12 @@ ACCIDENTS = [
 ]
 
 #: What a tenant may want so: only who is asked to mends it.
-CHANGES_INSIDE = [*ACCIDENTS, give_the_link_another_mac_inside, flush_the_addresses_on_both_sides]
+CHANGES_INSIDE = [
+    *ACCIDENTS,
+    give_the_link_another_mac_inside,
+    flush_the_addresses_on_both_sides,
+    flush_the_routes_inside,
+]
 
 
 @pytest.mark.parametrize("accident", ACCIDENTS, ids=[each.__name__ for each in ACCIDENTS])

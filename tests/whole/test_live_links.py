@@ -74,6 +74,28 @@ def test_a_link_that_its_tenant_renamed_gets_its_name_back_with_all_that_is_on_i
     assert host.osctl_json("self", "status")["drift"] == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ip del web eth0 1.2.3.4", "ip del web eth0 1.2.3.5", "ip del web eth0 2001:db8:2::5",
+        "set --mtu 1400 web eth0", "set --via 10.100.30.0/30 web eth0", "rename web eth0 lan0", "del web eth0",
+    ],
+)  # fmt: skip
+def test_a_change_of_a_link_that_its_tenant_renamed_leads_where_it_would_have_led(
+    idle_host: Topology, command: str
+) -> None:
+    host = idle_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "mine")
+
+    host.osctl("ct", "netif", *command.split())
+    host.osctl("net", "reconcile")
+
+    live = host.comparable_state("web")
+    assert not differences(live, restarted(host))
+    host.delete_containers()
+
+
 def test_a_running_interface_is_renamed_with_all_that_is_on_it(either_host: Topology) -> None:
     host = either_host
     host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)

@@ -88,7 +88,7 @@ class AssignedAddress(msgspec.Struct, frozen=True):
 
     The kernel keys IPv4 addresses by address and prefix length, IPv6 ones by the address alone.
     With `has_prefix_route` the kernel adds the route of the connected network, else it does not
-    (IFA_F_NOPREFIXROUTE).
+    (IFA_F_NOPREFIXROUTE); one that has lost it is observed without.
     """
 
     namespace: Namespace

@@ -20,7 +20,6 @@ from osctld.core.kernel_state import (
     KernelObject,
     KernelState,
     Link,
-    Namespace,
     Neighbour,
     PermittedSource,
     PrivateNetwork,
@@ -96,22 +95,28 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
     return KernelState(ours), KernelState(foreign)
 
 
-def reclaim(have: KernelState, foreign: KernelState, want: KernelState) -> tuple[KernelState, KernelState]:
-    """Count as ours the other ends of our pairs that have other names and shall have theirs again, with what is wanted
-    on them: `have` and `foreign` of before, anew."""
-    names: dict[tuple[Namespace, str], str] = {}
-    for key, wanted in want.others.items():
-        present = have.get(key)
-        if isinstance(wanted, Veth) and isinstance(present, Veth) and present.peer_name not in ("", wanted.peer_name):
-            names[present.peer_namespace, present.peer_name] = wanted.peer_name
-    if not names:
+def reclaim(
+    have: KernelState, foreign: KernelState, *, saved: KernelState, want: KernelState, aim: KernelState
+) -> tuple[KernelState, KernelState]:
+    """`have` and `foreign`, with what the tenant gave another name to, together with its link, among ours: all of it
+    where the plan's `aim` gives that its name back, else what was `saved` and is not wanted any more."""
+    ours: list[KernelObject] = []
+    for key, present in have.others.items():
+        link = foreign.get(("link", present.peer_namespace, present.peer_name)) if isinstance(present, Veth) else None
+        before, after = saved.get(key), aim.get(key)
+        if not isinstance(link, Link) or not isinstance(before, Veth):
+            continue
+        is_named = isinstance(after, Veth) and after.peer_name != link.name
+        for each in foreign.others.values():
+            if (each.namespace, each.name if isinstance(each, Link) else _link_of(each)) != (link.namespace, link.name):
+                continue
+            known = on_renamed(each, link, before.peer_name).key
+            is_wanted = is_named and on_renamed(each, link, after.peer_name).key in aim
+            is_to_go = known in saved and (is_named or (known not in want and not isinstance(each, Link)))
+            if is_wanted or is_to_go:
+                ours.append(each)
+    if not ours:
         return have, foreign
-    ours = []
-    for each in foreign.others.values():
-        place = (each.namespace, each.name if isinstance(each, Link) else _link_of(each))
-        link = foreign.get(("link", *place))
-        if place in names and isinstance(link, Link) and on_renamed(each, link, names[place]).key in want:
-            ours.append(each)
     return have.with_objects(ours), foreign.without_keys(each.key for each in ours)
 
 

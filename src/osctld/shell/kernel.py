@@ -352,7 +352,7 @@ def _switched_off(links: Iterable[LinkFacts], namespace: Namespace) -> Iterator[
 def _objects_on(
     through: NetlinkSocket, links: Sequence[LinkFacts], namespace: Namespace
 ) -> Iterator[KernelObject | Routes]:
-    return rtnetlink_dumps.objects_on(through, {link.index: link.name for link in links}, namespace)
+    return rtnetlink_dumps.objects_on(through, links, namespace)
 
 
 def _uplink(link: LinkFacts, *, is_from_advertisement: bool) -> Uplink:

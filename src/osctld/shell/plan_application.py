@@ -250,9 +250,7 @@ class PlanApplication:
             name = _link_of(subject)
             if name not in observed:
                 link = rtnetlink_dumps.find_link(through, name)
-                on_link = (
-                    rtnetlink_dumps.objects_on(through, {link.index: name}, subject.namespace) if link else ()
-                )
+                on_link = rtnetlink_dumps.objects_on(through, [link], subject.namespace) if link else ()
                 observed[name] = (link, KernelState(on_link))
             link, there = observed[name]
             if isinstance(subject, Veth | Link):
