@@ -96,6 +96,33 @@ def test_a_change_of_a_link_that_its_tenant_renamed_leads_where_it_would_have_le
     host.delete_containers()
 
 
+@pytest.mark.parametrize("trick", ["swap", "one takes the other's"])
+@pytest.mark.parametrize(
+    "command",
+    ["ct netif ip del web eth0 1.2.3.4", "ct netif rename web eth0 lan0", "ct netif del web eth0", "net reconcile"],
+)
+def test_links_that_a_tenant_gave_each_others_names_get_their_own_back(
+    idle_host: Topology, command: str, trick: str
+) -> None:
+    host = idle_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.osctl("ct", "netif", "new", "routed", "--via", "10.100.20.0/30", "web", "eth1")
+    host.osctl("ct", "netif", "ip", "add", "web", "eth1", "198.51.100.5")
+    if trick == "swap":
+        for old, new in (("eth0", "away"), ("eth1", "eth0"), ("away", "eth1")):
+            host.in_guest_network("web", "ip", "link", "set", old, "name", new)
+    else:
+        host.in_guest_network("web", "ip", "link", "del", "eth1")
+        host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "eth1")
+
+    host.osctl(*command.split())
+    host.osctl("net", "reconcile")
+
+    live = host.comparable_state("web")
+    assert not differences(live, restarted(host))
+    host.delete_containers()
+
+
 def test_a_running_interface_is_renamed_with_all_that_is_on_it(either_host: Topology) -> None:
     host = either_host
     host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)

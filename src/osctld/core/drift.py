@@ -250,6 +250,10 @@ def _needed(
             lost.add(_interface_of(each))
     lost &= touched
     lost |= {*named}
+    # Who gets its name back may have that of another, who then gets its own as well.
+    others = {_interface_of(each) for each in those if isinstance(each, Veth) and _has_other_name(each, have)}
+    if named or lost & others:
+        lost |= others
     lost |= {_interface_of(each) for each in those if isinstance(each, Veth) and each.key not in have}
     return [
         each

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from osctld.core.changes import RenameLink
-from osctld.core.kernel_model import on_renamed
+from osctld.core.kernel_model import on_renamed, peer_of
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -102,9 +102,12 @@ def reclaim(
     where the plan's `aim` gives that its name back, else what was `saved` and is not wanted any more."""
     ours: list[KernelObject] = []
     for key, present in have.others.items():
-        link = foreign.get(("link", present.peer_namespace, present.peer_name)) if isinstance(present, Veth) else None
         before, after = saved.get(key), aim.get(key)
-        if not isinstance(link, Link) or not isinstance(before, Veth):
+        if not isinstance(present, Veth) or not isinstance(before, Veth) or present.peer_name == before.peer_name:
+            continue
+        peer = peer_of(present).key
+        link = foreign.get(peer) or have.get(peer)  # ours by the name, where that is of another link of ours
+        if not isinstance(link, Link):
             continue
         is_named = isinstance(after, Veth) and after.peer_name != link.name
         for each in foreign.others.values():

@@ -450,7 +450,9 @@ def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[
         if not isinstance(link, Veth | Link) or (version_of(each) == 6 and link.mtu < LEAST_IPV6_MTU):
             continue
         is_lost_for_good = isinstance(each, Route) and _lacks(each, reached, foreign)
-        if not is_lost_for_good and not _is_made_by_kernel(each, link):
+        # The link of that name may have been another one.
+        is_made_by_kernel = any(_is_made_by_kernel(each, one) for one in (link, found.get(link.key, link)))
+        if not is_lost_for_good and not is_made_by_kernel:
             yield each
 
 
