@@ -636,6 +636,12 @@ def flush_the_routes_inside(host: Topology) -> None:
     host.in_guest_network("web", "ip", "route", "add", "fe80::/64", "dev", "eth0", "proto", "kernel", "metric", "256")
 
 
+def let_addresses_expire_inside(host: Topology) -> None:
+    for address in ("1.2.3.4/32", "2001:db8:2::4/128"):
+        lifetime = ("valid_lft", "1000", "preferred_lft", "1000")
+        host.in_guest_network("web", "ip", "addr", "change", address, "dev", "eth0", *lifetime)
+
+
 ACCIDENTS = [
     break_nothing,
     take_the_link_down_inside,
@@ -652,6 +658,7 @@ CHANGES_INSIDE = [
     give_the_link_another_mac_inside,
     flush_the_addresses_on_both_sides,
     flush_the_routes_inside,
+    let_addresses_expire_inside,
 ]
 
 

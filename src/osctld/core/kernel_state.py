@@ -96,6 +96,8 @@ class AssignedAddress(msgspec.Struct, frozen=True):
     address: InterfaceAddress
     broadcast: Address | None = None
     has_prefix_route: bool = True
+    #: Somebody else gave it a lifetime. None of ours has one, and nobody can put one back.
+    expires: bool = False
 
     @property
     def key(self) -> Key:

@@ -446,6 +446,8 @@ def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[
     for key, each in foreign.items():
         if key in reached or not isinstance(each, AssignedAddress | Route | Neighbour):
             continue
+        if isinstance(each, AssignedAddress) and each.expires:
+            continue
         link = reached.get(("link", each.namespace, each.link))
         if not isinstance(link, Veth | Link) or (version_of(each) == 6 and link.mtu < LEAST_IPV6_MTU):
             continue

@@ -280,8 +280,8 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
     found = attributes(data, IFADDR.size)
     packed = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
     flags = _u32(found, IFA_FLAGS) or flags
-    if not flags & IFA_F_PERMANENT or packed != found.get(IFA_ADDRESS, packed):
-        # One that expires, or has a peer on its own: nothing that we could have made, or could put back.
+    if packed != found.get(IFA_ADDRESS, packed):
+        # One that has a peer on its own: nothing that we could have made, or could put back.
         return None
     broadcast = found.get(IFA_BROADCAST)
     return AssignedAddress(
@@ -290,6 +290,7 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
         InterfaceAddress(_VERSION[family], int.from_bytes(packed, "big"), length),
         broadcast=Address.from_packed(broadcast) if broadcast else None,
         has_prefix_route=not flags & IFA_F_NOPREFIXROUTE,
+        expires=not flags & IFA_F_PERMANENT,
     )
 
 
