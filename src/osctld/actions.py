@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeVar, assert_never
 
 from osctld.core import command as commands
 from osctld.core import health
+from osctld.core.changes import RenameLink
 from osctld.core.command import ActCommand, Reply
-from osctld.core.errors import OsctlError, Refused, Unavailable, UsageError
+from osctld.core.errors import ApplyFailed, OsctlError, Refused, Unavailable, UsageError
 from osctld.core.events import Event, EventFilter
 from osctld.core.host import POOL
 from osctld.core.host_level import forwarding_warnings
@@ -93,8 +94,12 @@ class Actions:
                 await self._restart(action, caller)
                 return commands.Text(changed=True)
             case commands.Reconcile(only):
-                mended = await self._reconciler.reconcile(only, mends_guests=True)
-                return commands.Text(mended or ("nothing to mend",), changed=bool(mended))
+                found = await self._reconciler.reconcile(only, mends_guests=True)
+                if found.failed:
+                    for line in found.mended:
+                        caller.progress(line)
+                    raise ApplyFailed(f"not mended: {'; '.join(found.failed)}", code="not-mended", subject=only or "")
+                return commands.Text(tuple(found.mended) or ("nothing to mend",), changed=bool(found.mended))
             case commands.Execute(name, words):
                 life = self._lives.running(name)
                 stdin, stdout, stderr = await caller.descriptors()
@@ -157,10 +162,20 @@ class Actions:
 
     async def _lines_of_reconcile(self, only: str | None) -> list[str]:
         chosen = [self._records.host.container(only)] if only is not None else self._records.host.sorted_containers
-        lines = self._network.plan_host_level().text().splitlines()
+        sweep = self._network.plan_sweep(self._records.host)
+        lines = [*self._network.plan_host_level().text().splitlines(), *sweep.text().splitlines()]
+        renamed = {each.new.name for each in sweep.changes if isinstance(each, RenameLink)}
         for each in chosen:
-            if self._lives.is_configured(each.name):
+            if not self._lives.is_configured(each.name):
+                continue
+            if not renamed.isdisjoint(interface.link for interface in each.interfaces):
+                # What it has is called otherwise until then.
+                lines.append(f"# then what differs in container {each.name} and on its side of the host")
+                continue
+            try:
                 lines += (await self._network.plan(each, each, mends_guest=True)).plan.text().splitlines()
+            except OsctlError as error:
+                lines.append(f"# not mended: {each.name}: {error.message}")
         return lines
 
     async def _start(self, name: str, wait_seconds: int, caller: Caller) -> bool:

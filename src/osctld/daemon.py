@@ -102,7 +102,10 @@ class Daemon:
             raise Refused(f"pool {options.pool!r} not found", code="pool-not-found", subject=options.pool or "")
         match command:
             case EditCommand():
-                return await self._tell(command, options, self.in_turn(lambda: self._edit(command, options, caller)))
+                # Told in its turn: one whose client leaves before is dropped, later it is done all the same.
+                return await self.in_turn(
+                    lambda: self._tell(command, options, self._edit(command, options, caller))
+                )
             case ViewCommand():
                 return command.view(self.host, self._observed())
             case ActCommand():
@@ -124,6 +127,9 @@ class Daemon:
             reply = await work
             state = "done"
             return reply
+        except (asyncio.CancelledError, ConnectionError):
+            state = "left"
+            raise
         finally:
             self.events.emit("management", {"id": number, "state": state, **told})
 

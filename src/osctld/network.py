@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from osctld import config
 from osctld.core.address_order import is_in_order
-from osctld.core.changes import Change, Changes, Replace, subject_of
+from osctld.core.changes import Change, Changes, RenameLink, Replace, RouteChanges, count_of, subject_of
 from osctld.core.drift import Aim, aim
 from osctld.core.errors import ApplyFailed, OsctlError, Refused
 from osctld.core.host import Container, Host
@@ -38,16 +39,22 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, split, strayed_links, without_ipv6
+from osctld.core.ownership import is_abandoned_link, reclaim, split, strayed_links, without_ipv6
 from osctld.core.plan import Plan, plan_changes
-from osctld.core.plan_text import describe, describe_in_place
+from osctld.core.plan_text import describe, describe_in_place, describe_routes
 from osctld.core.settings import Settings
 from osctld.lives import Lives
 
 log = logging.getLogger("osctld")
 
+T = TypeVar("T")
+
 #: Plans with more changes than this are sent from a thread, so that others are answered meanwhile.
 LARGE_PLAN = 64
+#: Containers with more kernel objects than this are looked at and planned for in a thread, likewise.
+LARGE_STATE = 2000
+#: So many routes of one way are told one by one when they were mended; of more, their number.
+NAMED_ROUTES = 100
 
 
 class Kernel(Protocol):
@@ -106,6 +113,23 @@ class Planned(msgspec.Struct, frozen=True):
 
     plan: Plan
     drift: tuple[str, ...] = ()
+
+
+class Mending(msgspec.Struct):
+    """What was mended, and what could not be and why, in words; both grow while somebody mends."""
+
+    mended: list[str] = []
+    failed: list[str] = []
+
+    def __iadd__(self, other: Mending) -> Mending:
+        self.mended += other.mended
+        self.failed += other.failed
+        return self
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """All that was not as it should be, what could not be mended last."""
+        return (*self.mended, *(f"not mended: {each}" for each in self.failed))
 
 
 class Network:
@@ -175,10 +199,14 @@ class Network:
         """
         saved = self._desired(before)
         want = saved if after is before else self._desired(after)
+        work = functools.partial(self._plan, saved, want, after, mends_guest=mends_guest)
+        return await _considered(len(saved) + len(want), work)
+
+    def _plan(self, saved: KernelState, want: KernelState, after: Container, *, mends_guest: bool) -> Planned:
         unsettled = self._unsettled.get(after.name)
         begun = self._desired(unsettled) if unsettled is not None else None
         ours = saved if begun is None else begun.with_objects(saved.objects)
-        observed = await self._observe(after.name, [ours, want] if want is not ours else [ours])
+        observed = self._observe(after.name, [ours, want] if want is not ours else [ours])
         have, foreign = split(observed, saved=ours, settings=self.settings)
         policies = {each.name: each.guest_policy for each in after.interfaces}
         aimed = (
@@ -188,6 +216,7 @@ class Network:
                 want, have, before=saved, unsettled=begun, policies=policies, without_ipv6=without_ipv6(foreign)
             )
         )
+        have, foreign = reclaim(have, foreign, saved=ours, want=want, aim=aimed.want)
         plan = plan_changes(aimed.want, have, foreign, renames_while_up=self.facts.renames_while_up)
         return Planned(plan, tuple(map(describe, aimed.drift)))
 
@@ -200,16 +229,27 @@ class Network:
         desired = self._desired(container)
         if is_running:
             return host_level, plan_changes(desired, KernelState())
-        have, foreign = split(
-            await self._observe(container.name, [desired]), saved=desired, settings=self.settings
-        )
-        return host_level, plan_changes(desired, have, foreign)
+        return host_level, await self._plan_new(container, desired)
+
+    async def _plan_new(self, container: Container, desired: KernelState) -> Plan:
+        """What a container whose namespaces are new lacks of all that is wanted."""
+
+        def plan() -> Plan:
+            observed = self._observe(container.name, [desired])
+            have, foreign = split(observed, saved=desired, settings=self.settings)
+            return plan_changes(desired, have, foreign, renames_while_up=self.facts.renames_while_up)
+
+        return await _considered(len(desired), plan)
 
     async def plan_end(self, container: Container) -> Plan:
         """What is to be taken away on the host when the container has ended."""
         desired = self._desired(container)
-        have, _ = split(await self._observe(container.name, [desired]), saved=desired, settings=self.settings)
-        return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
+
+        def plan() -> Plan:
+            have, _ = split(self._observe(container.name, [desired]), saved=desired, settings=self.settings)
+            return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
+
+        return await _considered(len(desired), plan)
 
     async def apply(self, plan: Plan | None, *, name: str, on_failure: Callable[[], None] = lambda: None) -> None:
         """Apply a plan, all of it or nothing. Raises ApplyFailed with the kernel's own words.
@@ -240,31 +280,34 @@ class Network:
         if is_complete:
             await self.settle(name)
 
-    async def press_on(
-        self, plan: Plan, found: list[str] | None = None, *, name: str | None, failed: list[str] | None = None
-    ) -> bool:
+    async def press_on(self, plan: Plan, mending: Mending | None = None, *, name: str | None) -> bool:
         """Apply as much of a plan as the kernel takes, and tell whether that was all of it.
 
-        What was done is added to `found`, what was not to `failed`, or logged without that. The next reconcile tries
-        again.
+        What was done and what was not is added to `mending`; without that, failures are logged. The next reconcile
+        tries again.
         """
         is_all = True
         while plan:
             outcomes = await self._send(plan, name=name)
-            rest = []
-            for change, outcome in zip(plan.changes, outcomes, strict=True):
-                if outcome.error is not None:
-                    line = f"not mended: {describe_in_place(subject_of(change))}: {outcome.error}"
-                    if failed is not None:
-                        failed.append(line)
-                    else:
-                        log.error("%s", line)
-                    is_all = False
-                elif not outcome.was_tried:
-                    rest.append(change)
-                elif found is not None:
-                    found.append(f"mended {describe_in_place(subject_of(change))}")
-            plan = msgspec.structs.replace(plan, changes=tuple(rest))
+            rest: list[Change] = []
+            for part, made in _parts_with(outcomes, Changes.of(plan.changes)):
+                if isinstance(part, RouteChanges) and len(part) > NAMED_ROUTES and all(each.succeeded for each in made):
+                    if mending is not None:
+                        mending.mended.append(f"mended {describe_routes(part.routes)}")
+                    continue
+                changes = part if isinstance(part, RouteChanges) else (part,)
+                for change, outcome in zip(changes, made, strict=True):
+                    if outcome.error is not None:
+                        if mending is not None:
+                            mending.failed.append(f"{describe_in_place(subject_of(change))}: {outcome.error}")
+                        else:
+                            log.error("not mended: %s: %s", describe_in_place(subject_of(change)), outcome.error)
+                        is_all = False
+                    elif not outcome.was_tried:
+                        rest.append(change)
+                    elif mending is not None:
+                        mending.mended.append(f"mended {describe_in_place(subject_of(change))}")
+            plan = msgspec.structs.replace(plan, changes=Changes.of(rest))
         return is_all
 
     async def _send(self, plan: Plan, *, name: str | None) -> tuple[Outcome, ...]:
@@ -277,11 +320,7 @@ class Network:
 
     async def configure(self, container: Container) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
-        desired = self._desired(container)
-        observed = await self._observe(container.name, [desired])
-        have, foreign = split(observed, saved=desired, settings=self.settings)
-        plan = plan_changes(desired, have, foreign, renames_while_up=self.facts.renames_while_up)
-        await self.apply(plan, name=container.name)
+        await self.apply(await self._plan_new(container, self._desired(container)), name=container.name)
 
     async def take_down(self, name: str, container: Container | None) -> None:
         """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
@@ -314,7 +353,7 @@ class Network:
         host = self.settings.host
         return self.kernel.host_facts(link_group=host.link_group, uplinks=host.uplinks)
 
-    def see_to_host_level(self, host: Host, found: list[str] | None = None) -> bool:
+    def see_to_host_level(self, host: Host, mending: Mending | None = None) -> bool:
         """See to it that the host forwards and filters; whether the packet filter was made, and may lack elements.
 
         Raises ApplyFailed when it cannot be made to.
@@ -324,7 +363,8 @@ class Network:
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             if outcome.error is not None:
                 raise ApplyFailed(f"{describe(subject_of(change))}: {outcome.error}", code="kernel-refused")
-            (found if found is not None else []).append(f"set {describe(subject_of(change))}")
+            if mending is not None:
+                mending.mended.append(f"set {describe(subject_of(change))}")
         return any(isinstance(subject_of(change), PacketFilter) for change in plan.changes)
 
     async def fill_filter(self, host: Host) -> None:
@@ -350,14 +390,12 @@ class Network:
         sysctls = [each.path for each in want.objects if isinstance(each, Sysctl)]
         return plan_changes(want, self.kernel.observe_host_level(sysctls))
 
-    async def sweep(self, host: Host, found: list[str]) -> None:
+    def plan_sweep(self, host: Host) -> Plan:
         """Give links their names back, and remove from the host what no container has any more."""
         settings = self.settings
         have = self.kernel.observe_links(link_group=settings.host.link_group)
         renamed = self._strayed_links(host, have)
-        if renamed:
-            await self.press_on(Plan(have, have, renamed), found, name=None)
-            have = self.kernel.observe_links(link_group=settings.host.link_group)
+        strayed = {each.old.name for each in renamed if isinstance(each, RenameLink)}
         recorded = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
         alive = {link for link, name in recorded.items() if self.lives.state(name) != "stopped"}
         permitted = {
@@ -370,12 +408,13 @@ class Network:
         leftovers = [
             each
             for each in have.objects
-            if is_abandoned_link(each, settings=settings, recorded=alive)
-            or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive)
+            if is_abandoned_link(each, settings=settings, recorded=alive | strayed)
+            or (isinstance(each, SiblingLinks) and not {each.link, each.sibling} <= alive | strayed)
             or (isinstance(each, PrivateNetwork) and each.link not in alive)
             or (isinstance(each, PermittedSource) and each not in permitted)
         ]
-        await self.press_on(plan_changes(KernelState(), KernelState(leftovers)), found, name=None)
+        removed = plan_changes(KernelState(), KernelState(leftovers)).changes
+        return Plan(have, have, (*renamed, *removed))
 
     def _strayed_links(self, host: Host, have: KernelState) -> tuple[Change, ...]:
         """What gives links their names back."""
@@ -404,10 +443,14 @@ class Network:
         Without it the host is looked at now.
         """
         desired = self._desired(container)
-        have = await self._observe(container.name, [desired], host_side)
-        if have != desired:  # else all of it is ours, and nobody need ask
-            have, _ = split(have, saved=desired, settings=self.settings)
-        return have == desired and is_in_order(have, desired)
+
+        def look() -> bool:
+            have = self._observe(container.name, [desired], host_side)
+            if have != desired:  # else all of it is ours, and nobody need ask
+                have, _ = split(have, saved=desired, settings=self.settings)
+            return have == desired and is_in_order(have, desired)
+
+        return await _considered(len(desired), look)
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -416,7 +459,7 @@ class Network:
             self.settings, default_mtu=default_mtu(self.facts), has_ipv6=self.facts.has_ipv6
         )
 
-    async def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
+    def _observe(self, name: str, wanted: Sequence[KernelState], host_side: Any = None) -> KernelState:
         """Look at all links of one container, on both sides."""
         inside = guest(name)
         namespaces = self.lives.namespaces([name])
@@ -435,3 +478,18 @@ class Network:
         return self.kernel.observe(
             list(links), namespaces, sysctls=list(sysctls), elements=list(elements), host_side=host_side
         )
+
+
+def _parts_with(
+    outcomes: Sequence[Outcome], changes: Changes
+) -> Iterator[tuple[Change | RouteChanges, Sequence[Outcome]]]:
+    """The parts of a plan's changes, each with its outcomes."""
+    at = 0
+    for part in changes.parts:
+        yield part, outcomes[at : at + count_of(part)]
+        at += count_of(part)
+
+
+async def _considered(size: int, work: Callable[[], T]) -> T:
+    """Do work that changes nothing, in a thread when it is about so many objects that others would wait for long."""
+    return await asyncio.shield(asyncio.to_thread(work)) if size > LARGE_STATE else work()

@@ -13,7 +13,7 @@ from osctld.core.fights import PEACE, Fight
 from osctld.core.host import POOL, Host
 from osctld.core.kernel_events import Heard, concerned_by
 from osctld.lives import Lives
-from osctld.network import Network
+from osctld.network import Mending, Network
 from osctld.turns import Turns
 
 log = logging.getLogger("osctld")
@@ -115,7 +115,7 @@ class Reconciler:
     async def _look_at_everything(self) -> None:
         spent = self._spent
         try:
-            found = await self.reconcile()
+            found = (await self.reconcile()).found
         except OsctlError as error:
             log.error("reconcile: %s", error.message)
             found = (error.message,)
@@ -125,12 +125,12 @@ class Reconciler:
     async def _look_again(self, names: Iterable[str]) -> None:
         for name in names:
             began, drift = _now(), self._network.drift.get(name, ())
-            found: list[str] = []
-            await self._reconcile_container(name, None, found, mends_guest=False)
-            if found:
-                self._conclude(found)
+            mending = Mending()
+            await self._reconcile_container(name, None, mending, mends_guest=False)
+            if mending.found:
+                self._conclude(mending)
             changed = self._network.drift.get(name, ())
-            self._pace(name, found or (changed if changed != drift else ()), took=_now() - began)
+            self._pace(name, mending.found or (changed if changed != drift else ()), took=_now() - began)
 
     def _pace(self, place: str | None, found: Sequence[str], *, took: float) -> None:
         """Say when to look here again at the earliest. Again and again the same is a fight, and told when it begins."""
@@ -154,51 +154,48 @@ class Reconciler:
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
-    async def reconcile(self, only: str | None = None, *, mends_guests: bool = False) -> tuple[str, ...]:
+    async def reconcile(self, only: str | None = None, *, mends_guests: bool = False) -> Mending:
         """Bring the kernel to what is wanted: host level, each configured container, what nobody wants any more.
 
         Says what was done. Inside guests only what their policy says is mended, everything with `mends_guests`; with
         `only`, that container alone is looked at.
         """
-        found: list[str] = []
-        await self._in_turn(lambda: self._reconcile_host(found))
+        mending = Mending()
+        await self._in_turn(lambda: self._reconcile_host(mending))
         # What is as it is wanted, and that is most, is found so by one look at the whole host; the rest is looked at
         # again, each container by itself. Some at a time, so that nobody waits for all.
         host_side = await self._in_turn(lambda: self._network.observe_host_side(self._host()))
         for names in _some_at_a_time(list(self._host().containers) if only is None else [only]):
             await self._in_turn(
-                lambda names=names: self._reconcile_containers(names, host_side, found, mends_guests)  # type: ignore[misc]
+                lambda names=names: self._reconcile_containers(names, host_side, mending, mends_guests)  # type: ignore[misc]
             )
-        self._conclude(found)
-        return tuple(found)
+        self._conclude(mending)
+        return mending
 
-    def _conclude(self, found: Iterable[str]) -> None:
-        for line in found:
+    def _conclude(self, mending: Mending) -> None:
+        for line in mending.found:
             log.warning("reconcile: %s", line)
-        self.last = "; ".join(found) or "nothing to mend"
+        self.last = "; ".join(mending.found) or "nothing to mend"
 
-    async def _reconcile_host(self, found: list[str]) -> None:
-        mended: list[str] = []
-        if self._network.see_to_host_level(self._host(), mended):
+    async def _reconcile_host(self, mending: Mending) -> None:
+        if self._network.see_to_host_level(self._host(), mending):
             await self._network.fill_filter(self._host())
-        await self._network.sweep(self._host(), mended)
-        self._tell_mended(None, mended)
-        found.extend(mended)
+        await self._network.press_on(self._network.plan_sweep(self._host()), mending, name=None)
+        self._tell_mended(None, mending)
 
     async def _reconcile_containers(
-        self, names: Iterable[str], host_side: Any, found: list[str], mends_guests: bool
+        self, names: Iterable[str], host_side: Any, mending: Mending, mends_guests: bool
     ) -> None:
         for name in names:
-            await self._reconcile_container(name, host_side, found, mends_guest=mends_guests)
+            await self._reconcile_container(name, host_side, mending, mends_guest=mends_guests)
 
-    async def _reconcile_container(self, name: str, host_side: Any, found: list[str], *, mends_guest: bool) -> None:
+    async def _reconcile_container(self, name: str, host_side: Any, mending: Mending, *, mends_guest: bool) -> None:
         """Mend one container. `host_side` is what an earlier look at the host found; without it the host is asked."""
         container = self._host().containers.get(name)
         if container is None or not self._lives.is_configured(name):
             await self._network.settle(name)
             return
-        mended: list[str] = []
-        failed: list[str] = []
+        here = Mending()
         try:
             if not self._network.is_unsettled(name) and await self._network.is_as_wanted(container, host_side):
                 self.note_drift(name, ())
@@ -206,19 +203,19 @@ class Reconciler:
             planned = await self._network.plan(container, container, mends_guest=mends_guest)
             if self._lives.is_ending(name):
                 return  # what it lacks now it has not lost by anybody's mistake
-            if await self._network.press_on(planned.plan, mended, name=name, failed=failed):
+            if await self._network.press_on(planned.plan, here, name=name):
                 await self._network.settle(name)
             self.note_drift(name, planned.drift)
         except OsctlError as error:
             if self._lives.is_ending(name):
                 return
-            failed.append(f"{name}: {error.message}")
-        self._tell_mended(name, mended)
-        found += [*mended, *failed]
+            here.failed.append(f"{name}: {error.message}")
+        self._tell_mended(name, here)
+        mending += here
 
-    def _tell_mended(self, place: str | None, mended: list[str]) -> None:
-        if mended:
-            self._tell("mended", {"pool": POOL, "id": place, "what": mended})
+    def _tell_mended(self, place: str | None, mending: Mending) -> None:
+        if mending.mended:
+            self._tell("mended", {"pool": POOL, "id": place, "what": list(mending.mended)})
 
     def note_drift(self, name: str, drift: tuple[str, ...]) -> None:
         """Tell what is different inside a guest and left so, once for each difference."""

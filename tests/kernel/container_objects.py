@@ -32,6 +32,7 @@ HOST_MAC, GUEST_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02"
 VETH = Veth(HOST, HOST_LINK, HOST_MAC, 1500, GROUP, True, GUEST, GUEST_LINK, GUEST_MAC)
 PEER = Link(GUEST, GUEST_LINK, GUEST_MAC, 1500, is_up=True)
 LINKS = KernelState([VETH, PEER])
+NO_LINK_LOCAL = Sysctl(HOST, f"ipv6/conf/{HOST_LINK}/addr_gen_mode", "1", link=HOST_LINK)
 
 
 def scopes_of(*states: KernelState) -> list[LinkScope]:
@@ -79,7 +80,7 @@ def errors(outcomes: tuple[Outcome, ...]) -> list[str | None]:
 
 def make_links(kernel: Kernel, namespaces: dict[Namespace, int], *objects: KernelObject) -> None:
     """A pair that is up at both ends, and what is on it."""
-    plan = plan_changes(LINKS, KernelState())
+    plan = plan_changes(LINKS.with_objects([NO_LINK_LOCAL]), KernelState())
     plan = plan_of(*plan.changes, *(Add(each) for each in objects))
     outcomes = kernel.apply(plan, namespaces)
     assert all(each.succeeded for each in outcomes), errors(outcomes)

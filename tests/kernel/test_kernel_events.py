@@ -53,6 +53,7 @@ def concerns_our_link(heard: Heard) -> bool:
     [
         "ip route add 1.2.3.4/32 via 10.0.0.2 proto 111",
         "ip -6 route add 2001:db8::/64 via fd00::2 proto 112",
+        "ip route del 10.0.0.0/24 dev {}",
         "ip addr del 10.0.0.1/24 dev {}",
         "ip addr add 10.1.0.1/24 dev {}",
         "ip -6 addr flush dev {}",

@@ -256,7 +256,7 @@ def test_settings_that_come_with_a_link_are_those_in_its_files(host: Host, kerne
     make_links(kernel, host.namespaces)
     names = {
         "ipv4": ["forwarding", "accept_redirects", "send_redirects", "rp_filter", "promote_secondaries"],
-        "ipv6": ["forwarding", "accept_ra", "accept_redirects", "disable_ipv6"],
+        "ipv6": ["forwarding", "accept_ra", "accept_redirects", "addr_gen_mode", "disable_ipv6"],
     }
     paths = [f"{version}/conf/{HOST_LINK}/{name}" for version, each in names.items() for name in each]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from osctld.core.addresses import Address
+from osctld.core.addresses import Address, InterfaceAddress
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_model import on_renamed
 from osctld.core.kernel_state import (
@@ -147,6 +147,13 @@ class StrictKernel:
             for key, each in list(self.objects.items()):
                 if isinstance(each, Neighbour) and _is_on(each, new):
                     del self.objects[key]
+        if isinstance(new, Veth) and new.is_up and old.mtu < 1280 <= new.mtu:
+            # Its new settings of IPv6 do not yet say otherwise.
+            octets = bytes.fromhex(new.mac.replace(":", ""))
+            identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+            made = InterfaceAddress(6, 0xFE80 << 112 | int.from_bytes(identifier, "big"), 64)
+            link_local = AssignedAddress(new.namespace, new.name, made)
+            self.objects[link_local.key] = link_local
         if new.mtu < 1280:
             self.objects = {key: each for key, each in self.objects.items() if not _is_ipv6_of(each, new)}
         if old.is_up and not new.is_up:

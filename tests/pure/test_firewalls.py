@@ -35,6 +35,7 @@ ACCEPT: dict[str, Any] = {"accept": None}
 DROP: dict[str, Any] = {"drop": None}
 COUNTER = {"counter": {"packets": 1, "bytes": 2}}
 TCP = {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 25}}
+ADDRESSES = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@allowed"}}
 
 
 def drops(policy: str, *rules: dict[str, Any], packet: ForwardedPacket = INWARD) -> bool:
@@ -88,6 +89,40 @@ def test_what_concerns_every_packet_is_told_from_what_concerns_some(
     rules: list[dict[str, Any]], is_dropped: bool
 ) -> None:
     assert drops("accept", *rules) == is_dropped
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_sure"),
+    [
+        # What may hold for all packets of containers.
+        ([rule(meta("oifname", "@links"), ACCEPT)], False),
+        ([rule(ADDRESSES, ACCEPT)], False),
+        ([rule(meta("mark", 7), ACCEPT)], False),
+        ([rule({"xt": {"type": "match", "name": "devgroup"}}, COUNTER, ACCEPT)], False),
+        ([rule({"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@ways"}})], False),
+        ([rule({"match": {"op": "!=", "left": {"ct": {"key": "status"}}, "right": "dnat"}}, ACCEPT)], False),
+        ([rule(ADDRESSES, {"jump": {"target": "side"}}), rule(ACCEPT, chain="side")], False),
+        ([rule({"jump": {"target": "side"}}), rule(ADDRESSES, ACCEPT, chain="side"), rule(DROP)], False),
+        # What holds for some, or accepts nothing.
+        ([rule(TCP, ADDRESSES, ACCEPT)], True),
+        ([rule(ADDRESSES, meta("l4proto", "icmp"), ACCEPT)], True),
+        ([rule({"xt": {"type": "match", "name": "conntrack"}}, ACCEPT)], True),
+        ([rule({"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["established", ACCEPT]]}}})], True),
+        ([rule(ADDRESSES, DROP)], True),
+        ([rule(ADDRESSES, {"jump": {"target": "side"}}), rule(DROP, chain="side")], True),
+        ([rule(ADDRESSES, {"return": None}), rule(DROP), rule(ACCEPT)], True),
+        # What comes before is sure.
+        ([rule(DROP), rule(ADDRESSES, ACCEPT)], True),
+    ],
+)
+def test_a_chain_that_may_accept_all_by_what_is_not_known_here_is_not_said_to_drop_for_sure(
+    rules: list[dict[str, Any]], is_sure: bool
+) -> None:
+    ruleset = [chain("base", policy="drop"), chain("side"), *rules]
+
+    (found,) = chains_that_drop(ruleset, [INWARD, OUTWARD], own=())
+
+    assert found.is_sure == is_sure
 
 
 def test_a_chain_sees_packets_of_its_family() -> None:

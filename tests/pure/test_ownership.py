@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 
 from osctld.core.addresses import InterfaceAddress
+from osctld.core.changes import RenameLink
 from osctld.core.host import Container
+from osctld.core.kernel_model import pretend
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -20,7 +22,8 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, split, strayed_links
+from osctld.core.ownership import is_abandoned_link, reclaim, split, strayed_links
+from osctld.core.plan import plan_changes
 from osctld.core.settings import RouteSettings, Settings
 from pure.generated import container_without_interfaces, containers, interface
 
@@ -58,6 +61,20 @@ def test_each_object_is_either_ours_or_not(one: Container, other: Container) -> 
 
     assert ours.with_objects(foreign.objects) == observed
     assert len(ours) + len(foreign) == len(observed)
+
+
+@given(containers())
+def test_links_that_a_tenant_renamed_need_nothing_but_their_names_back(container: Container) -> None:
+    saved = desired(container)
+    links = [each for each in saved.objects if isinstance(each, Link)]
+    renames = [RenameLink(each, msgspec.structs.replace(each, name=f"mine{each.name}")) for each in links]
+    ours, foreign = split(pretend(saved, renames), saved=saved, settings=SETTINGS)
+
+    have, rest = reclaim(ours, foreign, saved=saved, want=saved, aim=saved)
+
+    assert rest == KernelState()
+    assert {type(each) for each in plan_changes(saved, have, rest).changes} <= {RenameLink}
+    assert reclaim(ours, foreign, saved=saved, want=saved, aim=have) == (ours, foreign)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ def _changed(draw: st.DrawFn, container: Container) -> Container:
             case "mac":
                 return container.with_interface(one.with_mac("02:00:00:00:00:77"))
             case _:
-                return container.with_interface(msgspec.structs.replace(one, mtu=draw(st.sampled_from([1280, 9000]))))
+                mtu = draw(st.sampled_from([1280 if 6 in one.vias else 1000, 9000]))
+                return container.with_interface(msgspec.structs.replace(one, mtu=mtu))
     except Refused:
         return container
 
@@ -730,13 +731,14 @@ def test_a_new_interface_of_both_versions_is_printed_in_full() -> None:
             "ip link add osweb01-eth0 address 02:00:00:00:00:01 mtu 1500 group 111 type veth"
             " peer name eth0 address 02:00:00:00:00:02 mtu 1500 netns web01"
         ),
-        "ip link set dev osweb01-eth0 group 111 addrgenmode none",
+        "ip link set dev osweb01-eth0 group 111",
         "sysctl -w net.ipv4.conf.osweb01-eth0.forwarding=1",
         "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=1",
         "sysctl -w net.ipv4.conf.osweb01-eth0.accept_redirects=0",
         "sysctl -w net.ipv4.conf.osweb01-eth0.send_redirects=0",
         "sysctl -w net.ipv4.conf.osweb01-eth0.promote_secondaries=1",
         "sysctl -w net.ipv6.conf.osweb01-eth0.disable_ipv6=0",
+        "sysctl -w net.ipv6.conf.osweb01-eth0.addr_gen_mode=1",
         "sysctl -w net.ipv6.conf.osweb01-eth0.accept_ra=0",
         "sysctl -w net.ipv6.conf.osweb01-eth0.accept_redirects=0",
         "ip link set dev osweb01-eth0 up",

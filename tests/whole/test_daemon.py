@@ -292,13 +292,17 @@ def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
     assert host.osctl_json("self", "status")["drift"] == []
 
 
-def test_a_reconcile_tells_what_it_could_not_mend(host: Topology) -> None:
+def test_a_reconcile_tells_what_it_could_not_mend_and_fails(host: Topology) -> None:
     new_web(host)
     host.ip(host.H, "route", "replace", "1.2.3.4/32", "via", ROUTER_4, "proto", "static")
+    run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "link", "set", "eth0", "mtu", "1400")
 
-    told = host.osctl("net", "reconcile", "web").stdout
+    first, second = (host.osctl("net", "reconcile", "web", check=False) for _ in range(2))
 
-    assert re.fullmatch(r"not mended: route 1\.2\.3\.4/32 via 10\.100\.10\.102 dev \S+ proto 111: File exists\n", told)
+    assert (first.status, first.stdout) == (1, "mended link eth0 in container web\n")
+    assert (second.status, second.stdout) == (1, "")
+    lost = "route 1.2.3.4/32 via 10.100.10.102 dev osweb-eth0 proto 111"
+    assert first.stderr == second.stderr == f"error: not mended: {lost}: File exists\n"
     (route,) = host.ip_json(host.H, "route", "show", "1.2.3.4")
     assert (route["dev"], route["protocol"]) == ("up0", "static")
 
@@ -334,6 +338,23 @@ def test_a_tenant_without_ipv6_keeps_no_address_that_is_taken_away(host: Topolog
     host.osctl("net", "reconcile", "web")
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", "2001:db8:2::5")
     assert host.ping(host.R, "2001:db8:2::5") == 3
+
+
+@pytest.mark.parametrize("trick", ["", "ip link set eth0 name mine"])
+def test_a_tenant_without_ipv6_keeps_nobody_from_renaming_an_interface(host: Topology, trick: str) -> None:
+    host.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=["1.2.3.4", "2001:db8:2::4"])
+    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net")
+    run(*inside, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
+    if trick:
+        run(*inside, *trick.split())
+
+    host.osctl("ct", "netif", "rename", "web", "eth0", "lan0")
+
+    assert host.ping(host.R, "1.2.3.4") == 3
+    assert "web: addr 2001:db8:2::4/128 dev lan0" in host.osctl_json("self", "status")["drift"]
+    run(*inside, "sysctl", "-qw", "net.ipv6.conf.lan0.disable_ipv6=0")
+    host.osctl("net", "reconcile", "web")
+    assert host.ping(host.R, "2001:db8:2::4") == 3
 
 
 def test_a_command_does_not_stumble_over_a_link_that_was_taken_down_inside(host: Topology) -> None:

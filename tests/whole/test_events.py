@@ -120,6 +120,47 @@ def test_a_command_is_told_when_it_begins_and_how_it_ended(host: Topology) -> No
     assert ours[0]["opts"]["container"] == "app"
 
 
+def ends_of(listener: Monitor, command: str) -> list[str]:
+    told = [json.loads(line)["opts"] for line in listener.lines if f'"{command}"' in line]
+    return [each["state"] for each in told]
+
+
+@pytest.mark.parametrize(
+    "words", [("monitor",), ("ct", "monitor", "web"), ("ct", "wait", "web", "stopped"), ("ct", "exec", "web", "cat")]
+)
+def test_who_leaves_what_they_follow_has_not_failed(host: Topology, words: tuple[str, ...]) -> None:
+    host.new_container("web")
+    command = "_".join(words[: 1 if words[0] == "monitor" else 2])
+    with everything(host) as listener:
+        already = len(ends_of(listener, command))
+        # Standard input stays open: what reads it does not end by itself.
+        argv = [str(BIN / "osctl"), "--socket", str(host.socket), *words]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as client:
+            wait_until(lambda: ends_of(listener, command)[already:] == ["run"], "it is followed")
+            client.kill()
+            wait_until(lambda: len(ends_of(listener, command)) > already + 1, "its end is told")
+
+        assert ends_of(listener, command)[already:] == ["run", "left"]
+    host.delete_containers()
+
+
+def test_an_edit_whose_client_leaves_is_told_to_be_done_when_it_is(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"])
+    many = "".join(f"20.{number >> 8}.{number & 255}.0/24\n" for number in range(20_000))
+    with everything(host) as listener:
+        argv = [str(BIN / "osctl"), "--socket", str(host.socket), "ct", "netif", "route", "add", "web", "eth0", "-"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as client:
+            assert client.stdin is not None
+            client.stdin.write(many)
+            client.stdin.close()
+            wait_until(lambda: ends_of(listener, "ct_netif_route_add"), "it has begun")
+            client.kill()
+
+        wait_until(lambda: ends_of(listener, "ct_netif_route_add") == ["run", "done"], "its end is told")
+    assert len(host.osctl_json("ct", "netif", "route", "ls", "web", "eth0")) == 20_000
+    host.delete_containers()
+
+
 def test_numbers_of_events_grow_over_a_kill_of_the_daemon(host: Topology) -> None:
     with everything(host) as listener:
         before = json.loads(listener.lines[-1])["sequence"]

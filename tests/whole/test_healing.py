@@ -63,6 +63,8 @@ def settled(host: Topology) -> float:
 CHANGES = {
     "an IPv4 route": ("ip route del 1.2.3.4", "route 1.2.3.4/32"),
     "an IPv6 route": ("ip -6 route del 2001:db8:2::4", "route 2001:db8:2::4/128"),
+    "the network of the ends": ("ip route del 10.100.10.100/30 dev {}", "addr 10.100.10.101/30"),
+    "the link-local network": ("ip -6 route del fe80::/64 dev {}", "addr fe80::1/64"),
     "addresses": ("ip addr flush dev {}", "addr 10.100.10.101/30"),
     "neighbours": ("ip neigh flush dev {} nud permanent", "neigh 10.100.10.102"),
     "a neighbour's state": ("ip neigh replace 10.100.10.102 dev {} lladdr 02:00:00:00:00:07 nud stale", "neigh"),
@@ -74,6 +76,7 @@ CHANGES = {
     "an address too many": ("ip addr add 10.77.0.1/24 dev {}", "addr 10.77.0.1/24"),
     "rp_filter": ("sysctl -qw net/ipv4/conf/{}/rp_filter=2", "net.ipv4.conf.{}.rp_filter = 1"),
     "forwarding": ("sysctl -qw net/ipv4/conf/{}/forwarding=0", "net.ipv4.conf.{}.forwarding = 1"),
+    "address generation": ("ip link set {} addrgenmode eui64", "net.ipv6.conf.{}.addr_gen_mode = 1"),
     "forwarding of an uplink": ("sysctl -qw net/ipv4/conf/up0/forwarding=0", "net.ipv4.conf.up0.forwarding = 1"),
     "forwarding of IPv6": ("sysctl -qw net/ipv6/conf/all/forwarding=0", "net.ipv6.conf.all.forwarding = 1"),
     "the firewall": ("nft flush ruleset", "table inet osctl"),
@@ -122,6 +125,21 @@ def test_a_start_after_the_firewall_was_flushed_cuts_nobody_off(host: Topology) 
 
     assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
     assert "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout
+
+
+def test_very_many_routes_that_are_put_back_are_told_by_their_number(host: Topology) -> None:
+    many = [f"20.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
+    before, veth = host.comparable_state("web"), host.veth("web")
+    with everything(host) as listener:
+        host.ip(host.H, "link", "set", veth, "down")
+        wait_until(lambda: events_of(listener, "mended"), "it is told")
+        (told,) = events_of(listener, "mended")
+
+    assert not differences(before, host.comparable_state("web"))
+    assert isinstance(told["what"], list)
+    assert f"mended 3001 routes via 10.100.10.102 dev {veth} proto 111" in told["what"]
+    assert len(told["what"]) < 20
 
 
 def test_what_is_changed_while_an_edit_is_under_way_is_put_back_too(host: Topology) -> None:
@@ -219,15 +237,37 @@ def test_a_link_of_somebody_elses_under_our_name_is_never_touched(host: Topology
 
     wait_until(is_theirs, "somebody has made a link of the name")
     host.ip(host.H, "link", "set", veth, "up")
-    said = host.osctl("net", "reconcile", "web").stdout
+    said = host.osctl("net", "reconcile", "web", check=False)
 
-    assert veth in said
+    assert said.status == 1
+    assert veth in said.stderr
     (link,) = host.ip_json(host.H, "addr", "show", "dev", veth)
     assert "10.200.0.1" in [each["local"] for each in link["addr_info"]]
     assert host.ip_json(host.H, "route", "show", "1.2.3.4") == []
 
     host.ip(host.H, "link", "del", veth)
     wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1.5)
+
+
+def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(host: Topology) -> None:
+    veth = host.veth("web")
+
+    def is_told(command: str, *lines: str) -> bool:
+        """Whether a dry run was faster than the daemon that hears of the change."""
+        host.in_namespace(host.H, *command.split(), check=False)
+        told = host.osctl("net", "reconcile", "--dry-run").stdout.splitlines()
+        return set(lines) <= set(told)
+
+    add = "ip link add osleft-eth0 group 111 type veth peer name left"
+    wait_until(lambda: is_told(add, "# on the host", "ip link del dev osleft-eth0"), "a leftover is told")
+    strays = f"ip link set {veth} name away"
+    later = "# then what differs in container web and on its side of the host"
+    wait_until(lambda: is_told(strays, f"ip link set dev away name {veth}", later), "a strayed link is told")
+
+    def names() -> set[str]:
+        return {each["ifname"] for each in host.ip_json(host.H, "link", "show")}
+
+    wait_until(lambda: veth in names() and "osleft-eth0" not in names(), "all has been mended")
 
 
 # --- inside ------------------------------------------------------------------------------------------------------

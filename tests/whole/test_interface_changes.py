@@ -231,6 +231,22 @@ def test_an_mtu_holds_at_both_ends_at_once_and_after_a_start(web: Topology, mtu:
     assert inside(web)["mtu"] == 1500
 
 
+def test_a_host_end_that_gets_ipv6_with_a_larger_mtu_keeps_no_address_that_the_kernel_gave_it(host: Topology) -> None:
+    host.new_container("web", via=[VIA_4], addresses=["1.2.3.4"])
+    before = host.comparable_state("web")
+    host.osctl(*SET, "--mtu", "1000", "web", "eth0")
+
+    planned = host.osctl(*SET, "--mtu", "1500", "web", "eth0", "--dry-run").stdout
+    host.osctl(*SET, "--mtu", "1500", "web", "eth0")
+
+    veth = host.veth("web")
+    (link,) = host.ip_json(host.H, "-6", "addr", "show", "dev", veth)
+    assert [each["local"] for each in link["addr_info"]] == ["fe80::1"]
+    assert host.sysctl(host.H, f"net/ipv6/conf/{veth}/addr_gen_mode") == "1"
+    assert f"sysctl -w net.ipv6.conf.{veth}.addr_gen_mode=1" in planned
+    assert differences(before, host.comparable_state("web")) == []
+
+
 def test_the_guest_policy_is_shown(web: Topology) -> None:
     web.osctl(*SET, "--guest", "enforce", "web", "eth0")
 

@@ -260,6 +260,19 @@ def flush_the_addresses_on_both_sides(host: Topology) -> None:
     host.ip(host.H, "addr", "flush", "dev", host.veth("web"))
 
 
+def flush_the_routes_inside(host: Topology) -> None:
+    for version in ("-4", "-6"):
+        host.in_guest_network("web", "ip", version, "route", "flush", "table", "main")
+    # Not ours: a route for the link-local address that the guest's kernel gave itself.
+    host.in_guest_network("web", "ip", "route", "add", "fe80::/64", "dev", "eth0", "proto", "kernel", "metric", "256")
+
+
+def let_addresses_expire_inside(host: Topology) -> None:
+    for address in ("1.2.3.4/32", "2001:db8:2::4/128"):
+        lifetime = ("valid_lft", "1000", "preferred_lft", "1000")
+        host.in_guest_network("web", "ip", "addr", "change", address, "dev", "eth0", *lifetime)
+
+
 ACCIDENTS = [
     break_nothing,
     take_the_link_down_inside,
@@ -271,7 +284,13 @@ ACCIDENTS = [
 ]
 
 #: What a tenant may want so: only who is asked to mends it.
-CHANGES_INSIDE = [*ACCIDENTS, give_the_link_another_mac_inside, flush_the_addresses_on_both_sides]
+CHANGES_INSIDE = [
+    *ACCIDENTS,
+    give_the_link_another_mac_inside,
+    flush_the_addresses_on_both_sides,
+    flush_the_routes_inside,
+    let_addresses_expire_inside,
+]
 
 
 @pytest.mark.parametrize("accident", ACCIDENTS, ids=[each.__name__ for each in ACCIDENTS])
@@ -336,7 +355,8 @@ def test_a_link_of_the_tenant_under_the_name_of_ours_is_in_the_way_and_stays(hos
     add = ("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
 
     assert "container web already has link eth0" in host.refusal_without_trace(*add, running=["web"])
-    assert "container web already has link eth0" in host.osctl("net", "reconcile", "web").stdout
+    assert "container web already has link eth0" in host.refusal("net", "reconcile", "web")
+    assert "container web already has link eth0" in host.osctl("net", "reconcile", "web", "--dry-run").stdout
 
     assert not differences(before, host.comparable_state("web"))
     assert host.ping(host.R, "1.2.3.4") == 3

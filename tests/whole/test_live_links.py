@@ -45,6 +45,84 @@ def restarted(host: Topology) -> dict[str, list[str]]:
     return host.comparable_state("web")
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [["net reconcile"], ["ct netif ip add web eth0 1.2.3.6", "ct netif ip del web eth0 1.2.3.6"]],
+    ids=["reconcile", "edit"],
+)
+def test_a_link_that_its_tenant_renamed_gets_its_name_back_with_all_that_is_on_it(
+    either_host: Topology, commands: list[str]
+) -> None:
+    host = either_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.in_guest_network("web", "ip", "addr", "add", "2001:db8:77::1/64", "dev", "eth0", "nodad")
+    host.in_guest_network("web", "ip", "route", "add", "10.77.0.0/16", "via", "10.100.10.101")
+    (link,) = host.guest_ip_json("web", "link", "show", "eth0")
+    before = host.comparable_state("web")
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "mine")
+
+    # what is of the host alone leaves the tenant's name
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    host.osctl("ct", "netif", "route", "del", "web", "eth0", "10.5.5.0/24")
+    assert [each["ifname"] for each in host.guest_ip_json("web", "link", "show")] == ["lo", "mine"]
+    for each in commands:
+        host.osctl(*each.split())
+
+    (again,) = host.guest_ip_json("web", "link", "show", "eth0")
+    assert again["ifindex"] == link["ifindex"]
+    assert not differences(before, host.comparable_state("web"))
+    assert host.osctl_json("self", "status")["drift"] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ip del web eth0 1.2.3.4", "ip del web eth0 1.2.3.5", "ip del web eth0 2001:db8:2::5",
+        "set --mtu 1400 web eth0", "set --via 10.100.30.0/30 web eth0", "rename web eth0 lan0", "del web eth0",
+    ],
+)  # fmt: skip
+def test_a_change_of_a_link_that_its_tenant_renamed_leads_where_it_would_have_led(
+    idle_host: Topology, command: str
+) -> None:
+    host = idle_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "mine")
+
+    host.osctl("ct", "netif", *command.split())
+    host.osctl("net", "reconcile")
+
+    live = host.comparable_state("web")
+    assert not differences(live, restarted(host))
+    host.delete_containers()
+
+
+@pytest.mark.parametrize("trick", ["swap", "one takes the other's"])
+@pytest.mark.parametrize(
+    "command",
+    ["ct netif ip del web eth0 1.2.3.4", "ct netif rename web eth0 lan0", "ct netif del web eth0", "net reconcile"],
+)
+def test_links_that_a_tenant_gave_each_others_names_get_their_own_back(
+    idle_host: Topology, command: str, trick: str
+) -> None:
+    host = idle_host
+    host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
+    host.osctl("ct", "netif", "new", "routed", "--via", "10.100.20.0/30", "web", "eth1")
+    host.osctl("ct", "netif", "ip", "add", "web", "eth1", "198.51.100.5")
+    if trick == "swap":
+        for old, new in (("eth0", "away"), ("eth1", "eth0"), ("away", "eth1")):
+            host.in_guest_network("web", "ip", "link", "set", old, "name", new)
+    else:
+        host.in_guest_network("web", "ip", "link", "del", "eth1")
+        host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "eth1")
+
+    host.osctl(*command.split())
+    host.osctl("net", "reconcile")
+
+    live = host.comparable_state("web")
+    assert not differences(live, restarted(host))
+    host.delete_containers()
+
+
 def test_a_running_interface_is_renamed_with_all_that_is_on_it(either_host: Topology) -> None:
     host = either_host
     host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)

@@ -76,6 +76,32 @@ def test_a_firewall_that_drops_what_goes_to_containers_is_found_and_mended(host:
     assert host.ping(host.R, address) == 3
 
 
+def test_a_firewall_that_lets_containers_through_by_a_set_is_a_warning(host: Topology) -> None:
+    host.new_container("web", via=["10.100.10.100/30"], addresses=["1.2.3.4"])
+    run_in(
+        host,
+        """
+        nft 'table inet own {
+            set containers { type ipv4_addr; flags interval; elements = { 1.2.3.0/24 }; }
+            chain way {
+                type filter hook forward priority 0; policy drop;
+                ip saddr @containers accept
+                ip daddr @containers accept
+            }
+        }'
+        """,
+    )
+
+    (finding,) = found(host, "firewall")
+
+    assert host.ping(host.R, "1.2.3.4") == 3
+    assert finding["severity"] == "warning"
+    assert finding["what"].endswith("unless it accepts that by rules that are not understood here")
+    assert host.osctl("self", "check", check=False).status == 0
+    run_in(host, "\n".join(finding["commands"]))
+    assert found(host, "firewall") == []
+
+
 @pytest.mark.parametrize("kind", ["iptables-legacy", "ip6tables-legacy"])
 def test_iptables_outside_nftables_is_seen_too(host: Topology, kind: str) -> None:
     if host.in_namespace(host.H, kind, "-P", "FORWARD", "DROP", check=False).status != 0:

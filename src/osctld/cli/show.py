@@ -139,6 +139,8 @@ def _is_empty(value: Any) -> bool:
 
 
 def _cell(value: Any, column: Column, *, is_exact: bool) -> str:
+    if value and isinstance(value, str):  # most are, and there may be very many
+        return _cut(value, column, is_exact=is_exact)
     if _is_empty(value):
         return "-"
     if value is True:
@@ -152,7 +154,11 @@ def _cell(value: Any, column: Column, *, is_exact: bool) -> str:
             return readable_bytes(value)
         if column.unit == "nanoseconds":
             return readable_time(value)
-    text = printable(str(value))
+    return _cut(str(value), column, is_exact=is_exact)
+
+
+def _cut(value: str, column: Column, *, is_exact: bool) -> str:
+    text = printable(value)
     is_cut = column.longest and len(text) > column.longest and not is_exact
     return f"{text[: column.longest - 3]}..." if is_cut else text
 

@@ -13,7 +13,7 @@ import msgspec
 from osctld.core.address_order import Subnet, first_differences, has_several, order_of
 from osctld.core.addresses import Address
 from osctld.core.host import GuestPolicy
-from osctld.core.kernel_model import version_of
+from osctld.core.kernel_model import on_renamed, peer_of, version_of
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -45,9 +45,9 @@ def aim(
     """Say what a change from `before` to `want` shall reach in a kernel that holds `have` of ours.
 
     `unsettled` is what a change wanted that was neither kept nor undone: what it touched is no tenant's doing.
-    `policies` go by the interface's name inside, and so does `without_ipv6`: where the tenant switched IPv6 off. What
-    was there of it is out of our reach, and must not keep anybody from taking an address away; what is new is refused
-    by the kernel.
+    `policies` go by the interface's wanted name inside, `without_ipv6`, where the tenant switched IPv6 off, by the name
+    that it has. What was there of it is out of our reach, and must not keep anybody from taking an address away; what
+    is new is refused by the kernel.
     """
     lost = _out_of_reach(want, have, before=before, without_ipv6=without_ipv6) if without_ipv6 else ()
     if lost:
@@ -66,14 +66,22 @@ def aim(
 def _out_of_reach(
     want: KernelState, have: KernelState, *, before: KernelState, without_ipv6: Collection[str]
 ) -> list[KernelObject]:
-    """What was wanted before in guests, is not there as it should be, and cannot be, for there is no IPv6."""
+    """What was wanted before in guests, is not there as it should be, and cannot be, for there is no IPv6.
+
+    Interfaces may be about to get other names than they have, and than they had before.
+    """
+    links: dict[str, tuple[Link, str]] = {}
+    for key, wanted in want.others.items():
+        present, saved = have.get(key), before.get(key)
+        if isinstance(wanted, Veth) and isinstance(present, Veth) and present.peer_name in without_ipv6:
+            links[wanted.peer_name] = peer_of(wanted), saved.peer_name if isinstance(saved, Veth) else wanted.peer_name
     return [
         each
         for key, each in want.items()
         if each.namespace != HOST
         and version_of(each) == 6
-        and _interface_of(each) in without_ipv6
-        and key in before
+        and _interface_of(each) in links
+        and on_renamed(each, *links[_interface_of(each)]).key in before
         and have.get(key) != each
     ]
 
@@ -104,7 +112,12 @@ def _aim_at_objects(
         for key, wanted in want.items()
         if key not in differing and have.get(key) != wanted and wanted.namespace != HOST
     ]
-    for each in _needed(differing.values(), changing, have):
+    named = {
+        wanted.peer_name
+        for key, wanted in want.others.items()
+        if isinstance(wanted, Veth) and key not in differing and _has_other_name(wanted, have)
+    }
+    for each in _needed(differing.values(), changing, named, have):
         del differing[each.key]
     kept: list[KernelObject] = []
     gone = []
@@ -210,26 +223,37 @@ def _interface_of(each: KernelObject) -> str:
             return ""
 
 
+def _has_other_name(wanted: Veth, have: KernelState) -> bool:
+    """Whether the other end of a pair is missing, or there by another name."""
+    present = have.get(wanted.key)
+    return not (isinstance(present, Veth) and present.peer_name == wanted.peer_name)
+
+
 def _needed(
-    differing: Iterable[KernelObject], changing: Iterable[KernelObject], have: KernelState
+    differing: Iterable[KernelObject], changing: Iterable[KernelObject], named: Collection[str], have: KernelState
 ) -> list[KernelObject]:
     """What differs and must be mended all the same, because the change makes no sense without it.
 
-    A link that is down or has left, with all that is on it, for a link that goes down takes its routes and IPv6
-    addresses along; a pair that is gone and is made anew, likewise, for half a link is of use to nobody; and an address
-    that a changed route speaks from or is reached by.
+    A link that is down, has left or has another name, with all that is on it, for one that goes down takes its routes
+    and IPv6 addresses along; a pair that is gone and is made anew, likewise, for half a link is of use to nobody; and
+    an address that a changed route speaks from or is reached by.
     """
     those = list(differing)
     changed = list(changing)
     touched = {_interface_of(each) for each in changed}
-    lost = set()
+    lost: set[str] = set()
     for each in those:
         present = have.get(each.key)
         if (isinstance(each, Link) and not (isinstance(present, Link) and present.is_up)) or (
-            isinstance(each, Veth) and not (isinstance(present, Veth) and present.peer_name)
+            isinstance(each, Veth) and _has_other_name(each, have)
         ):
             lost.add(_interface_of(each))
     lost &= touched
+    lost |= {*named}
+    # Who gets its name back may have that of another, who then gets its own as well.
+    others = {_interface_of(each) for each in those if isinstance(each, Veth) and _has_other_name(each, have)}
+    if named or lost & others:
+        lost |= others
     lost |= {_interface_of(each) for each in those if isinstance(each, Veth) and each.key not in have}
     return [
         each

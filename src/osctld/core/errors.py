@@ -73,6 +73,6 @@ class Unavailable(OsctlError):
 
 
 class ApplyFailed(OsctlError):
-    """The kernel, the engine or the disk refused a step; what had got through was undone."""
+    """The kernel, the engine or the disk refused a step; what had got through was undone, unless it was to mend."""
 
     default_code = "apply-failed"

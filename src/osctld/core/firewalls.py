@@ -3,7 +3,8 @@
 A rule set is what libnftables-json(5) calls one: iptables' own rules, where they are kept in nftables, are in it too.
 The first packet of a connection is followed through the chains that see forwarded packets. Rules that ask about more
 than links, groups, versions and connection states are passed over: what a filter does to every packet is found, what it
-does to some is not.
+does to some is not. Where such a rule accepts, and may do so for all packets (a set of addresses, a mark), it is not
+known what the chain does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ import msgspec
 
 #: Statements that let a packet go on.
 _WITHOUT_VERDICT = ("counter", "log", "mangle", "notrack", "comment")
+
+#: What never holds for all packets of all connections: what asks about one of these protocols, limits, and matches of
+#: iptables.
+_PROTOCOLS = ("tcp", "udp", "udplite", "sctp", "dccp", "th", "icmp", "icmpv6", "igmp")
+_LIMITS = ("limit", "quota")
+_XT_MATCHES_OF_SOME = ("conntrack", "state", *_PROTOCOLS, "icmp6", "multiport", "limit", "hashlimit", "recent")
 
 
 class Maker(StrEnum):
@@ -39,12 +46,13 @@ class ForwardedPacket(msgspec.Struct, frozen=True):
 
 
 class ForwardChain(msgspec.Struct, frozen=True):
-    """A chain that sees forwarded packets."""
+    """A chain that drops forwarded packets: for sure, or unless rules accept them that nobody can judge here."""
 
     family: str
     table: str
     name: str
     maker: Maker
+    is_sure: bool = True
 
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.name}"
@@ -72,7 +80,7 @@ class _Chains:
 def chains_that_drop(
     ruleset: Iterable[Mapping[str, Any]], packets: Iterable[ForwardedPacket], *, own: Iterable[tuple[str, str]]
 ) -> tuple[ForwardChain, ...]:
-    """The chains that drop or reject at least one of these packets. `own` are family and table of our own tables."""
+    """The chains that drop or reject at least one of these packets, or may. `own` are family and table of ours."""
     chains = _Chains(ruleset)
     ours = set(own)
     packets = tuple(packets)
@@ -82,8 +90,10 @@ def chains_that_drop(
         if (family, table) in ours:
             continue
         seen = (each for each in packets if family in (f"ip{'' if each.version == 4 else 6}", "inet"))
-        if any(_verdict(chains, chain, each) == "drop" for each in seen):
-            found.append(ForwardChain(family, table, name, _maker(chains, family, table, name)))
+        dropped = [each for each in seen if _verdict(chains, chain, each, is_hopeful=False) == "drop"]
+        if dropped:
+            is_sure = any(_verdict(chains, chain, each, is_hopeful=True) == "drop" for each in dropped)
+            found.append(ForwardChain(family, table, name, _maker(chains, family, table, name), is_sure))
     return tuple(found)
 
 
@@ -98,66 +108,94 @@ def _maker(chains: _Chains, family: str, table: str, name: str) -> Maker:
     return Maker.IPTABLES if family != "inet" and (table, name) == ("filter", "FORWARD") else Maker.NFTABLES
 
 
-def _verdict(chains: _Chains, base: Mapping[str, Any], packet: ForwardedPacket) -> str:
+def _verdict(chains: _Chains, base: Mapping[str, Any], packet: ForwardedPacket, *, is_hopeful: bool) -> str:
     place = (base["family"], base["table"], base["name"])
-    verdict = _walk(chains, (place,), packet)
+    verdict = _walk(chains, (place,), packet, is_hopeful=is_hopeful)
     return verdict if verdict in ("accept", "drop") else str(base.get("policy", "accept"))
 
 
-def _walk(chains: _Chains, path: tuple[tuple[str, str, str], ...], packet: ForwardedPacket) -> str:
-    """What the last chain of a path says: accept, drop, or nothing. The kernel takes no path that leads back."""
+def _walk(
+    chains: _Chains, path: tuple[tuple[str, str, str], ...], packet: ForwardedPacket, *, is_hopeful: bool
+) -> str:
+    """What the last chain of a path says: accept, drop, or nothing. The kernel takes no path that leads back.
+
+    Who is hopeful takes a rule that nobody can judge here for one that is about the packet, if it accepts.
+    """
     *before, place = path
     if place in before:
         return ""
     family, table, _ = place
     for rule in chains.rules.get(place, ()):
-        statement, target = _outcome(rule, packet)
-        if statement in ("accept", "drop"):
-            return statement
-        if statement == "return":
-            return ""
-        if statement in ("jump", "goto"):
-            verdict = _walk(chains, (*path, (family, table, target)), packet)
-            if verdict or statement == "goto":
-                return verdict
+        is_sure, verdict, target = _outcome(rule, packet)
+        if not verdict or not (is_sure or is_hopeful):
+            continue
+        is_goto = verdict == "goto"
+        if verdict in ("jump", "goto"):
+            verdict = _walk(chains, (*path, (family, table, target)), packet, is_hopeful=is_hopeful)
+        if verdict == "accept" or (is_sure and (verdict or is_goto)):
+            return "" if verdict == "return" else verdict
     return ""
 
 
-def _outcome(rule: Rule, packet: ForwardedPacket) -> tuple[str, str]:
-    """The verdict of a rule that is about this packet for sure, with where it leads; empty for others."""
+def _outcome(rule: Rule, packet: ForwardedPacket) -> tuple[bool, str, str]:
+    """The verdict of a rule that is, or may be, about this packet, with where it leads; empty for others.
+
+    First, whether it is about the packet for sure.
+    """
+    is_sure = True
     for expression in rule:
         ((kind, value),) = expression.items()
         match kind:
             case "match":
-                if not _matches(value, packet):
-                    return "", ""
+                is_about = _matches(value, packet)
+                if is_about is False:
+                    break
+                is_sure &= is_about is True
             case "accept" | "drop" | "return":
-                return kind, ""
+                return is_sure, kind, ""
             case "reject":
-                return "drop", ""
+                return is_sure, "drop", ""
             case "jump" | "goto":
-                return kind, str(value["target"])
-            case "xt" if value.get("type") == "target" and value.get("name") in ("REJECT", "DROP"):
-                return "drop", ""
-            case _ if kind not in _WITHOUT_VERDICT:
-                return "", ""
-    return "", ""
+                return is_sure, kind, str(value["target"])
+            case "xt" if value.get("type") == "target":
+                return is_sure, "drop" if value.get("name") in ("REJECT", "DROP") else "", ""
+            case "xt" if value.get("name") in _XT_MATCHES_OF_SOME:
+                break
+            case "vmap" if not _is_of_some_packets(value["key"]):
+                return False, "accept", ""
+            case _ if kind == "vmap" or kind in _LIMITS:
+                break
+            case _ if kind not in _WITHOUT_VERDICT and not (kind == "xt" and value.get("name") == "comment"):
+                is_sure = False
+    return False, "", ""
 
 
-def _matches(match: Mapping[str, Any], packet: ForwardedPacket) -> bool:
-    """Whether a comparison holds for sure."""
+def _matches(match: Mapping[str, Any], packet: ForwardedPacket) -> bool | None:
+    """Whether a comparison holds; None where nobody can tell here, and it may hold for all packets."""
     left, right, operator = match["left"], match["right"], match["op"]
     wanted = _values(right)
-    if wanted is None:
-        return False
-    if left.get("ct", {}).get("key") == "state":
+    if wanted is not None and left.get("ct", {}).get("key") == "state":
         is_new = "new" in wanted
         return is_new if operator in ("==", "in") else operator == "!=" and not is_new
-    present = _known(left.get("meta", {}).get("key"), packet)
-    if present is None:
+    if _is_of_some_packets(left, operator):
         return False
+    present = _known(left.get("meta", {}).get("key"), packet)
+    if present is None or wanted is None:
+        return None
     fits = any(_is_like(present, each) for each in wanted)
     return fits if operator in ("==", "in") else operator == "!=" and not fits
+
+
+def _is_of_some_packets(asked: Mapping[str, Any], operator: str = "==") -> bool:
+    """Whether a question is about protocols or connections in a way that all packets cannot have in common."""
+    masked = asked.get("&")
+    if isinstance(masked, list) and isinstance(masked[0], Mapping):
+        return _is_of_some_packets(masked[0], operator)
+    if asked.get("ct", {}).get("key") in ("state", "status"):
+        return operator != "!="
+    payload = asked.get("payload", {})
+    is_protocol = payload.get("protocol") in _PROTOCOLS or payload.get("field") in ("protocol", "nexthdr")
+    return is_protocol or asked.get("meta", {}).get("key") == "l4proto"
 
 
 def _known(key: str | None, packet: ForwardedPacket) -> str | None:
@@ -178,14 +216,15 @@ def _known(key: str | None, packet: ForwardedPacket) -> str | None:
 
 
 def _values(right: Any) -> tuple[str, ...] | None:
-    """The values that a comparison names one by one; None for anything else."""
+    """The values that a comparison names one by one; None for anything else, a set by its name too."""
     if isinstance(right, Mapping):
         right = right.get("set")
     if isinstance(right, str | int):
         right = [right]
     if not isinstance(right, list) or not all(isinstance(each, str | int) for each in right):
         return None
-    return tuple(map(str, right))
+    values = tuple(map(str, right))
+    return None if any(each.startswith("@") for each in values) else values
 
 
 def _is_like(present: str, wanted: str) -> bool:

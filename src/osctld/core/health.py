@@ -225,9 +225,10 @@ def _packets(facts: HealthFacts) -> Iterator[ForwardedPacket]:
 def _firewalls(facts: HealthFacts) -> Iterator[Finding]:
     for chain in chains_that_drop(facts.ruleset, _packets(facts), own=(("inet", "osctl"), ("arp", "osctl"))):
         yield Finding(
-            Severity.ERROR,
+            Severity.ERROR if chain.is_sure else Severity.WARNING,
             "firewall",
-            f"the chain {chain} drops what is forwarded to or from containers",
+            f"the chain {chain} drops what is forwarded to or from containers"
+            + ("" if chain.is_sure else ", unless it accepts that by rules that are not understood here"),
             f"it is {_WHOSE[chain.maker]}; what one chain drops no other brings back",
             tuple(_mend(chain, facts.link_group)),
         )

@@ -11,7 +11,7 @@ from typing import TypeAlias, assert_never
 
 import msgspec
 
-from osctld.core.addresses import Address, Network
+from osctld.core.addresses import Address, InterfaceAddress, Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     LEAST_IPV6_MTU,
@@ -250,3 +250,15 @@ def goes_along(each: KernelObject, link: Veth) -> bool:
 def peer_of(veth: Veth) -> Link:
     """The other end of a pair as it is right after the pair was made."""
     return Link(veth.peer_namespace, veth.peer_name, veth.peer_mac, veth.mtu, is_up=False)
+
+
+def link_local_of(link: Veth | Link) -> AssignedAddress:
+    """The address that the kernel gives a link coming up, unless told not to (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(link.mac.replace(":", ""))
+    packed = b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return AssignedAddress(link.namespace, link.name, InterfaceAddress(6, int.from_bytes(packed, "big"), 64))
+
+
+def is_link_local_of(link: Veth | Link, each: KernelObject) -> bool:
+    """Whether it is `link_local_of` that link."""
+    return isinstance(each, AssignedAddress) and each.address == link_local_of(link).address

@@ -51,8 +51,7 @@ class Veth(msgspec.Struct, frozen=True):
     """A veth pair: its end here, and the peer that is created with it inside `peer_namespace`.
 
     `mac` and `peer_mac` are lower-case text; `mtu` holds for both ends at creation. `group` is the host link's
-    group, which the packet filter keys on. Address generation is off on the end here, always: see RoutedInterface.
-    The peer's later state (up, mtu) is a `Link` of its own.
+    group, which the packet filter keys on. The peer's later state (up, mtu) is a `Link` of its own.
     """
 
     namespace: Namespace
@@ -89,7 +88,7 @@ class AssignedAddress(msgspec.Struct, frozen=True):
 
     The kernel keys IPv4 addresses by address and prefix length, IPv6 ones by the address alone.
     With `has_prefix_route` the kernel adds the route of the connected network, else it does not
-    (IFA_F_NOPREFIXROUTE).
+    (IFA_F_NOPREFIXROUTE); one that has lost it is observed without.
     """
 
     namespace: Namespace
@@ -97,6 +96,8 @@ class AssignedAddress(msgspec.Struct, frozen=True):
     address: InterfaceAddress
     broadcast: Address | None = None
     has_prefix_route: bool = True
+    #: Somebody else gave it a lifetime. None of ours has one, and nobody can put one back.
+    expires: bool = False
 
     @property
     def key(self) -> Key:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from osctld.core.changes import RenameLink
+from osctld.core.kernel_model import on_renamed, peer_of
 from osctld.core.kernel_state import (
     HOST,
     AssignedAddress,
@@ -92,6 +93,34 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
             mine = key in saved and (each.namespace, link) not in tenants_links
         (ours if mine else foreign).append(each)
     return KernelState(ours), KernelState(foreign)
+
+
+def reclaim(
+    have: KernelState, foreign: KernelState, *, saved: KernelState, want: KernelState, aim: KernelState
+) -> tuple[KernelState, KernelState]:
+    """`have` and `foreign`, with what the tenant gave another name to, together with its link, among ours: all of it
+    where the plan's `aim` gives that its name back, else what was `saved` and is not wanted any more."""
+    ours: list[KernelObject] = []
+    for key, present in have.others.items():
+        before, after = saved.get(key), aim.get(key)
+        if not isinstance(present, Veth) or not isinstance(before, Veth) or present.peer_name == before.peer_name:
+            continue
+        peer = peer_of(present).key
+        link = foreign.get(peer) or have.get(peer)  # ours by the name, where that is of another link of ours
+        if not isinstance(link, Link):
+            continue
+        is_named = isinstance(after, Veth) and after.peer_name != link.name
+        for each in foreign.others.values():
+            if (each.namespace, each.name if isinstance(each, Link) else _link_of(each)) != (link.namespace, link.name):
+                continue
+            known = on_renamed(each, link, before.peer_name).key
+            is_wanted = is_named and on_renamed(each, link, after.peer_name).key in aim
+            is_to_go = known in saved and (is_named or (known not in want and not isinstance(each, Link)))
+            if is_wanted or is_to_go:
+                ours.append(each)
+    if not ours:
+        return have, foreign
+    return have.with_objects(ours), foreign.without_keys(each.key for each in ours)
 
 
 def _link_of(each: KernelObject) -> str:

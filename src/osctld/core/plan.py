@@ -14,7 +14,7 @@ from osctld.core.address_order import Order, Subnet, first_differences, has_seve
 from osctld.core.addresses import BITS, Address, Network, PackedNetwork
 from osctld.core.changes import Add, Change, Changes, Remove, RenameLink, Replace, Restore, RouteChanges, subject_of
 from osctld.core.errors import Conflict
-from osctld.core.kernel_model import goes_along, peer_of, pretend, version_of
+from osctld.core.kernel_model import goes_along, is_link_local_of, peer_of, pretend, version_of
 from osctld.core.kernel_state import (
     HOST,
     LEAST_IPV6_MTU,
@@ -130,7 +130,11 @@ def plan_changes(
             done = [*changes_of_routes, *rearranged]
             changes_of_routes = Changes.of([*done, *_restores(want, have, foreign, foreign, done)])
         return Plan(have, want, changes_of_routes, foreign, renames_while_up)
-    found, others = have, foreign
+    whole, found, others = (have, want), have, foreign
+    if _others_on_host(want) == _others_on_host(have):
+        # Nothing takes along routes of the host that stay, nor needs them: they may be very many, and are passed over.
+        want, have = _without_routes_in_common(want, have)
+        found = have
     renames = _renames(want, have, foreign, while_up=renames_while_up)
     # From here on, all is called by its new name.
     renamed = pretend(found, renames) if renames else found
@@ -181,7 +185,22 @@ def plan_changes(
     if rearranged:
         changes.extend(rearranged)
         changes.extend(_restores(want, found, foreign, others, changes))
-    return Plan(found, want, Changes.of(changes), others, renames_while_up)
+    return Plan(*whole, Changes.of(changes), others, renames_while_up)
+
+
+def _others_on_host(state: KernelState) -> dict[Key, KernelObject]:
+    return {key: each for key, each in state.others.items() if each.namespace == HOST}
+
+
+def _without_routes_in_common(want: KernelState, have: KernelState) -> tuple[KernelState, KernelState]:
+    """Both without the routes of the host that are the same in both."""
+    left: tuple[list[KernelObject | Routes], ...] = ([*want.others.values()], [*have.others.values()])
+    for state, other, parts in ((want, have, left[0]), (have, want, left[1])):
+        for place, table in state.routes.items():
+            same = other.routes.get(place, {}) if place[0] == HOST else {}
+            if same != table:
+                parts.extend(alike({each: way for each, way in table.items() if same.get(each) != way}))
+    return KernelState(left[0]), KernelState(left[1])
 
 
 def _restores(
@@ -395,21 +414,16 @@ def _lost_of_others(foreign: KernelState, found: KernelState, changes: Sequence[
     for key, each in foreign.items():
         if key in reached or not isinstance(each, AssignedAddress | Route | Neighbour):
             continue
+        if isinstance(each, AssignedAddress) and each.expires:
+            continue
         link = reached.get(("link", each.namespace, each.link))
         if not isinstance(link, Veth | Link) or (version_of(each) == 6 and link.mtu < LEAST_IPV6_MTU):
             continue
         is_lost_for_good = isinstance(each, Route) and _lacks(each, reached, foreign)
-        if not is_lost_for_good and not _is_made_by_kernel(each, link):
+        # The link of that name may have been another one.
+        is_made_by_kernel = any(is_link_local_of(one, each) for one in (link, found.get(link.key, link)))
+        if not is_lost_for_good and not is_made_by_kernel:
             yield each
-
-
-def _is_made_by_kernel(each: KernelObject, link: Veth | Link) -> bool:
-    """Whether it is the link-local address that a link gives itself when it comes up (RFC 4291, appendix A)."""
-    if not isinstance(each, AssignedAddress) or each.address.version == 4:
-        return False
-    octets = bytes.fromhex(link.mac.replace(":", ""))
-    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return each.address.packed == b"\xfe\x80" + bytes(6) + identifier
 
 
 def _lacks(route: Route, *states: KernelState) -> bool:

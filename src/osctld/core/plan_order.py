@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias, assert_never
 
 from osctld.core.changes import Add, Change, Remove, Replace, Restore, subject_of
+from osctld.core.kernel_model import link_local_of
 from osctld.core.kernel_state import (
     HOST,
     LEAST_IPV6_MTU,
@@ -35,6 +36,7 @@ _PACKET_FILTER = (11, 0)
 _SET_SYSCTL = (20, 0)
 _SET_HOST_LINK = (30, 0)
 _SET_SYSCTL_LATE = (30, 1)
+_REMOVE_LINK_LOCAL = (30, 2)
 # Before the guest's end is up: nothing that comes by a link is let in without.
 _ADD_ELEMENT = (31, 0)
 _PRESENT_IN_GUEST = 40
@@ -48,7 +50,7 @@ _REMOVE_LINK = (99, 0)
 
 def in_order(staged: Iterable[tuple[Stage, Change]]) -> list[Change]:
     """Changes by their stages; within one, in the order in which things were asked for."""
-    ordered = _without_overlaps(_settings_in_their_time(staged))
+    ordered = _without_overlaps(_with_ipv6_in_its_time(staged))
     ordered.sort(key=lambda pair: pair[0])
     return [change for _, change in ordered]
 
@@ -114,11 +116,14 @@ def stage_of_route_absence(each: Route | Way) -> Stage:
     return (stage, 1 if each.gateway is None else 0)
 
 
-def _settings_in_their_time(ordered: Iterable[tuple[Stage, Change]]) -> list[tuple[Stage, Change]]:
-    """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before."""
+def _with_ipv6_in_its_time(ordered: Iterable[tuple[Stage, Change]]) -> list[tuple[Stage, Change]]:
+    """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before.
+
+    So nothing keeps the kernel from giving one that is up an address of its own making: that is taken away at once.
+    """
     changes = list(ordered)
     late = {
-        each.new.name
+        each.new.name: each.new
         for _, each in changes
         if isinstance(each, Replace)
         and isinstance(each.old, Veth)
@@ -132,7 +137,10 @@ def _settings_in_their_time(ordered: Iterable[tuple[Stage, Change]]) -> list[tup
         subject = subject_of(change)
         return isinstance(subject, Sysctl) and subject.link in late and subject.path.startswith("ipv6/")
 
-    return [(_SET_SYSCTL_LATE if is_late(change) else stage, change) for stage, change in changes]
+    return [
+        *((_SET_SYSCTL_LATE if is_late(change) else stage, change) for stage, change in changes),
+        *((_REMOVE_LINK_LOCAL, Remove(link_local_of(link))) for link in late.values() if link.is_up),
+    ]
 
 
 def _without_overlaps(ordered: Sequence[tuple[Stage, Change]]) -> list[tuple[Stage, Change]]:

@@ -10,7 +10,6 @@ from osctld.core.addresses import Network
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
 from osctld.core.kernel_state import (
     IPV6_DEFAULT_METRIC,
-    LEAST_IPV6_MTU,
     PROTOCOL_STATIC,
     AssignedAddress,
     KernelObject,
@@ -20,6 +19,7 @@ from osctld.core.kernel_state import (
     PermittedSource,
     PrivateNetwork,
     Route,
+    Routes,
     SiblingLinks,
     Sysctl,
     Veth,
@@ -50,6 +50,14 @@ def describe(each: KernelObject) -> str:
             return f"table {each.table}"
         case _:
             assert_never(each)
+
+
+def describe_routes(routes: Routes) -> str:
+    """How many routes there are and what they have in common, for those that are too many to be named."""
+    first = next(iter(routes))
+    _, _, way = _route(first).partition(" ")
+    container = container_of(first.namespace)
+    return f"{len(routes)} routes {way}" + (f" in container {container}" if container else "")
 
 
 def describe_in_place(each: KernelObject) -> str:
@@ -85,8 +93,7 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
                 f" peer name {each.peer_name} address {each.peer_mac} mtu {each.mtu}{place}"
             )
             # iproute2 sets a group only on links that exist already when the pair is made in one go.
-            generation = " addrgenmode none" if each.mtu >= LEAST_IPV6_MTU else ""
-            yield f"ip link set dev {each.name} group {each.group}{generation}"
+            yield f"ip link set dev {each.name} group {each.group}"
             if each.is_up:
                 yield f"ip link set dev {each.name} up"
         case Link():

@@ -321,6 +321,8 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             ("ipv4/conf/{}/promote_secondaries", "1"),
             # Where the host has IPv6 switched off by default for new links, ours need it all the same.
             ("ipv6/conf/{}/disable_ipv6", "0"),
+            # No link-local address of the kernel's own making, see HOST_LINK_LOCAL.
+            ("ipv6/conf/{}/addr_gen_mode", "1"),
             ("ipv6/conf/{}/accept_ra", "0"),
             ("ipv6/conf/{}/accept_redirects", "0"),
         ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import os
 import shlex
@@ -20,13 +22,17 @@ from osctld.core.errors import OsctlError, Refused
 from osctld.core.events import Event
 from osctld.core.wire import CliRequest, CliResponse
 from osctld.server.documents import internal_error
-from osctld.server.lines import Gone, TooLong
+from osctld.server.lines import TooLong
 from osctld.server.ports import Caller, Performer
 
 log = logging.getLogger("osctld")
 
 #: Characters of a command line that are logged when it failed in a way that nobody foresaw.
 _LONGEST_LOGGED = 500
+
+
+#: Listings of more rows are made into text in a thread, so that others are answered meanwhile.
+_LONG_LISTING = 2000
 
 
 class Client(Protocol):
@@ -66,7 +72,7 @@ async def _response(request: CliRequest, performer: Performer, client: Client) -
         return await _perform(interpreted, performer, caller, is_colored=is_colored)
     except OsctlError as error:
         return refusal(error, columns=columns, is_json=is_json)
-    except (Gone, TooLong, ConnectionError):
+    except (TooLong, ConnectionError):
         raise
     except Exception as error:
         log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
@@ -87,7 +93,9 @@ async def _perform(
             pass
         case _:
             status = 0
-    return CliResponse(stdout=show(reply, command, invocation.options, is_colored=is_colored), exit=status)
+    work = functools.partial(show, reply, command, invocation.options, is_colored=is_colored)
+    is_long = isinstance(reply, Listing) and len(reply.rows) > _LONG_LISTING
+    return CliResponse(stdout=await asyncio.to_thread(work) if is_long else work(), exit=status)
 
 
 class _Person:

@@ -11,7 +11,7 @@ from osctld.cli.version import VERSION
 from osctld.core.errors import Refused
 from osctld.server.command_line import answer_command_line
 from osctld.server.documents import decode, encode, request, signal_number
-from osctld.server.lines import LONGEST_LINE, Gone, Lines, TooLong
+from osctld.server.lines import LONGEST_LINE, Lines, TooLong
 from osctld.server.ports import Performer
 from osctld.server.program import CONTINUE, answer_program
 
@@ -42,7 +42,7 @@ class Connection:
         except TooLong:
             self.fail(f"request is longer than {LONGEST_LINE} bytes", code="too-long")
             await self._lines.flush()
-        except (Gone, ConnectionError):
+        except ConnectionError:
             pass
         finally:
             self._lines.close()

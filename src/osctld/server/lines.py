@@ -29,7 +29,7 @@ _MOST_DESCRIPTORS = 3
 _CREDENTIALS = struct.Struct("iII")
 
 
-class Gone(Exception):
+class Gone(ConnectionError):
     """The client ended its side: nothing more will come from it."""
 
 

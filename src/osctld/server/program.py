@@ -14,7 +14,7 @@ from osctld.core.events import Event
 from osctld.protocol.answers import answer
 from osctld.protocol.reading import COMMAND_LINE, read
 from osctld.server.documents import encode, internal_error
-from osctld.server.lines import Gone, TooLong
+from osctld.server.lines import TooLong
 from osctld.server.ports import Performer
 
 log = logging.getLogger("osctld")
@@ -64,7 +64,7 @@ async def answer_program(cmd: str, opts: Mapping[str, Any], performer: Performer
         await client.flush()
     except OsctlError as error:
         _fail(client, error)
-    except (Gone, TooLong, ConnectionError):
+    except (TooLong, ConnectionError):
         raise
     except Exception as error:
         log.exception("a request failed: %s", caller.command_line[:_LONGEST_LOGGED])

@@ -20,8 +20,7 @@ class HostSide:
         wanted = frozenset(names)
         self._links = {link.name: link for link in rtnetlink_dumps.dump_links(through) if link.name in wanted}
         self._objects: dict[str, list[KernelObject | Routes]] = {name: [] for name in self._links}
-        by_index = {link.index: link.name for link in self._links.values()}
-        for each in rtnetlink_dumps.objects_on(through, by_index, HOST):
+        for each in rtnetlink_dumps.objects_on(through, self._links.values(), HOST):
             self._objects[each.way.link if isinstance(each, Routes) else each.link].append(each)
         self._elements = frozenset(elements)
 

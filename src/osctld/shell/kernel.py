@@ -145,7 +145,8 @@ class Kernel:
         the packet filter's elements asked for that are there, and when links of theirs are gone, those that gone links
         left behind.
 
-        A link that is not there is simply absent, and so is everything in a namespace that is gone.
+        A link that is not there is simply absent, and so is everything in a namespace that is gone. The other end of a
+        pair is there by whatever name, in a namespace that any of the scopes is in.
         A host link that is no veth is a plain Link; of a veth whose peer is not among the scopes, the peer's
         name and MAC are empty. With `host_side` the host's side is taken from there, except for settings that did not
         come with a link.
@@ -155,6 +156,8 @@ class Kernel:
             names: dict[Namespace, list[str]] = {}
             for scope in scopes:
                 names.setdefault(scope.namespace, []).append(scope.name)
+            host_names = names.get(HOST, [])
+            on_host = _find_links(self._host, host_names) if host_side is None else host_side.links(host_names)
             inside_links: dict[Namespace, Sequence[LinkFacts]] = {}
             for namespace, inner_names in names.items():
                 if namespace == HOST:
@@ -162,17 +165,18 @@ class Kernel:
                 with self._entered(namespace, namespaces) as inside:
                     if inside is None:
                         continue
-                    inside_links[namespace] = found = _find_links(inside, inner_names)
+                    found = _find_links(inside, inner_names)
+                    if len(found) < len(inner_names):
+                        found += self._renamed_peers(inside, found, on_host, self._number_of(namespace, namespaces))
+                    inside_links[namespace] = found
                     objects.extend(Link(namespace, each.name, each.mac, each.mtu, each.is_up) for each in found)
                     objects.extend(_switched_off(found, namespace))
                     objects.extend(_objects_on(inside, found, namespace))
-            host_names = names.get(HOST, [])
-            found = _find_links(self._host, host_names) if host_side is None else host_side.links(host_names)
-            objects.extend(self._host_links(found, inside_links, namespaces))
+            objects.extend(self._host_links(on_host, inside_links, namespaces))
             objects.extend(
-                _objects_on(self._host, found, HOST) if host_side is None else host_side.objects_on(found)
+                _objects_on(self._host, on_host, HOST) if host_side is None else host_side.objects_on(on_host)
             )
-            objects.extend(_read_sysctls(sysctls, found))
+            objects.extend(_read_sysctls(sysctls, on_host))
             objects.extend((self._elements if host_side is None else host_side).present(elements))
             return KernelState(objects)
 
@@ -264,6 +268,19 @@ class Kernel:
         with NetlinkSocket(opened) as inside:
             yield inside
 
+    def _renamed_peers(
+        self, inside: NetlinkSocket, found: Iterable[LinkFacts], on_host: Iterable[LinkFacts], number: int | None
+    ) -> list[LinkFacts]:
+        """The other ends of pairs in a namespace, `number` to the host, that nobody found there by their names."""
+        known = {each.index for each in found}
+        lost = [
+            each.peer_index
+            for each in on_host
+            if each.kind == "veth" and each.peer_namespace_id == number is not None and each.peer_index not in known
+        ]
+        peers = (rtnetlink_dumps.find_link_numbered(inside, each) for each in lost)
+        return [each for each in peers if each is not None]
+
     def _host_links(
         self,
         links: Iterable[LinkFacts],
@@ -335,7 +352,7 @@ def _switched_off(links: Iterable[LinkFacts], namespace: Namespace) -> Iterator[
 def _objects_on(
     through: NetlinkSocket, links: Sequence[LinkFacts], namespace: Namespace
 ) -> Iterator[KernelObject | Routes]:
-    return rtnetlink_dumps.objects_on(through, {link.index: link.name for link in links}, namespace)
+    return rtnetlink_dumps.objects_on(through, links, namespace)
 
 
 def _uplink(link: LinkFacts, *, is_from_advertisement: bool) -> Uplink:

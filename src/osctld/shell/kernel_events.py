@@ -6,7 +6,8 @@ anybody. Dropped there are:
 
 - what we asked for ourselves: a notification carries the port of the socket that asked. Consequences that the kernel
   draws by itself, and changes of settings, carry port 0 and are heard, also when they are ours;
-- routes of other tables and of others' protocols, unless they replace a route that was there, or are default routes;
+- routes of other tables and of others' protocols, unless they replace a route that was there, or are default routes,
+  or are the kernel's own and somebody took them away;
 - IPv6 routes that the kernel took away by itself: it tells of the link that went down, too;
 - neighbours, unless a program asked for the change, or they are permanent. The kernel's own are many.
 
@@ -53,6 +54,7 @@ from osctld.shell.rtnetlink import (
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
     RTMSG,
+    RTPROT_KERNEL,
 )
 
 NETLINK_ADD_MEMBERSHIP = 1
@@ -246,10 +248,13 @@ def rtnetlink_filter(own_ports: Iterable[int], route_protocols: Iterable[int]) -
             (_JUMP_EQUAL, socket.htons(RTM_NEWNEIGH), "neighbour", ""),
             (_JUMP_EQUAL, socket.htons(RTM_DELNEIGH), "neighbour", "accept"),
             "gone route",
-            (_LOAD_BYTE, _ROUTE_FAMILY, "", ""),
-            (_JUMP_EQUAL, FAMILY[6], "", "route"),
             (_LOAD_WORD, _PORT, "", ""),
-            (_JUMP_EQUAL, 0, "drop", "route"),
+            (_JUMP_EQUAL, 0, "", "taken route"),
+            (_LOAD_BYTE, _ROUTE_FAMILY, "", ""),
+            (_JUMP_EQUAL, FAMILY[6], "drop", "route"),
+            "taken route",
+            (_LOAD_BYTE, _ROUTE_PROTOCOL, "", ""),
+            (_JUMP_EQUAL, RTPROT_KERNEL, "any protocol", "route"),
             "new route",
             (_LOAD_HALF, _FLAGS, "", ""),
             (_JUMP_ANY_BIT, socket.htons(NLM_F_REPLACE), "any protocol", "route"),

@@ -185,7 +185,6 @@ class PlanApplication:
         return through.send([message], first=sequence, count=1).get(0, YES)
 
     def _make_pair(self, change: Add | Restore, wanted: Veth) -> Outcome:
-        """In two steps, the second only after the first: it would change a link of somebody else's."""
         through = self._socket(wanted.namespace)
         self._forget_links()
         peer = self._peer_namespace(wanted.peer_namespace)
@@ -206,15 +205,7 @@ class PlanApplication:
             made = rtnetlink_dumps.find_link(through, wanted.name)
             is_made = made is not None and (made.kind, made.mac, made.group) == ("veth", wanted.mac, wanted.group)
             answer = YES if is_made else Answer(errno.ENOBUFS)
-        if answer.errno:
-            return _outcome(change, answer)
-        sequence = through.reserve(1)
-        answer = self._send_one(rtnetlink.settle_new_veth(wanted, sequence), sequence, through)
-        if answer is None or answer.errno:
-            sequence = through.reserve(1)
-            self._send_one(rtnetlink.delete_link(wanted.name, sequence), sequence, through)
-            return _outcome(change, answer or Answer(errno.ENOBUFS))
-        return DONE
+        return _outcome(change, answer)
 
     def _replace_address(self, change: Replace, old: AssignedAddress) -> Outcome:
         """Delete, then add: the kernel changes neither broadcast nor IPv6 prefix length of an address in place.
@@ -259,9 +250,7 @@ class PlanApplication:
             name = _link_of(subject)
             if name not in observed:
                 link = rtnetlink_dumps.find_link(through, name)
-                on_link = (
-                    rtnetlink_dumps.objects_on(through, {link.index: name}, subject.namespace) if link else ()
-                )
+                on_link = rtnetlink_dumps.objects_on(through, [link], subject.namespace) if link else ()
                 observed[name] = (link, KernelState(on_link))
             link, there = observed[name]
             if isinstance(subject, Veth | Link):

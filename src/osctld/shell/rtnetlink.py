@@ -14,7 +14,6 @@ from typing import assert_never
 from osctld.core.addresses import BITS, PackedNetwork
 from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore, RouteChanges
 from osctld.core.kernel_state import (
-    LEAST_IPV6_MTU,
     MAIN_TABLE,
     AssignedAddress,
     KernelObject,
@@ -42,7 +41,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
 IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 27, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET_CONF, IFLA_INET6_CONF = 1, 2
-IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
+IFLA_INET6_ADDR_GEN_MODE = 8
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 NETNSA_NSID, NETNSA_FD = 1, 3
 
@@ -76,11 +75,6 @@ FAMILY = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _NEW = NLM_F_CREATE | NLM_F_EXCL
 _ANY = NLM_F_CREATE | NLM_F_REPLACE
 
-_ADDRESS_GENERATION_OFF = attribute(
-    IFLA_AF_SPEC,
-    attribute(socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))),
-)
-
 
 class NoSuchLink(Exception):
     """A message would speak of a link that is not there. Number 0 in its place would mean any link to the kernel."""
@@ -90,7 +84,7 @@ class NoSuchLink(Exception):
 
 
 def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
-    """Make a pair: both ends down, the peer inside its namespace (a descriptor) under its final name."""
+    """Make a pair, its peer down, inside its namespace (a descriptor) under its final name."""
     peer = (
         IFINFO.pack(0, 0, 0, 0, 0)
         + name_attribute(wanted.peer_name)
@@ -100,7 +94,7 @@ def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
     )
     information = attribute(IFLA_INFO_KIND, b"veth\0") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, peer))
     body = (
-        IFINFO.pack(0, 0, 0, 0, 0)
+        IFINFO.pack(0, 0, 0, IFF_UP if wanted.is_up else 0, IFF_UP)
         + name_attribute(wanted.name)
         + attribute(IFLA_ADDRESS, mac_bytes(wanted.mac))
         + attribute(IFLA_MTU, U32.pack(wanted.mtu))
@@ -108,15 +102,6 @@ def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
         + attribute(IFLA_LINKINFO, information)
     )
     return message(RTM_NEWLINK, _NEW, body, sequence)
-
-
-def settle_new_veth(wanted: Veth, sequence: int) -> bytes:
-    """What is not taken together with the creation of a link (rtnl_newlink_create in linux/net/core/rtnetlink.c)."""
-    state = IFF_UP if wanted.is_up else 0
-    body = IFINFO.pack(0, 0, 0, state, state) + name_attribute(wanted.name)
-    if wanted.mtu >= LEAST_IPV6_MTU:
-        body += _ADDRESS_GENERATION_OFF
-    return message(RTM_NEWLINK, 0, body, sequence)
 
 
 def set_link(new: Veth | Link, old: Veth | Link | None, sequence: int) -> bytes:
@@ -128,8 +113,6 @@ def set_link(new: Veth | Link, old: Veth | Link | None, sequence: int) -> bytes:
         body += attribute(IFLA_MTU, U32.pack(new.mtu))
     if isinstance(new, Veth) and (not isinstance(old, Veth) or old.group != new.group):
         body += attribute(IFLA_GROUP, U32.pack(new.group))
-    if isinstance(new, Veth) and old is None and new.mtu >= LEAST_IPV6_MTU:
-        body += _ADDRESS_GENERATION_OFF
     flags = IFF_UP if new.is_up else 0
     return message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, flags, IFF_UP) + body, sequence)
 

@@ -38,6 +38,7 @@ from osctld.shell.rtnetlink import (
     IFLA_EXT_MASK,
     IFLA_GROUP,
     IFLA_IFNAME,
+    IFLA_INET6_ADDR_GEN_MODE,
     IFLA_INET6_CONF,
     IFLA_INET_CONF,
     IFLA_INFO_KIND,
@@ -127,6 +128,12 @@ def find_link(through: NetlinkSocket, name: str) -> LinkFacts | None:
     return link if link.name == name else msgspec.structs.replace(link, name=name)
 
 
+def find_link_numbered(through: NetlinkSocket, index: int) -> LinkFacts | None:
+    """A link by its number; None when there is none."""
+    found = through.get(RTM_GETLINK, IFINFO.pack(0, 0, index, 0, 0) + _SKIP_STATISTICS)
+    return _link(found) if found is not None else None
+
+
 def dump_links(through: NetlinkSocket) -> Iterator[LinkFacts]:
     return map(_link, through.dump(RTM_GETLINK, _NO_LINK + _SKIP_STATISTICS))
 
@@ -194,6 +201,9 @@ def settings_of(link: LinkFacts) -> Iterator[tuple[str, str]]:
         for name, position in positions.items():
             if 4 * position < len(array):
                 yield f"{directory}{link.name}/{name}", str(I32.unpack_from(array, 4 * position)[0])
+    generation = attributes(by_family.get(int(socket.AF_INET6), b"")).get(IFLA_INET6_ADDR_GEN_MODE)
+    if generation is not None:
+        yield f"ipv6/conf/{link.name}/addr_gen_mode", str(generation[0])
 
 
 def is_ipv6_off(link: LinkFacts) -> bool:
@@ -206,29 +216,46 @@ def is_ipv6_off(link: LinkFacts) -> bool:
 
 
 def objects_on(
-    through: NetlinkSocket, links: Mapping[int, str], namespace: Namespace
+    through: NetlinkSocket, facts: Iterable[LinkFacts], namespace: Namespace
 ) -> Iterator[AssignedAddress | Routes | Neighbour]:
     """Addresses, routes of the main table that the kernel did not make, and permanent neighbours of some links.
 
-    `links` gives their names by number. Among several routes of one key (IPv6 has that) the first of the kernel's
-    comes last, so that it is the one that counts in a set; those learned from router advertisements come before all.
+    An address on a link that is up has a prefix route if that is there, whatever the kernel was asked for. Among
+    several routes of one key (IPv6 has that) the first of the kernel's comes last, so that it is the one that counts in
+    a set; those learned from router advertisements come before all.
     """
+    links, up = {}, set()
+    for link in facts:
+        links[link.index] = link.name
+        if link.is_up:
+            up.add(link.name)
     asked = list(links) if len(links) < _MANY_LINKS else [0]
     for index in asked:
-        for data in through.dump(RTM_GETADDR, IFADDR.pack(_ANY_FAMILY, 0, 0, 0, index)):
-            address = _read_address(data, links, namespace)
-            if address is not None:
-                yield address
+        dumped = through.dump(RTM_GETADDR, IFADDR.pack(_ANY_FAMILY, 0, 0, 0, index))
+        addresses = [each for data in dumped if (each := _read_address(data, links, namespace)) is not None]
         body = RTMSG.pack(_ANY_FAMILY, 0, 0, 0, MAIN_TABLE, 0, 0, 0, 0)
         if index:
             body += attribute(RTA_OIF, U32.pack(index))
         routes = []
         ways: dict[Way, Way] = {}
+        connected: set[tuple[str, PackedNetwork]] = set()
         for data in through.dump(RTM_GETROUTE, body):
             route = _read_route(data, links, namespace, index)
-            if route is not None:
-                way, network = route
+            if route is None:
+                continue
+            way, network = route
+            if way.protocol == RTPROT_KERNEL:
+                connected.add((way.link, network))
+            else:
                 routes.append((ways.setdefault(way, way), network))
+        for each in addresses:
+            # A single IPv4 address has none; and a link that is down has none of IPv4, but gets it when it comes up.
+            subnet = each.address.network
+            has_one = each.has_prefix_route and each.link in up and (subnet.version, subnet.length) != (4, BITS[4])
+            if has_one and (each.link, subnet.packed) not in connected:
+                yield msgspec.structs.replace(each, has_prefix_route=False)
+            else:
+                yield each
         routes.reverse()
         routes.sort(key=lambda route: route[0].protocol != RTPROT_RA)
         found = runs([network for _, network in routes], [way for way, _ in routes])
@@ -253,8 +280,8 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
     found = attributes(data, IFADDR.size)
     packed = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
     flags = _u32(found, IFA_FLAGS) or flags
-    if not flags & IFA_F_PERMANENT or packed != found.get(IFA_ADDRESS, packed):
-        # One that expires, or has a peer on its own: nothing that we could have made, or could put back.
+    if packed != found.get(IFA_ADDRESS, packed):
+        # One that has a peer on its own: nothing that we could have made, or could put back.
         return None
     broadcast = found.get(IFA_BROADCAST)
     return AssignedAddress(
@@ -263,19 +290,20 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
         InterfaceAddress(_VERSION[family], int.from_bytes(packed, "big"), length),
         broadcast=Address.from_packed(broadcast) if broadcast else None,
         has_prefix_route=not flags & IFA_F_NOPREFIXROUTE,
+        expires=not flags & IFA_F_PERMANENT,
     )
 
 
 def _read_route(
     data: bytes, links: Mapping[int, str], namespace: Namespace, asked: int
 ) -> tuple[Way, PackedNetwork] | None:
-    """A route, if it is one that we could have made.
+    """A route, if it is one that we could have made, or the kernel's own.
 
     One of several next hops is not; it is told by its last one, which was not the first to come, so that it differs
     from what it was before somebody added that. One of another tos does not stand in our way (IPv4 only).
     """
     family, length, _, tos, table, protocol, _, kind, flags = RTMSG.unpack_from(data)
-    if kind != RTN_UNICAST or protocol == RTPROT_KERNEL or tos or table != MAIN_TABLE or family not in _VERSION:
+    if kind != RTN_UNICAST or tos or table != MAIN_TABLE or family not in _VERSION:
         return None
     if flags & RTM_F_CLONED:
         return None
