@@ -308,7 +308,7 @@ def _jobs_say(shell: Shell, text: str) -> bool:
 def test_a_shell_inside_has_job_control_of_its_own(host: Topology, shell: Shell) -> None:
     shell.type("inside sh\n")
     shell.wait_for("/ # ")
-    shell.type("echo $TERM; sleep 1000\n")
+    shell.type("echo $TERM; /bin/sleep 1000\n")  # a program: `sleep` alone is part of some shells
     shell.wait_for("vt100\n")
     wait_until(lambda: runs_inside(host, "sleep 1000"), "the shell has somebody to stop")
     shell.type("\x1a")
