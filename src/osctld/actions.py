@@ -276,21 +276,26 @@ class Actions:
 
     async def _delete(self, name: str, caller: Caller, *, is_forced: bool) -> None:
         self._check_deletable(name, is_forced=is_forced)
-        if self._lives.state(name) != "stopped":
-            caller.progress("Stopping container")
-            await self._lives.stop(name, timeout_seconds=0, method=StopMethod.KILL)
-        caller.progress("Deleting container")
-        await self._turns.take(lambda: self._unregister(name, caller))
+        is_deleted = False
+        while not is_deleted:
+            if is_forced and self._lives.state(name) != "stopped":
+                caller.progress("Stopping container")
+                await self._lives.stop(name, timeout_seconds=0, method=StopMethod.KILL)
+            caller.progress("Deleting container")
+            is_deleted = await self._turns.take(lambda: self._unregister(name, caller))
+            if not is_deleted:  # somebody started it in between
+                self._check_deletable(name, is_forced=is_forced)
         await self._lives.forget(name)
 
     def _check_deletable(self, name: str, *, is_forced: bool) -> None:
         if self._lives.state(name) != "stopped" and not is_forced:
             raise Refused(f"{name!r}: the container is running; stop it, or use --force", code="running", subject=name)
 
-    async def _unregister(self, name: str, caller: Caller) -> None:
+    async def _unregister(self, name: str, caller: Caller) -> bool:
+        """Forget a container and set its root directory aside, unless it runs; whether that was done."""
         container = self._records.host.container(name)
         if self._lives.state(name) != "stopped":
-            raise Refused(f"{name!r}: the container was started meanwhile", code="running", subject=name)
+            return False
         await self._lives.roots.set_aside(name)
         try:
             without = self._records.host.without_container(name)
@@ -298,6 +303,7 @@ class Actions:
         except BaseException:
             await self._lives.roots.put_back(name)
             raise
+        return True
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -430,23 +430,29 @@ class Topology:
         """What the host's iproute2 says inside, as data: `guest_ip_json("web", "-6", "route")`."""
         return _as_list(run(*self._inside(container), "ip", "-j", *argv).stdout)
 
-    def in_guest_network(self, container: str, *argv: str, check: bool = True) -> Result:
+    def in_guest_network(
+        self, container: str, *argv: str, check: bool = True, stdin: str | None = None
+    ) -> Result:
         """Run one of the host's programs, with its mounts and rights, in a running container's network."""
-        return run(*self._inside(container), *argv, check=check)
+        return run(*self._inside(container), *argv, check=check, stdin=stdin)
 
     def stored(self) -> dict[str, list[tuple[Any, ...]]]:
         """Everything that the daemon keeps on disk, row by row of each table, history included.
 
-        Not how often the daemon was started: that is about the daemon, and no command changes it.
+        Not of which boot and which start the daemon is: it notes that at a time of its own, and no command changes it.
         """
+        tables = self._rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'run' ORDER BY name")
+        return {name: self._rows(f"SELECT * FROM {name} ORDER BY 1, 2") for (name,) in tables}
+
+    def noted_boot(self) -> str:
+        """The boot on which the daemon has started all that was wanted; empty before the first."""
+        ((boot,),) = self._rows("SELECT boot FROM run")
+        return str(boot)
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
         file = self.state_dir / "osctl.sqlite"
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-            tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-            stored = {
-                name: database.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
-                for (name,) in tables.fetchall()
-            }
-            return {**stored, "run": database.execute("SELECT boot FROM run").fetchall()}
+            return database.execute(query).fetchall()
 
     def comparable_state(self, *running: str) -> dict[str, list[str]]:
         """The network of H and of these containers, without what carries no meaning.

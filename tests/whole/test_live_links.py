@@ -108,12 +108,12 @@ def test_links_that_a_tenant_gave_each_others_names_get_their_own_back(
     host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
     host.osctl("ct", "netif", "new", "routed", "--via", "10.100.20.0/30", "web", "eth1")
     host.osctl("ct", "netif", "ip", "add", "web", "eth1", "198.51.100.5")
-    if trick == "swap":
-        for old, new in (("eth0", "away"), ("eth1", "eth0"), ("away", "eth1")):
-            host.in_guest_network("web", "ip", "link", "set", old, "name", new)
-    else:
-        host.in_guest_network("web", "ip", "link", "del", "eth1")
-        host.in_guest_network("web", "ip", "link", "set", "eth0", "name", "eth1")
+    lines = {
+        "swap": ("link set eth0 name away", "link set eth1 name eth0", "link set away name eth1"),
+        "one takes the other's": ("link set eth1 name gone", "link set eth0 name eth1", "link del gone"),
+    }[trick]
+    # The name first: a deleted link is back at once.
+    host.in_guest_network("web", "ip", "-batch", "-", stdin="\n".join(lines))
 
     host.osctl(*command.split())
     host.osctl("net", "reconcile")

@@ -114,7 +114,7 @@ def test_after_a_boot_of_the_host_wanted_containers_run_again_and_the_others_do_
 def test_a_container_that_is_stopped_or_deleted_before_its_turn_after_a_boot_is_not_started() -> None:
     with Topology(program=BARE) as host:
         names = [host.new_container(f"c{number}") for number in range(30)]
-        former = host.stored()["run"]
+        former = wait_until(host.noted_boot, "the first boot is noted")
 
         reboot(host, *names)
         with osctl.client.connect(str(host.socket)) as daemon:
@@ -122,7 +122,7 @@ def test_a_container_that_is_stopped_or_deleted_before_its_turn_after_a_boot_is_
                 daemon.call("ct_stop", container=name, kill=True)
             daemon.call("ct_del", container=names[-1], force=True)
 
-        wait_until(lambda: host.stored()["run"] != former, "all that is wanted was started")
+        wait_until(lambda: host.noted_boot() != former, "all that is wanted was started")
         states = {each["id"]: each["state"] for each in host.osctl_json("ct", "ls")}
         assert states == {**dict.fromkeys(names[:-3], "running"), **dict.fromkeys(names[-3:-1], "stopped")}
         assert "not started" not in host.log_text()
