@@ -102,7 +102,8 @@ def reclaim(
     where the plan's `aim` gives that its name back, else what was `saved` and is not wanted any more."""
     ours: list[KernelObject] = []
     for key, present in have.others.items():
-        before, after = saved.get(key), aim.get(key)
+        # Among the others: to ask for any object makes one of each route, of which there may be very many.
+        before, after = saved.others.get(key), aim.others.get(key)
         if not isinstance(present, Veth) or not isinstance(before, Veth) or present.peer_name == before.peer_name:
             continue
         peer = peer_of(present).key
