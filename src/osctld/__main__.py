@@ -9,12 +9,8 @@ import sys
 sys.modules["ssl"] = None  # type: ignore[assignment]
 sys.modules["_hashlib"] = None  # type: ignore[assignment]
 
-libc = ctypes.CDLL(None)
 # M_ARENA_MAX (glibc, malloc.h): threads come and go here, and each would leave an arena of its own behind.
-libc.mallopt(-8, 1)
-# M_MMAP_THRESHOLD: what is larger goes back to the system when it is freed. By itself glibc raises this bound after the
-# first request of many megabytes, and keeps as much for ever.
-libc.mallopt(-3, 1 << 20)
+ctypes.CDLL(None).mallopt(-8, 1)
 
 from osctld.service import main  # noqa: E402 - what is above has to come first
 

@@ -38,6 +38,7 @@ from osctld.lives import Lives
 from osctld.network import Kernel, Network
 from osctld.reconciler import Reconciler
 from osctld.records import Kept, Records
+from osctld.shell.memory import give_memory_back
 from osctld.shell.store import Store
 from osctld.turns import Turns
 
@@ -76,8 +77,9 @@ class Daemon:
         self.events = EventLog(run=run)
         self.records = Records(host, store=store, lives=lives, events=self.events)
         self.reconciler = Reconciler(
-            host=lambda: self.host, network=self.network, lives=lives, turns=self.turns, tell=self.events.emit
-        )
+            host=lambda: self.host, network=self.network, lives=lives, turns=self.turns, tell=self.events.emit,
+            tidy=give_memory_back,
+        )  # fmt: skip
         self.actions = Actions(
             records=self.records, network=self.network, lives=lives,
             reconciler=self.reconciler, turns=self.turns, events=self.events,

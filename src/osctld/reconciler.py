@@ -49,14 +49,23 @@ class KernelNews(Protocol):
 
 class Reconciler:
     def __init__(
-        self, *, host: Callable[[], Host], network: Network, lives: Lives, turns: Turns, tell: Tell
+        self,
+        *,
+        host: Callable[[], Host],
+        network: Network,
+        lives: Lives,
+        turns: Turns,
+        tell: Tell,
+        tidy: Callable[[], None],
     ) -> None:
-        """`host` gives the configuration as it is at that moment; `tell` takes an event, its type and opts."""
+        """`host` gives the configuration as it is at that moment; `tell` takes an event, its type and opts; `tidy` is
+        called after each look at everything."""
         self._host = host
         self._network = network
         self._lives = lives
         self._turns = turns
         self._tell = tell
+        self._tidy = tidy
         #: What the last one did, in words.
         self.last = "none yet"
         #: Containers that news concern and that were not looked at since; None stands for everything.
@@ -170,6 +179,7 @@ class Reconciler:
                 lambda names=names: self._reconcile_containers(names, host_side, mending, mends_guests)  # type: ignore[misc]
             )
         self._conclude(mending)
+        self._tidy()
         return mending
 
     def _conclude(self, mending: Mending) -> None:

@@ -110,12 +110,13 @@ def reclaim(
         link = foreign.get(peer) or have.get(peer)  # ours by the name, where that is of another link of ours
         if not isinstance(link, Link):
             continue
-        is_named = isinstance(after, Veth) and after.peer_name != link.name
+        new_name = after.peer_name if isinstance(after, Veth) else ""
+        is_named = new_name not in ("", link.name)
         for each in foreign.others.values():
             if (each.namespace, each.name if isinstance(each, Link) else _link_of(each)) != (link.namespace, link.name):
                 continue
             known = on_renamed(each, link, before.peer_name).key
-            is_wanted = is_named and on_renamed(each, link, after.peer_name).key in aim
+            is_wanted = is_named and on_renamed(each, link, new_name).key in aim
             is_to_go = known in saved and (is_named or (known not in want and not isinstance(each, Link)))
             if is_wanted or is_to_go:
                 ours.append(each)
