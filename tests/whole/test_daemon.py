@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -493,3 +494,17 @@ def test_the_daemon_has_no_library_loaded_that_it_does_not_use(host: Topology) -
     assert "libnftables" in mapped
     assert "libcrypto" not in mapped
     assert "libssl" not in mapped
+
+
+def test_a_daemon_that_holds_very_many_containers_makes_and_mends_the_firewall() -> None:
+    # libnftables waits by select(2), and the C library ends the process when a descriptor is too high for that.
+    def has_table() -> bool:
+        return "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout
+
+    with Topology(program=(sys.executable, str(Path(__file__).with_name("crowded_daemon.py")))) as host:
+        assert has_table()
+
+        host.in_namespace(host.H, "nft", "delete", "table", "inet", "osctl")
+
+        wait_until(has_table, "the table is back")
+        assert host.osctl("self", "check", "-H", "-o", "code", check=False).stderr == ""

@@ -1,6 +1,8 @@
 """nftables through libnftables in our own process: the maintained engine, and no fork.
 
-The library is loaded when it is first needed. Commands and answers are those of nft(8) and libnftables-json(5).
+Commands and answers are those of nft(8) and libnftables-json(5). The library waits for its socket by select(2), and is
+ended with the whole process by the C library when that has a number of 1024 or more: a context has to be made before
+descriptors are many, and kept.
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ class Nftables:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._library: ctypes.CDLL | None = None
+        self._library = _load()
         self._context: int = 0
+        if self._library is not None:
+            self._context = self._library.nft_ctx_new(0)
+            self._library.nft_ctx_buffer_output(self._context)
+            self._library.nft_ctx_buffer_error(self._context)
 
     def close(self) -> None:
         """Give back the library's memory, and its socket, which would keep a network namespace alive."""
@@ -56,34 +62,32 @@ class Nftables:
         return listed
 
     def _run(self, command: str, *, flags: int) -> tuple[int, str, str]:
-        library = self._load()
+        library = self._library
+        if library is None:
+            raise Unavailable(f"{_LIBRARY} is missing: install nftables", code="no-nftables")
         library.nft_ctx_output_set_flags(self._context, flags)
         status = library.nft_run_cmd_from_buffer(self._context, command.encode())
         output = library.nft_ctx_get_output_buffer(self._context) or b""
         error = library.nft_ctx_get_error_buffer(self._context) or b""
         return status, output.decode(), error.decode()
 
-    def _load(self) -> ctypes.CDLL:
-        if self._library is not None:
-            return self._library
-        try:
-            library = ctypes.CDLL(_LIBRARY)
-        except OSError:
-            raise Unavailable(f"{_LIBRARY} is missing: install nftables", code="no-nftables") from None
-        library.nft_ctx_new.restype = ctypes.c_void_p
-        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
-        library.nft_ctx_free.argtypes = [ctypes.c_void_p]
-        library.nft_ctx_buffer_output.argtypes = library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
-        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        for each in (library.nft_ctx_get_output_buffer, library.nft_ctx_get_error_buffer):
-            each.restype = ctypes.c_char_p
-            each.argtypes = [ctypes.c_void_p]
-        self._context = library.nft_ctx_new(0)
-        library.nft_ctx_buffer_output(self._context)
-        library.nft_ctx_buffer_error(self._context)
-        self._library = library
-        return library
+
+def _load() -> ctypes.CDLL | None:
+    """The library; None where it is not installed, which is told when somebody needs it."""
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return None
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+    library.nft_ctx_free.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_buffer_output.argtypes = library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    for each in (library.nft_ctx_get_output_buffer, library.nft_ctx_get_error_buffer):
+        each.restype = ctypes.c_char_p
+        each.argtypes = [ctypes.c_void_p]
+    return library
 
 
 def _first_line(error: str, status: int) -> str:
