@@ -26,10 +26,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
-from container_start import CLONE_NEWNET, PAUSE_SECONDS, Plain  # noqa: E402
+from container_start import CLONE_NEWNET, PAUSE_SECONDS, Plain
 
-from osctl.client import Client  # noqa: E402
-from whole.host import Topology  # noqa: E402 - the path above is what makes it importable
+from osctl.client import Client
+from whole.host import Topology
 
 BIN = ROOT / ".venv" / "bin"
 

@@ -21,11 +21,11 @@ from pathlib import Path
 TOP = Path(__file__).parent.parent
 sys.path[:0] = [str(TOP / "src"), str(TOP / "tests")]
 
-from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of  # noqa: E402
-from kernel.network_namespaces import Host, own_network_namespace  # noqa: E402
-from osctld.core.addresses import Address, InterfaceAddress, Network  # noqa: E402
-from osctld.core.changes import Add, Changes, RouteChanges  # noqa: E402
-from osctld.core.kernel_state import (  # noqa: E402
+from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of
+from kernel.network_namespaces import Host, own_network_namespace
+from osctld.core.addresses import Address, InterfaceAddress, Network
+from osctld.core.changes import Add, Changes, RouteChanges
+from osctld.core.kernel_state import (
     HOST,
     IPV6_DEFAULT_METRIC,
     AssignedAddress,
@@ -38,14 +38,14 @@ from osctld.core.kernel_state import (  # noqa: E402
     Veth,
     Way,
 )
-from osctld.core.packet_filter import packet_filter  # noqa: E402
-from osctld.core.plan import Plan, plan_changes  # noqa: E402
-from osctld.core.settings import Settings  # noqa: E402
-from osctld.shell.kernel import Kernel  # noqa: E402
-from osctld.shell.netlink import NetlinkSocket  # noqa: E402
-from osctld.shell.rtnetlink import Encoder  # noqa: E402
-from osctld.shell.rtnetlink_dumps import find_link  # noqa: E402
-from pure.generated import container_without_interfaces, interface  # noqa: E402
+from osctld.core.packet_filter import packet_filter
+from osctld.core.plan import Plan, plan_changes
+from osctld.core.settings import Settings
+from osctld.shell.kernel import Kernel
+from osctld.shell.netlink import NetlinkSocket
+from osctld.shell.rtnetlink import Encoder
+from osctld.shell.rtnetlink_dumps import find_link
+from pure.generated import container_without_interfaces, interface
 
 #: apply() of so many routes against `ip -batch`, in routes a second.
 ROUTES_GOALS = {10_000: 3.0, 100_000: 5.0}
@@ -105,7 +105,7 @@ def routes(version: int, count: int, rounds: int) -> bool:
         flush, reference = f"ip -{version} route flush proto 111", ["ip", f"-{version}", "-batch", batch.name]
         for _ in range(rounds):
             outcomes: list[Outcome] = []
-            ours.append(milliseconds(lambda outcomes=outcomes: outcomes.extend(kernel.apply(plan, {}))))  # type: ignore[misc]
+            ours.append(milliseconds(lambda outcomes=outcomes: outcomes.extend(kernel.apply(plan, {}))))
             if not all(each.succeeded for each in outcomes):
                 raise SystemExit("routes were refused")
             host.run(flush)
@@ -160,8 +160,8 @@ def one_container(rounds: int) -> bool:
     (one,) = container.interfaces
     routed = one
     for text in ("1.2.3.4/32", "2001:db8:5::4/128"):
-        routed = routed.with_address(InterfaceAddress.parse(text))  # type: ignore[attr-defined]
-    more = routed.with_address(InterfaceAddress.parse("1.2.3.5/32"))  # type: ignore[attr-defined]
+        routed = routed.with_address(InterfaceAddress.parse(text))
+    more = routed.with_address(InterfaceAddress.parse("1.2.3.5/32"))
     want = container.with_interface(routed).desired(settings, default_mtu=1500)
     with_more = container.with_interface(more).desired(settings, default_mtu=1500)
     scopes, sysctls = scopes_of(want), sysctls_of(want)
@@ -220,7 +220,7 @@ def many_interfaces(count: int) -> None:
         at_once = [milliseconds(lambda: kernel.observe(scopes, host.namespaces)) for _ in range(5)]
         links = [milliseconds(lambda: kernel.observe_links(link_group=GROUP)) for _ in range(5)]
         single = [
-            milliseconds(lambda name=name: kernel.observe([LinkScope(HOST, name)], {}))  # type: ignore[misc]
+            milliseconds(lambda name=name: kernel.observe([LinkScope(HOST, name)], {}))
             for name in names[::10]
         ]
         report(f"observe {count} interfaces with their objects", statistics.median(at_once), "ms")

@@ -31,23 +31,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
-import msgspec  # noqa: E402 - the path above is what makes the following importable
+import msgspec
 
-from osctld import config  # noqa: E402
-from osctld.core.addresses import Address, Network  # noqa: E402
-from osctld.core.host import Container, Host  # noqa: E402
-from osctld.core.kernel_state import HOST, LinkScope, guest  # noqa: E402
-from osctld.core.life import ContainerSpec  # noqa: E402
-from osctld.core.settings import Settings  # noqa: E402
-from osctld.core.via import Via  # noqa: E402
-from osctld.daemon import Daemon  # noqa: E402
-from osctld.lives import Lives  # noqa: E402
-from osctld.netif.routed import RoutedNetwork, new_interface  # noqa: E402
-from osctld.netif.routed_networks import RoutedNetworks  # noqa: E402
-from osctld.shell.kernel import Kernel  # noqa: E402
-from osctld.shell.store import HistoryLine, Saved, Store  # noqa: E402
-from whole.bare_daemon import BARE, BareEngine, BareRootDirectories  # noqa: E402
-from whole.host import Topology  # noqa: E402
+from osctld import config
+from osctld.core.addresses import Address, Network
+from osctld.core.host import Container, Host
+from osctld.core.kernel_state import HOST, LinkScope, guest
+from osctld.core.life import ContainerSpec
+from osctld.core.settings import Settings
+from osctld.core.via import Via
+from osctld.daemon import Daemon
+from osctld.lives import Lives
+from osctld.netif.routed import RoutedNetwork, new_interface
+from osctld.netif.routed_networks import RoutedNetworks
+from osctld.shell.kernel import Kernel
+from osctld.shell.store import HistoryLine, Saved, Store
+from whole.bare_daemon import BARE, BareEngine, BareRootDirectories
+from whole.host import Topology
 
 BIN = ROOT / ".venv" / "bin"
 PYTHON = [str(BIN / "python3"), "-I", "-c", "pass"]

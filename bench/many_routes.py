@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
-from whole.bare_daemon import BARE  # noqa: E402 - the path above is what makes it importable
-from whole.host import Topology, run  # noqa: E402
+from whole.bare_daemon import BARE
+from whole.host import Topology, run
 
 BIN = ROOT / ".venv" / "bin"
 PYTHON = [str(BIN / "python3"), "-I", "-c", "pass"]

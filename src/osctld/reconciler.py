@@ -4,6 +4,7 @@ something changed, every so often, soon after a failure."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -113,7 +114,7 @@ class Reconciler:
             await self._look_at_everything()
             return
         for names in _some_at_a_time(sorted(filter(None, places))):
-            await self._in_turn(lambda names=names: self._look_again(names))  # type: ignore[misc]
+            await self._in_turn(functools.partial(self._look_again, names))
 
     async def _note(self, heard: Heard) -> None:
         concerned = concerned_by(heard, self._host(), facts=self._network.facts)
@@ -176,7 +177,7 @@ class Reconciler:
         host_side = await self._in_turn(lambda: self._network.observe_host_side(self._host()))
         for names in _some_at_a_time(list(self._host().containers) if only is None else [only]):
             await self._in_turn(
-                lambda names=names: self._reconcile_containers(names, host_side, mending, mends_guests)  # type: ignore[misc]
+                functools.partial(self._reconcile_containers, names, host_side, mending, mends_guests=mends_guests)
             )
         self._conclude(mending)
         self._tidy()
@@ -194,7 +195,7 @@ class Reconciler:
         self._tell_mended(None, mending)
 
     async def _reconcile_containers(
-        self, names: Iterable[str], host_side: Any, mending: Mending, mends_guests: bool
+        self, names: Iterable[str], host_side: Any, mending: Mending, *, mends_guests: bool
     ) -> None:
         for name in names:
             await self._reconcile_container(name, host_side, mending, mends_guest=mends_guests)

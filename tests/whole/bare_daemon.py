@@ -16,7 +16,7 @@ from __future__ import annotations
 
 if __name__ == "__main__":
     # The program's own start, which sees to its memory before anything else is loaded.
-    import osctld.__main__  # noqa: F401
+    import osctld.__main__  # noqa: F401 - for what it does
 
 import asyncio
 import contextlib
@@ -133,7 +133,9 @@ class BareEngine:
         os.close(pidfd)
         return None
 
-    async def shut_down(self, life: BareLife, *, timeout_seconds: float, method: StopMethod) -> None:  # noqa: ARG002
+    async def shut_down(
+        self, life: BareLife, *, timeout_seconds: float, method: StopMethod  # noqa: ARG002 - it ends at once
+    ) -> None:
         pidfds.send_signal(life.pidfd, signal.SIGKILL)
         await pidfds.wait_ended(life.pidfd, timeout_seconds=None)
 

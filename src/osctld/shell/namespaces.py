@@ -110,7 +110,7 @@ async def in_network_namespace(pidfd: int, action: Callable[[], Result]) -> Resu
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]
+            future.set_result(result)  # type: ignore[arg-type]  # None only if that is the Result
 
     def run() -> None:
         try:

@@ -32,6 +32,6 @@ class EventSubscribe(ActRequest, frozen=True, kw_only=True):
     type: str | tuple[str, ...] = ()
     opts: Mapping[str, Any] = {}
 
-    def act(self, host: Host) -> Action:  # noqa: ARG002
+    def act(self, host: Host) -> Action:
         types = (self.type,) if isinstance(self.type, str) else self.type
         return Watch(EventFilter(types=types, opts=self.opts))

@@ -25,7 +25,7 @@ class GroupCgsubsystems(ViewRequest, frozen=True, kw_only=True):
     words: ClassVar[tuple[str, ...]] = ("group", "cgsubsystems")
     answers: ClassVar[Any] = CgroupDirectories
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         directories = observed.daemon["engine"]["cgroup_directories"]
         row = {name: directories[name] for name in CgroupDirectories.__struct_fields__}
         return Listing(columns=(), shown=(), rows=(row,), is_record=True)

@@ -276,7 +276,7 @@ class NetifIpList(ViewRequest, frozen=True, kw_only=True):
     id: str | None = None
     name: str | None = None
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         rows = [
             {
                 "pool": POOL,
@@ -337,7 +337,7 @@ class NetifRouteList(ViewRequest, frozen=True, kw_only=True):
     id: str | None = None
     name: str | None = None
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         rows = [
             {
                 **_by_version((each.network.version, str(each.network)) for each in interface.routes),

@@ -28,7 +28,7 @@ class PoolList(ViewRequest, frozen=True, kw_only=True):
 
     names: tuple[str, ...] | None = None
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         rows = (_shown(host),) if self.names is None or POOL in self.names else ()
         return Listing(columns=(), shown=(), rows=rows)
 
@@ -39,7 +39,7 @@ class PoolShow(ViewRequest, frozen=True, kw_only=True):
 
     name: str
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         check_pool(self.name)
         return Listing(columns=(), shown=(), rows=(_shown(host),), is_record=True)
 

@@ -13,7 +13,7 @@ class SelfPing(ViewRequest, frozen=True, kw_only=True):
     words: ClassVar[tuple[str, ...]] = ("self", "ping")
     answers: ClassVar[Any] = str
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         return Text(("pong",))
 
     def response(self, reply: Reply) -> Any:

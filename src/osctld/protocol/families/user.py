@@ -33,7 +33,7 @@ class UserList(ViewRequest, frozen=True, kw_only=True):
     pool: str | tuple[str, ...] | None = None  # type: ignore[assignment]  # here alone it is a filter
     registered: bool | None = None
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         pools = (self.pool,) if isinstance(self.pool, str) else self.pool
         rows = tuple(
             row
@@ -51,7 +51,7 @@ class UserShow(ViewRequest, frozen=True, kw_only=True):
 
     name: str
 
-    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002
+    def view(self, host: Host, observed: Observed) -> Reply:
         check_pool(self.pool)
         name = self.name.removeprefix(f"{POOL}:")
         row = _users(host).get(name)
