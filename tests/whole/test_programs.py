@@ -271,14 +271,10 @@ def test_requests_of_many_megabytes_are_not_kept(idle_host: Topology) -> None:
         for asked in [clients.submit(ask) for _ in range(24)]:
             asked.result()
 
-    grown = resident_megabytes(idle_host) - before
-    idle_host.osctl("net", "reconcile")  # or a minute later
-    assert resident_megabytes(idle_host) - before < grown / 2
-
     def is_given_back() -> bool:
         with OriginalClient(idle_host.socket) as client:
             client.call("ct_list")  # Python looks for circles among what was allocated, now and then
-        idle_host.osctl("net", "reconcile")
+        idle_host.osctl("net", "reconcile")  # or a minute later
         return resident_megabytes(idle_host) < before + 20
 
     wait_until(is_given_back, "of 480 megabytes nearly nothing is left", seconds=20)
