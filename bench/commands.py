@@ -5,6 +5,7 @@ tests' own: a namespace as the host, one as the router, real containers.
 
     netif ls       a small host
     ip add         one address to a running container, durable when answered, observed in the kernel
+    new            a busybox container, all of its files on disk when answered
     start          `ct start` asked on the socket, a busybox container with a routed interface, both IP versions;
                    reference: plain lxc-start of the same without network (bench/container_start.py)
     memory         resident set of the daemon with one container running
@@ -55,8 +56,14 @@ def main() -> int:
         def add(number: int) -> list[str]:
             return [*client, "ct", "netif", "ip", "add", "bench", "eth0", f"198.51.100.{number + 1}"]
 
+        def new(number: int) -> list[str]:
+            return [*client, "ct", "new", "--distribution", "busybox", f"new{number}"]
+
         report("osctl ct netif ls", ls, runs, goal=1.5)
         report("osctl ct netif ip add (running, durable)", add, runs, goal=2.0)
+        report("osctl ct new (busybox, durable)", new, max(runs // 2, 15), goal=8.0)
+        for number in range(max(runs // 2, 15)):
+            host.osctl("ct", "del", f"new{number}")
         report_start(host, max(runs // 2, 15))
         print(f"daemon, 1 container: {resident_megabytes(host.daemon_pid):.1f} MB resident, goal at most 35")
     return 0

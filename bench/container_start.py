@@ -22,10 +22,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from osctld.core.life import ContainerSpec, IdMap, StopMethod
-from osctld.shell import cgroups
-from osctld.shell.lxc import LxcEngine
-from osctld.shell.rootfs_busybox import build_busybox
+from osctld.core.config.life import ContainerSpec, IdMap, StopMethod
+from osctld.shell.lxc import cgroups
+from osctld.shell.lxc.engine import LxcEngine
+from osctld.shell.rootfs.busybox import build_busybox
 
 CLONE_NEWNET = 0x40000000
 OFFSET = 666000

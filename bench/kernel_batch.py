@@ -23,9 +23,10 @@ sys.path[:0] = [str(TOP / "src"), str(TOP / "tests")]
 
 from kernel.container_objects import GROUP, GUEST, HOST_LINK, plan_of, scopes_of, sysctls_of
 from kernel.network_namespaces import Host, own_network_namespace
-from osctld.core.addresses import Address, InterfaceAddress, Network
-from osctld.core.changes import Add, Changes, RouteChanges
-from osctld.core.kernel_state import (
+from osctld.core.address.addresses import Address, InterfaceAddress, Network
+from osctld.core.config.settings import Settings
+from osctld.core.plan.changes import Add, Changes, RouteChanges
+from osctld.core.plan.kernel_state import (
     HOST,
     IPV6_DEFAULT_METRIC,
     AssignedAddress,
@@ -38,14 +39,14 @@ from osctld.core.kernel_state import (
     Veth,
     Way,
 )
-from osctld.core.packet_filter import packet_filter
-from osctld.core.plan import Plan, plan_changes
-from osctld.core.settings import Settings
-from osctld.shell.kernel import Kernel
-from osctld.shell.netlink import NetlinkSocket
-from osctld.shell.rtnetlink import Encoder
-from osctld.shell.rtnetlink_dumps import find_link
+from osctld.core.plan.packet_filter import packet_filter
+from osctld.core.plan.planner import Plan, plan_changes
+from osctld.shell.kernel.netlink import NetlinkSocket
+from osctld.shell.kernel.port import Kernel
+from osctld.shell.kernel.rtnetlink import Encoder
+from osctld.shell.kernel.rtnetlink_dumps import find_link
 from pure.generated import container_without_interfaces, interface
+from pure.interface_steps import with_address
 
 #: apply() of so many routes against `ip -batch`, in routes a second.
 ROUTES_GOALS = {10_000: 3.0, 100_000: 5.0}
@@ -160,8 +161,8 @@ def one_container(rounds: int) -> bool:
     (one,) = container.interfaces
     routed = one
     for text in ("1.2.3.4/32", "2001:db8:5::4/128"):
-        routed = routed.with_address(InterfaceAddress.parse(text))
-    more = routed.with_address(InterfaceAddress.parse("1.2.3.5/32"))
+        routed = with_address(routed, InterfaceAddress.parse(text))
+    more = with_address(routed, InterfaceAddress.parse("1.2.3.5/32"))
     want = container.with_interface(routed).desired(settings, default_mtu=1500)
     with_more = container.with_interface(more).desired(settings, default_mtu=1500)
     scopes, sysctls = scopes_of(want), sysctls_of(want)
@@ -219,10 +220,7 @@ def many_interfaces(count: int) -> None:
         scopes = [LinkScope(HOST, name) for name in names]
         at_once = [milliseconds(lambda: kernel.observe(scopes, host.namespaces)) for _ in range(5)]
         links = [milliseconds(lambda: kernel.observe_links(link_group=GROUP)) for _ in range(5)]
-        single = [
-            milliseconds(lambda name=name: kernel.observe([LinkScope(HOST, name)], {}))
-            for name in names[::10]
-        ]
+        single = [milliseconds(lambda name=name: kernel.observe([LinkScope(HOST, name)], {})) for name in names[::10]]
         report(f"observe {count} interfaces with their objects", statistics.median(at_once), "ms")
         report(f"observe the links of {count} interfaces", statistics.median(links), "ms")
         report(f"observe one interface among {count}", statistics.median(single), "ms")

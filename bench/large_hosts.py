@@ -25,7 +25,6 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,18 +33,22 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 import msgspec
 
 from osctld import config
-from osctld.core.addresses import Address, Network
-from osctld.core.host import Container, Host
-from osctld.core.kernel_state import HOST, LinkScope, guest
-from osctld.core.life import ContainerSpec
-from osctld.core.settings import Settings
-from osctld.core.via import Via
-from osctld.daemon import Daemon
-from osctld.lives import Lives
-from osctld.netif.routed import RoutedNetwork, new_interface
-from osctld.netif.routed_networks import RoutedNetworks
-from osctld.shell.kernel import Kernel
-from osctld.shell.store import HistoryLine, Saved, Store
+from osctld.assembly import assemble
+from osctld.core.address.addresses import Address, Network
+from osctld.core.address.via import Via
+from osctld.core.config.host import Container, Host
+from osctld.core.config.life import ContainerSpec
+from osctld.core.config.settings import Settings
+from osctld.core.plan.kernel_state import HOST, LinkScope, guest
+from osctld.daemon.disk import Disk
+from osctld.netif.routed.interface import RoutedNetwork, new_interface
+from osctld.netif.routed.networks import RoutedNetworks
+from osctld.shell.editions import Editions
+from osctld.shell.host_boot import BootedHost, NotedShutdown
+from osctld.shell.kernel.host_settings import HostSettings
+from osctld.shell.kernel.port import Kernel
+from osctld.shell.store.database import HistoryLine, Saved, Store
+from osctld.shell.store.mirrors import HostFacts, Mirrors
 from whole.bare_daemon import BARE, BareEngine, BareRootDirectories
 from whole.host import Topology
 
@@ -183,41 +186,45 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
     containers = [config.decode_container(each) for each in contents.documents]
     wanted = msgspec.structs.replace(wanted, containers={each.name: each for each in containers})
     kernel = Kernel()
-    with ThreadPoolExecutor(1) as disk:
-        lives = Lives(
-            engine=BareEngine(state_dir=host.state_dir, run_dir=host.run_dir),
-            roots=BareRootDirectories(host.state_dir),
-            disk=disk,
-        )
-        daemon = Daemon(host=wanted, kernel=kernel, store=store, begun=(), lives=lives, about={})
-        lives.attach(daemon)
-        writer = asyncio.create_task(daemon.turns.run())
-        for name in wanted.containers:
-            await lives.adopt(name)
-        await daemon.reconciler.reconcile()
-        names = [each.link for one in containers for each in one.interfaces]
+    disk = Disk()
+    facts = HostFacts(config.SCHEMA, contents.host_uuid, contents.host_serial, contents.run)
+    daemon = assemble(
+        host=wanted, kernel=kernel, store=store, disk=disk, about={},
+        engine=BareEngine(state_dir=host.state_dir, run_dir=host.run_dir),
+        roots=BareRootDirectories(host.state_dir),
+        mirrors=Mirrors(host.state_dir, facts=facts),
+        host_settings=HostSettings(host.run_dir / "host-settings.conf", boot=""),
+        editions=Editions(host.run_dir / "editions"),
+        booted=BootedHost("", "", NotedShutdown(host.state_dir)),
+    )  # fmt: skip
+    writer = asyncio.create_task(daemon.turns.run())
+    for name in wanted.containers:
+        await daemon.supervisor.adopt(name)
+    await daemon.reconciler.reconcile()
+    names = [each.link for one in containers for each in one.interfaces]
 
-        async def look() -> None:
-            """As the daemon looks: the host's side at once, then one namespace after the other."""
-            host_side = kernel.observe_host_side(names)
-            for one in containers:
-                scopes = [
-                    each
-                    for interface in one.interfaces
-                    for each in (LinkScope(HOST, interface.link), LinkScope(guest(one.name), interface.name))
-                ]
-                kernel.observe(scopes, lives.namespaces([one.name]), host_side=host_side)
+    async def look() -> None:
+        """As the daemon looks: the host's side at once, then one namespace after the other."""
+        host_side = kernel.observe_host_side(names)
+        for one in containers:
+            scopes = [
+                each
+                for interface in one.interfaces
+                for each in (LinkScope(HOST, interface.link), LinkScope(guest(one.name), interface.name))
+            ]
+            kernel.observe(scopes, daemon.lives.namespaces([one.name]), host_side=host_side)
 
-        gc.collect()
-        gc.freeze()
-        looks, reconciles = [], []
-        for _ in range(rounds):
-            looks.append(await awaited(look))
-            reconciles.append(await awaited(daemon.reconciler.reconcile))
-        assert daemon.reconciler.last == "nothing to mend", daemon.reconciler.last[:1000]
-        writer.cancel()
-        store.close()
-        kernel.close()
+    gc.collect()
+    gc.freeze()
+    looks, reconciles = [], []
+    for _ in range(rounds):
+        looks.append(await awaited(look))
+        reconciles.append(await awaited(daemon.reconciler.reconcile))
+    assert daemon.reconciler.last == "nothing to mend", daemon.reconciler.last[:1000]
+    writer.cancel()
+    store.close()
+    kernel.close()
+    disk.close()
     ratio = statistics.median(one / other for one, other in zip(reconciles, looks, strict=True))
     value = f"{statistics.median(reconciles):.0f} ms, to look {statistics.median(looks):.0f} ms, ratio {ratio:.2f}"
     what = f"full reconcile of {len(names)} interfaces"

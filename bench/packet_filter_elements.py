@@ -15,12 +15,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from osctld.core.addresses import Network
-from osctld.core.changes import Add, Remove
-from osctld.core.kernel_state import HOST, FilterElement, KernelState, PermittedSource, PrivateNetwork
-from osctld.core.packet_filter import packet_filter
-from osctld.core.plan import Plan
-from osctld.shell.kernel import Kernel
+from osctld.core.address.addresses import Network
+from osctld.core.plan.changes import Add, Remove
+from osctld.core.plan.kernel_state import HOST, FilterElement, KernelState, PermittedSource, PrivateNetwork
+from osctld.core.plan.packet_filter import packet_filter
+from osctld.core.plan.planner import Plan
+from osctld.shell.kernel.port import Kernel
 
 CLONE_NEWNET = 0x40000000
 OTHERS: dict[type[FilterElement], tuple[int, ...]] = {

@@ -1,4 +1,7 @@
-"""Write docs/commands.md, docs/man and docs/schema from what is declared. With --check: only say if they are so."""
+"""Write docs/commands.md, docs/man, docs/schema and the package's file of settings from what is declared.
+
+With --check: only say if they are so.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from osctld.cli.version import VERSION
 from osctld.protocol.schemas import schemas
 
 DOCS = Path(__file__).parent
+SETTINGS = DOCS.parent / "packaging" / "osctld.toml"
 #: Pages of the manual that are written by hand.
 BY_HAND = ("osctl-routed.md", "osctld.md")
 COLUMNS = 100
@@ -41,7 +45,7 @@ def render_commands() -> str:
 
 def documents() -> dict[Path, str]:
     """All files that are made, and what they hold."""
-    made = {DOCS / "commands.md": render_commands()}
+    made = {DOCS / "commands.md": render_commands(), SETTINGS: manual.settings_file()}
     pages = manual.pages()
     for name in BY_HAND:
         file, text = roff.from_markdown((DOCS / name).read_text(), version=VERSION)
@@ -53,12 +57,13 @@ def documents() -> dict[Path, str]:
 
 def main() -> int:
     made = documents()
-    there = {DOCS / "commands.md", *(DOCS / "man").glob("*"), *(DOCS / "schema").rglob("*.json")}
+    single = {each for each in (DOCS / "commands.md", SETTINGS) if each.exists()}
+    there = {*single, *(DOCS / "man").glob("*"), *(DOCS / "schema").rglob("*.json")}
     stale = [file for file, text in made.items() if file not in there or file.read_text() != text]
     surplus = sorted(there - made.keys())
     if "--check" in sys.argv[1:]:
         for file in (*stale, *surplus):
-            print(f"docs/{file.relative_to(DOCS)} is not what is declared: run ./dev docs", file=sys.stderr)
+            print(f"{file.relative_to(DOCS.parent)} is not what is declared: run ./dev docs", file=sys.stderr)
         return 1 if stale or surplus else 0
     for file in surplus:
         file.unlink()

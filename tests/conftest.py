@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from xdist.workermanage import WorkerController
@@ -16,13 +19,18 @@ from xdist.workermanage import WorkerController
 import hypothesis_profiles  # noqa: F401 - chosen before the first test is looked at
 from kernel_capabilities import PROBES, has_kernel_capability
 from machine_snapshot import SECTIONS_OF_THE_WHOLE_MACHINE, Snapshot, settled_differences, take_snapshot
+from patience import Patience
 
 TESTS = Path(__file__).parent
 #: Quick answers first; containers last.
 ORDER = (".", "pure", "store", "server", "kernel", "lxc", "whole")
 #: Folders whose tests touch the machine.
 WITH_SNAPSHOT = ("server", "kernel", "lxc", "whole")
-NEED_ROOT = ("lxc", "whole")
+NEED_ROOT = ("lxc", "whole", "machine")
+#: Tests with whole machines: a run of their own, `./dev machine`.
+MACHINE = TESTS / "machine"
+#: Seconds that a test may take unless it says so; one with whole machines.
+USUAL_SECONDS, MACHINE_SECONDS = 60.0, 900.0
 #: The one reason that a full run accepts for a skip.
 KERNEL_LACKS = "the kernel lacks "
 
@@ -41,19 +49,41 @@ _told: list[str] = []
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C and its kin reach the programs under test also when this run was put into the background.
+    """Let signals reach the programs under test, whatever whoever started this run had it ignore or block.
 
-    A shell without job control starts such a run with these signals ignored, and every child inherits that.
+    A shell without job control starts a run in the background with Ctrl-C ignored, nohup(1) with hang-ups; every child
+    inherits that. What this run itself is not to hear, it goes on not to hear.
     """
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    usual: dict[int, Any] = dict.fromkeys((signal.SIGQUIT, signal.SIGCHLD), signal.SIG_DFL)
+    usual[signal.SIGINT] = signal.default_int_handler
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own, undone for each child
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, usual)
+            signal.signal(number, usual.get(number, lambda _number, _frame: None))
+    # A login's soft limit is often 1024; what the service gives the daemon is far more.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="demand the floors of tests/floors.toml, and no skip but for the kernel"
     )
+    # The next four are given by `./dev machine` and `.ci/run`.
+    parser.addoption("--release", action="append", default=[], help="a release that tests/machine shall boot")
+    parser.addoption("--in-ci", action="store_true", help="of tests/machine, those that CI runs")
+    parser.addoption("--keep-reports", metavar="FILE", help="write down how each test ended")
+    parser.addoption("--count-reports", metavar="FILE", help="count the tests of another run, which kept its reports")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path == MACHINE and not is_of_machines(config) else None
+
+
+def is_of_machines(config: pytest.Config) -> bool:
+    """Whether this run is one of tests/machine."""
+    named = ((config.invocation_params.dir / each.partition("::")[0]).resolve() for each in config.args)
+    return any(MACHINE in (each, *each.parents) for each in named)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -107,8 +137,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if folder_of(item.path) in NEED_ROOT and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
 
-    if is_full(config) and not is_worker(config):
+    if is_full(config) and not is_worker(config) and not is_of_machines(config):
         _demand_floors(Counter(folder_of(item.path) for item in items))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    config = session.config
+    if is_full(config) and is_of_machines(config):
+        # Each test once for each release.
+        kind = "machine, of them in CI" if config.option.in_ci else "machine"
+        _demand_floors({kind: len(session.items) // max(1, len(config.option.release))})
 
 
 def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[str]) -> None:
@@ -119,6 +157,10 @@ def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[
 
 def _demand_floors(counted: Mapping[str, int]) -> None:
     floors = tomllib.loads((TESTS / "floors.toml").read_text())
+    of_machines = any(name.startswith("machine") for name in counted)
+    for name in [each for each in floors if each.startswith("machine") or of_machines]:
+        if name not in counted:
+            del floors[name]
     _complaints.extend(
         f"tests/{folder}: {counted.get(folder, 0)} tests collected, at least {floor} expected"
         for folder, floor in floors.items()
@@ -138,6 +180,31 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _told.extend(str(text) for name, text in report.user_properties if name == TOLD)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if (name := item.config.option.keep_reports) and (report.when == "call" or not report.passed):
+        with Path(name).open("a") as file:
+            json.dump(item.config.hook.pytest_report_to_serializable(config=item.config, report=report), file)
+            file.write("\n")
+    return report
+
+
+def _count_reports(config: pytest.Config, file: Path) -> None:
+    """Count the tests of another run as if they were of this one: its failures are failures here."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if not file.exists() or not file.read_text():
+        _complaints.append(f"{file}: no test was run")
+        return
+    for line in file.read_text().splitlines():
+        report = config.hook.pytest_report_from_serializable(config=config, data=json.loads(line))
+        category, _, _ = config.hook.pytest_report_teststatus(report=report, config=config)
+        reporter.stats.setdefault(category, []).append(report)
+        pytest_runtest_logreport(report)
+        if report.failed:
+            _complaints.append(f"{report.nodeid}: failed")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """What is beyond the sight of workers is looked at around all of them."""
     if has_workers(session.config):
@@ -149,6 +216,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if not is_full(config):
         _complaints.clear()
+    if config.option.count_reports and not is_worker(config):
+        _count_reports(config, Path(config.option.count_reports))
     before = config.stash.get(_MACHINE_BEFORE, None)
     if before is not None and (found := settled_differences(before, _take)):
         _complaints.append("the machine is not as it was (of which test, tells a run with -n 0):")
@@ -212,13 +281,18 @@ def host_snapshot(request: pytest.FixtureRequest) -> Iterator[None]:
 def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """Interrupt a test that takes too long, so that its fixtures still clean up."""
     mark = request.node.get_closest_marker("time_limit")
-    seconds: float = mark.args[0] if mark else 60
+    usual = MACHINE_SECONDS if folder_of(request.path) == "machine" else USUAL_SECONDS
+    seconds: float = mark.args[0] if mark else usual
+    patience = Patience(seconds)
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"{request.node.nodeid} took longer than {seconds} s")
+        if not patience.is_over:
+            signal.setitimer(signal.ITIMER_REAL, max(patience.left, 0.1))
+            return
+        raise TimeoutError(f"{request.node.nodeid} took longer than {patience.seconds} s")
 
     previous = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, patience.seconds)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, previous)

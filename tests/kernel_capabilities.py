@@ -23,6 +23,7 @@ PROBES = {
     "live rename": (
         "ip link add probe0 type veth peer name probe1 && ip link set probe0 up && ip link set probe0 name probe2"
     ),
+    "loop device": "test -c /dev/loop-control && grep -qw ext4 /proc/filesystems",
     "idmapped mounts": (
         # mount_setattr(2) of nothing: EINVAL where the call exists (5.12 and later), ENOSYS where it does not.
         "python3 -c 'import ctypes; l = ctypes.CDLL(None, use_errno=True); l.syscall(442, -1, 0, 0, 0, 0);"

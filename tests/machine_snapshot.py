@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from patience import Patience
+
 #: Section to lines, each one thing that exists.
 Snapshot: TypeAlias = Mapping[str, frozenset[str]]
 
@@ -67,9 +69,9 @@ def differences(before: Snapshot, after: Snapshot) -> list[str]:
 
 def settled_differences(before: Snapshot, take: Callable[[], Snapshot], *, seconds: float = 5.0) -> list[str]:
     """The differences that stay: a dying process or namespace takes the kernel some milliseconds."""
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while found := differences(before, take()):
-        if time.monotonic() > deadline:
+        if patience.is_over:
             return found
         time.sleep(0.05)
     return []

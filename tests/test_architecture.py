@@ -6,11 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+
+from osctld.netif.interface_type import InterfaceType, interface_types
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
@@ -19,6 +22,10 @@ SOURCE = ROOT / "src"
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctl": (),
     "osctld": (),  # version alone: imported by everybody
+    # Their own descriptions alone; what is in them follows.
+    "osctld.daemon": (),
+    "osctld.lifecycle": (),
+    "osctld.sync": (),
     "osctld.core": (),
     "osctld.netif": ("osctld.core",),
     "osctld.guest": ("osctld.core",),
@@ -28,24 +35,123 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.cli": ("osctld.core", "osctld.commands"),
     "osctld.protocol": ("osctld.core", "osctld.netif", "osctld.commands", "osctld.cli"),
     "osctld.shell": ("osctld.core",),  # it acts and does not decide
-    "osctld.lives": ("osctld.core", "osctld.shell"),
-    "osctld.daemon": (
-        *("osctld.core", "osctld.netif", "osctld.guest", "osctld.announce", "osctld.commands"),
-        *("osctld.config", "osctld.shell", "osctld.lives", "osctld.turns", "osctld.network", "osctld.reconciler"),
-        *("osctld.event_log", "osctld.records", "osctld.actions"),
+    "osctld.lifecycle.engine": ("osctld.core",),
+    "osctld.lifecycle.lives": ("osctld.core", "osctld.lifecycle.engine", "osctld.shell"),
+    "osctld.aside": (),  # imported by whoever has much to do
+    "osctld.daemon.disk": (),
+    "osctld.daemon.tasks": ("osctld.core",),
+    "osctld.daemon.turns": (),
+    "osctld.daemon.event_log": ("osctld.core",),
+    "osctld.sync.ports": ("osctld.core",),
+    "osctld.sync.mending": (),
+    "osctld.sync.host_look": ("osctld.core",),
+    "osctld.sync.drift": ("osctld.core",),
+    "osctld.daemon.records": (
+        *("osctld.core", "osctld.config", "osctld.cli.version", "osctld.shell", "osctld.lifecycle.lives"),
+        *("osctld.daemon.event_log", "osctld.daemon.disk"),
     ),
-    "osctld.actions": (
-        *("osctld.core", "osctld.shell", "osctld.lives", "osctld.turns", "osctld.network", "osctld.reconciler"),
-        *("osctld.event_log", "osctld.records"),
+    "osctld.daemon.change_notes": (
+        *("osctld.core", "osctld.config", "osctld.daemon.disk", "osctld.sync.ports", "osctld.daemon.records"),
     ),
-    "osctld.records": ("osctld.core", "osctld.config", "osctld.shell", "osctld.lives", "osctld.event_log"),
-    "osctld.turns": (),
-    "osctld.event_log": ("osctld.core",),
-    "osctld.network": ("osctld.core", "osctld.config", "osctld.shell", "osctld.lives"),
-    "osctld.reconciler": ("osctld.core", "osctld.lives", "osctld.network", "osctld.turns"),
-    "osctld.server": ("osctld.core", "osctld.cli", "osctld.protocol"),
-    "osctld.service": ("osctld",),  # joins them all
+    "osctld.daemon.effects": ("osctld.core", "osctld.daemon.change_notes", "osctld.sync.plan_sender"),
+    "osctld.daemon.kernel_effects": ("osctld.core", "osctld.daemon.effects", "osctld.daemon.records"),
+    "osctld.sync.obstacles": ("osctld.core",),
+    "osctld.sync.plan_sender": (
+        *("osctld.core", "osctld.daemon.change_notes", "osctld.sync.mending", "osctld.sync.obstacles"),
+        *("osctld.sync.ports",),
+    ),
+    "osctld.sync.tracked": ("osctld.core",),
+    "osctld.sync.stopped": ("osctld.aside", "osctld.core", "osctld.sync.ports"),
+    "osctld.sync.ways": ("osctld.core", "osctld.sync.ports"),
+    "osctld.sync.routers": ("osctld.core", "osctld.sync.ports", "osctld.daemon.tasks"),
+    "osctld.sync.host": (
+        *("osctld.core", "osctld.sync.host_look", "osctld.sync.mending", "osctld.sync.plan_sender"),
+        *("osctld.sync.ports", "osctld.sync.routers", "osctld.sync.stopped", "osctld.sync.ways"),
+    ),
+    "osctld.sync.containers": (
+        "osctld.aside",
+        *("osctld.core", "osctld.daemon.change_notes", "osctld.sync.drift", "osctld.sync.host"),
+        *("osctld.sync.plan_sender", "osctld.sync.ports", "osctld.sync.obstacles"),
+    ),
+    "osctld.lifecycle.host_phase": ("osctld.core", "osctld.daemon.disk", "osctld.shell"),
+    "osctld.lifecycle.supervisor": (
+        *("osctld.core", "osctld.sync.containers", "osctld.lifecycle.engine", "osctld.daemon.event_log"),
+        *("osctld.lifecycle.host_phase", "osctld.sync.host", "osctld.lifecycle.lives", "osctld.daemon.records"),
+        *("osctld.daemon.tasks", "osctld.daemon.turns"),
+    ),
+    "osctld.lifecycle.boot": (
+        *("osctld.core", "osctld.daemon.event_log", "osctld.lifecycle.host_phase", "osctld.lifecycle.lives"),
+        *("osctld.daemon.records", "osctld.shell", "osctld.lifecycle.supervisor", "osctld.daemon.tasks"),
+        *("osctld.daemon.turns",),
+    ),
+    "osctld.daemon.net_actions": (
+        "osctld.aside",
+        *("osctld.core", "osctld.commands", "osctld.sync.host", "osctld.daemon.records", "osctld.daemon.turns"),
+    ),
+    "osctld.daemon.parking": ("osctld.core", "osctld.daemon.event_log", "osctld.daemon.records", "osctld.daemon.turns"),
+    "osctld.daemon.reservations": ("osctld.core",),
+    "osctld.sync.reconciler": (
+        *("osctld.core", "osctld.daemon.change_notes", "osctld.sync.containers", "osctld.sync.drift"),
+        *("osctld.sync.host", "osctld.sync.mending", "osctld.sync.plan_sender", "osctld.sync.ports"),
+        *("osctld.daemon.records", "osctld.daemon.turns", "osctld.sync.obstacles"),
+    ),
+    "osctld.daemon.since": (),
+    "osctld.daemon.blocking": (
+        *("osctld.core", "osctld.commands", "osctld.daemon.effects", "osctld.daemon.kernel_effects"),
+        *("osctld.daemon.records", "osctld.daemon.turns", "osctld.sync.containers", "osctld.sync.host"),
+        *("osctld.sync.obstacles", "osctld.sync.ports"),
+    ),
+    "osctld.daemon.condition": (
+        *("osctld.core", "osctld.netif", "osctld.shell", "osctld.daemon.records", "osctld.daemon.since"),
+        *("osctld.lifecycle.host_phase", "osctld.lifecycle.lives", "osctld.sync.drift", "osctld.sync.host"),
+        *("osctld.sync.obstacles", "osctld.sync.ports", "osctld.sync.reconciler", "osctld.sync.ways"),
+    ),
+    "osctld.daemon.actions": (
+        *("osctld.core", "osctld.shell", "osctld.lifecycle.boot", "osctld.sync.containers"),
+        *("osctld.daemon.event_log", "osctld.lifecycle.host_phase", "osctld.sync.host", "osctld.lifecycle.lives"),
+        *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
+        *("osctld.sync.stopped", "osctld.daemon.net_actions", "osctld.sync.obstacles", "osctld.daemon.condition"),
+        *("osctld.daemon.blocking",),
+    ),
+    "osctld.daemon.perform": (
+        "osctld.aside",
+        *("osctld.core", "osctld.daemon.actions", "osctld.lifecycle.boot", "osctld.sync.containers"),
+        *("osctld.sync.drift", "osctld.daemon.effects", "osctld.daemon.event_log", "osctld.lifecycle.host_phase"),
+        *("osctld.sync.host", "osctld.daemon.kernel_effects", "osctld.lifecycle.lives", "osctld.sync.ports"),
+        *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
+        *("osctld.sync.stopped", "osctld.sync.tracked"),
+        *("osctld.sync.obstacles", "osctld.sync.plan_sender", "osctld.daemon.parking", "osctld.daemon.reservations"),
+        *("osctld.daemon.condition", "osctld.daemon.blocking"),
+    ),
+    "osctld.maintenance": ("osctld.core", "osctld.config", "osctld.shell"),
+    "osctld.at_shutdown": (
+        *("osctl.client", "osctld.core", "osctld.config", "osctld.lifecycle.engine", "osctld.shell"),
+        *("osctld.lifecycle.boot",),
+    ),
+    "osctld.assembly": ("osctld",),  # joins them all
+    "osctld.server": ("osctld.aside", "osctld.core", "osctld.cli", "osctld.protocol"),
+    "osctld.service": ("osctld",),  # starts them all
     "osctld.__main__": ("osctld.service",),
+}
+
+#: The same within the core, from its first folder to its last. `osctld.core.command` and what is beside it may import
+#: all but `health`, and of them folders use the errors, events and persons alone; `health` says its findings as rows.
+CORE_MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "address": (),
+    "plan": ("address",),
+    "authority": ("address", "plan"),
+    "config": ("address", "plan", "authority"),
+    "reconcile": ("address", "plan", "authority", "config"),
+    "health": ("address", "plan", "authority", "config", "reconcile", "command"),
+}
+CORE_OF_ALL = ("errors", "events", "person")
+
+#: Who may look into the folder of a type of interface: commands for what interfaces of that type alone have.
+COMMANDS_OF_TYPES = {
+    "routed": (
+        *("osctld.commands.ct_netif_ip_", "osctld.commands.ct_netif_route_", "osctld.commands.ct_netif_source_"),
+        "osctld.protocol.families.netif",  # `netif_ip_list` and `netif_route_list`
+    ),
 }
 
 #: Values and functions of values: no I/O, no time, no chance. Those come in as arguments.
@@ -96,7 +202,6 @@ def modules() -> Iterator[Module]:
         parts = file.relative_to(SOURCE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         yield Module(name, file, ast.parse(file.read_text(), str(file)))
-
 
 
 MODULES = tuple(modules())
@@ -153,7 +258,12 @@ def where(module: Module, line: int) -> str:
 
 def test_the_sweep_sees_the_program() -> None:
     assert len(MODULES) > 40
-    assert {"osctl.__main__", "osctld.daemon", "osctld.core.plan", "osctld.commands.ct_netif_ip_add"} <= NAMES
+    assert {
+        "osctl.__main__",
+        "osctld.daemon.perform",
+        "osctld.core.plan.planner",
+        "osctld.commands.ct_netif_ip_add",
+    } <= NAMES
     assert sum(is_pure(name) for name in NAMES) > 20
 
 
@@ -179,6 +289,56 @@ def test_imports_keep_to_the_contracts() -> None:
                 broken.append(f"{where(module, line)}: {module.name} imports {imported}")
 
     assert broken == []
+
+
+def folder_of_core(name: str) -> str:
+    return name.removeprefix("osctld.core.").partition(".")[0]
+
+
+def test_the_folders_of_the_core_form_no_circle() -> None:
+    folders = {each.name for each in (SOURCE / "osctld/core").iterdir() if each.is_dir() and each.name != "__pycache__"}
+    assert folders == CORE_MAY_IMPORT.keys()
+    broken = [
+        f"{where(module, line)}: {module.name} imports {imported}"
+        for module in MODULES
+        if is_inside(module.name, "osctld.core") and (own := folder_of_core(module.name)) in CORE_MAY_IMPORT
+        for line, imported, _, _ in imports(module)
+        if is_inside(imported, "osctld.core")
+        and folder_of_core(imported) not in (own, *CORE_OF_ALL, *CORE_MAY_IMPORT[own])
+    ]
+
+    assert broken == []
+
+
+def test_no_type_of_interface_is_named_outside_of_its_own_place() -> None:
+    types = interface_types()
+    assert types
+    broken = []
+    for module in MODULES:
+        for name, kind in types.items():
+            place = f"osctld.netif.{name}"
+            if is_inside(module.name, place):
+                continue
+            may_look = module.name.startswith(COMMANDS_OF_TYPES.get(name, ()))
+            broken += [
+                f"{where(module, line)}: imports {imported}"
+                for line, imported, _, _ in imports(module)
+                if is_inside(imported, place) and not may_look
+            ]
+            classes = {each.__name__ for each in vars(sys.modules[place]).values() if isinstance(each, type)}
+            classes |= {kind.new.__name__, kind.options.__name__, kind.document.__name__, interface_class(kind)}
+            broken += [
+                f"{where(module, node.lineno)}: names {node.id}"
+                for node in ast.walk(module.tree)
+                if isinstance(node, ast.Name) and node.id in classes
+            ]
+
+    assert broken == []
+
+
+def interface_class(kind: InterfaceType[Any]) -> str:
+    """The name of the class of a type's interfaces: what is made of a document."""
+    return str(typing.get_type_hints(kind.decode)["return"].__name__)
 
 
 def test_pure_modules_import_nothing_that_acts() -> None:
@@ -255,6 +415,19 @@ def repository_files() -> list[Path]:
         timeout=30,
     ).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_programs_are_executed_in_one_place() -> None:
+    """There they lose what only the daemon shall have: its environment, its descriptors, its place when memory ends."""
+    found = {
+        module.name
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("create_subprocess_exec", "create_subprocess_shell", "Popen", "posix_spawn", "fork", "system")
+    }
+
+    assert found == {"osctld.shell.process.subprocesses"}
 
 
 def test_the_front_hall_is_clean() -> None:

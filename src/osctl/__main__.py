@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+VERSION = "0.1.0"
+#: What these files are: the installation writes it here, and the same into the daemon's.
+BUILD = "development"
+
 DEFAULT_SOCKET = "/run/osctl/osctld.sock"
 
 EX_USAGE = 64  # 64, 69, 77: sysexits.h
@@ -52,8 +56,18 @@ class _Fault(Exception):
         self.status = status
 
 
+class _Denied(Exception):
+    """The daemon has nothing to do with us."""
+
+
 class _StdoutClosed(Exception):
     """Nobody reads our standard output any more."""
+
+
+class _Made:
+    """A file that we made for the daemon to fill, which goes again when the command fails."""
+
+    path = ""
 
 
 class _Stop:
@@ -78,6 +92,8 @@ def main() -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        _remove_what_was_made()
 
 
 def _is_completion(argv: "list[str]") -> bool:
@@ -125,19 +141,19 @@ def _run(path: str, argv: "list[str]") -> int:
         return _without_daemon(path, error, argv)
     # All of it before the first read: the daemon may answer and close early, and that answer must still be read.
     _send(connection, _request(argv))
-    return _follow(connection)
+    try:
+        return _follow(connection, is_completion=_is_completion(argv))
+    except _Denied:  # whoever may not connect is told so by the kernel or, where two groups may, by the daemon
+        return _without_daemon(path, PermissionError(_EACCES, "Permission denied"), argv)
 
 
 def _request(argv: "list[str]") -> bytes:
     is_terminal = "true" if posix.isatty(1) else "false"
-    try:
-        cwd = posix.getcwd()
-    except OSError:  # the directory is gone
-        cwd = "/"
     words = ",".join([_quoted(word) for word in argv])
     return (
-        f'{{"cmd":"cli","opts":{{"argv":[{words}],"cwd":{_quoted(cwd)},"columns":{_columns()},'
-        f'"stdout_is_terminal":{is_terminal},"terminal_type":{_quoted(_environment(b"TERM"))}}}}}\n'
+        f'{{"cmd":"cli","opts":{{"argv":[{words}],"columns":{_columns()},'
+        f'"stdout_is_terminal":{is_terminal},"terminal_type":{_quoted(_environment(b"TERM"))},'
+        f'"version":"{VERSION}","build":"{BUILD}"}}}}\n'
     ).encode()
 
 
@@ -149,13 +165,17 @@ def _columns() -> int:
         return 0
 
 
-def _follow(connection: "_socket.socket") -> int:
+def _follow(connection: "_socket.socket", *, is_completion: bool = False) -> int:
     """Do what the daemon says until it has said the last thing; return the exit status."""
     modes: list[Any] | None = None
     for message in _messages(connection):
         if "status" not in message:  # the greeting
+            if message.get("build") != BUILD and not is_completion:
+                _warn_of_other_build(message)
             continue
         if not message["status"]:
+            if message.get("code") == "permission-denied":
+                raise _Denied
             raise _Fault(str(message.get("message")))
         if "progress" in message:
             _write(1, f"{message['progress']}\n")
@@ -168,11 +188,20 @@ def _follow(connection: "_socket.socket") -> int:
                 posix.kill(posix.getpid(), _signal.SIGSTOP)
         else:
             response = message["response"]
+            if not response["exit"]:
+                _keep_what_was_made()
             _write(2, response["stderr"])
             _write(1, response["stdout"])
             return int(response["exit"])
     _restore_terminal(modes)
     raise _Fault("osctld closed connection")
+
+
+def _warn_of_other_build(greeting: "dict[str, Any]") -> None:
+    """Tell a person; the output of a script stays what it is, and `--version` and `self status` tell it too."""
+    if posix.isatty(2):
+        theirs = f"{greeting.get('version')}, build {greeting.get('build', 'unknown')}"
+        _write(2, f"warning: osctl is {VERSION}, build {BUILD}; the osctld that runs is {theirs}: restart it\n")
 
 
 def _messages(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
@@ -210,9 +239,10 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "li
         modes = _terminal_modes()
         _send_descriptors(connection, (0, 1, 2))
         _forward_signals(connection)
-    elif need == "file":
+    elif need in ("file", "new file"):
+        path = message["path"]
         try:
-            opened = posix.open(message["path"], posix.O_RDONLY | posix.O_CLOEXEC)
+            opened = _made(path) if need == "new file" else posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL, told differently by each Python
             reason = getattr(error, "strerror", "embedded null byte")
             _send(connection, f'{{"error":{_quoted(reason)}}}\n'.encode())
@@ -222,6 +252,34 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "li
     else:
         raise _Fault(f"osctld needs {need!r}, which this client cannot give: are both of one version?")
     return modes
+
+
+def _made(path: str) -> int:
+    """Make a file for the daemon to fill."""
+    opened = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
+    _Made.path = path
+    return opened
+
+
+def _keep_what_was_made() -> None:
+    """The daemon has filled our file: have its name on the disk, too."""
+    path, _Made.path = _Made.path, ""
+    if path:
+        try:
+            directory = posix.open(path.rpartition("/")[0] or ("/" if "/" in path else "."), posix.O_RDONLY)
+            posix.fsync(directory)
+            posix.close(directory)
+        except OSError as error:
+            raise _Fault(f"{path}: {error.strerror}") from None
+
+
+def _remove_what_was_made() -> None:
+    path, _Made.path = _Made.path, ""
+    if path:
+        try:
+            posix.unlink(path)
+        except OSError as error:
+            _write(2, f"error: {path} stays and is not whole: {error.strerror}\n")
 
 
 def _send_descriptors(connection: "_socket.socket", descriptors: "Sequence[int]") -> None:
@@ -362,7 +420,7 @@ def _without_daemon(path: str, error: OSError, argv: "list[str]") -> int:
     if _is_completion(argv):
         raise _Fault(message, status)
     packages = __file__.rpartition("/")[0].rpartition("/")[0] or "."
-    command = [sys.executable, "-I", "-c", _PARSER, packages, "--unavailable", str(status), message, *argv]
+    command = [sys.executable, "-IB", "-c", _PARSER, packages, "--unavailable", str(status), message, *argv]
     try:
         posix.execv(sys.executable, command)
     except OSError:  # too many words for one exec, or no interpreter by that name

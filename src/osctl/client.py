@@ -73,15 +73,22 @@ class Client:
     def __init__(self, connection: socket.socket) -> None:
         """Take over a connected socket and read the daemon's greeting.
 
-        Raises ConnectionError when the daemon closes instead.
+        Raises PermissionError when it is not for this user, ConnectionError when the daemon closes instead, or has
+        too many connections.
         """
         self._connection = connection
         self._lines = connection.makefile("rb")
         #: Whether the last word on a request is still to come: it would be taken for the answer to the next one.
         self._is_owed = False
         try:
-            #: The daemon's version.
-            self.version = str(self._read().get("version", ""))
+            greeting = self._read()
+            if greeting.get("code") == "permission-denied":
+                raise PermissionError(str(greeting.get("message")))
+            if greeting.get("status") is False:
+                raise ConnectionRefusedError(str(greeting.get("message")))
+            #: The daemon's version, and what exactly is installed.
+            self.version = str(greeting.get("version", ""))
+            self.build = str(greeting.get("build", ""))
         except BaseException:
             self._lines.close()
             raise

@@ -6,51 +6,33 @@ and outlive changes to the classes in memory. `SCHEMA` changes when a reader of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+import functools
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from osctld.core.addresses import Address, InterfaceAddress, Network, network_texts, read_networks
-from osctld.core.claims import ClaimedNetworks
-from osctld.core.host import Container, GuestPolicy, Interface
-from osctld.core.life import IdMap
-from osctld.core.network_table import NetworkTable, by_length, packed_addresses
-from osctld.core.via import Via
-from osctld.netif.routed import RoutedInterface
-from osctld.netif.routed_networks import RoutedNetworks, Routing
+from osctld.core.address.addresses import Network
+from osctld.core.address.network_table import by_length, packed_addresses
+from osctld.core.authority.claims import ClaimedNetworks, Holder
+from osctld.core.config.autostart import Autostart
+from osctld.core.config.host import Container
+from osctld.core.config.life import IdMap
+from osctld.netif.interface_type import InterfaceDocument, interface_types, type_of
 
-SCHEMA = 2
-
-
-class ViaDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    network: str
-    host: str
-    container: str
-    public: bool
+SCHEMA = 5
 
 
-class RouteDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    network: str
-    automatic: bool = False
-    via: str | None = None
+class AutostartDocument(msgspec.Struct, frozen=True):
+    priority: int
+    delay: int
 
 
-class RoutedDocument(msgspec.Struct, frozen=True, omit_defaults=True, tag="routed", tag_field="type"):
-    uuid: str
-    name: str
-    link: str
-    mac: str
-    host_mac: str
-    vias: tuple[ViaDocument, ...]
-    addresses: tuple[str, ...] = ()
-    routes: tuple[RouteDocument, ...] = ()
-    sources: tuple[str, ...] = ()
-    mtu: int | None = None
-    guest: str = GuestPolicy.REPORT.value
+D = TypeVar("D")
 
 
-class ContainerDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContainerDocument(msgspec.Struct, Generic[D], frozen=True, omit_defaults=True):
     name: str
     uuid: str
     user: str | None
@@ -58,9 +40,13 @@ class ContainerDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     id_size: int
     distribution: str
     version: str
-    interfaces: tuple[RoutedDocument, ...]
+    interfaces: tuple[D, ...]  # of one type each, by its tag
     serial: int
     wanted: bool = False
+    nesting: bool = False
+    autostart: AutostartDocument | None = None
+    generation: int = 0
+    parked: tuple[str, ...] = ()
 
 
 class HoldingRows(msgspec.Struct, frozen=True):
@@ -74,8 +60,7 @@ class HoldingRows(msgspec.Struct, frozen=True):
     networks: bytes
     length: int
     kind: str
-    container: str
-    interface: str
+    holder: Holder
     epoch: int = 1
     state: str = "wanted"
 
@@ -91,9 +76,13 @@ def encode_container(container: Container) -> bytes:
             id_size=container.id_map.size,
             distribution=container.distribution,
             version=container.version,
-            interfaces=tuple(map(_interface_document, container.interfaces)),
+            interfaces=tuple(type_of(each).encode(each) for each in container.interfaces),
             serial=container.serial,
             wanted=container.is_wanted,
+            nesting=container.has_nesting,
+            autostart=_autostart_document(container.autostart),
+            generation=container.generation,
+            parked=tuple(map(str, container.parked)),
         )
     )
 
@@ -106,7 +95,8 @@ def plain(container: Container) -> dict[str, Any]:
 
 def decode_container(document: bytes) -> Container:
     """Raises msgspec.ValidationError or Refused when the document is not one of ours."""
-    read = _decoder.decode(document)
+    read = _decoder().decode(document)
+    types = interface_types()
     return Container(
         name=read.name,
         uuid=read.uuid,
@@ -114,10 +104,26 @@ def decode_container(document: bytes) -> Container:
         id_map=IdMap(read.id_offset, read.id_size),
         distribution=read.distribution,
         version=read.version,
-        interfaces=tuple(map(_interface, read.interfaces)),
+        interfaces=tuple(types[_tag(each)].decode(each) for each in read.interfaces),
         serial=read.serial,
         is_wanted=read.wanted,
+        has_nesting=read.nesting,
+        autostart=Autostart(read.autostart.priority, read.autostart.delay) if read.autostart is not None else None,
+        generation=read.generation,
+        parked=tuple(map(Network.parse, read.parked)),
     )
+
+
+def upgraded(document: bytes, schema: int) -> bytes:
+    """Return a container's document of an older schema as one of the present one.
+
+    Raises msgspec.DecodeError when it is no document at all.
+    """
+    if schema < 3:
+        # Every container could run containers of its own then, and may have come to depend on it.
+        fields = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+        document = msgspec.json.encode({**fields, "nesting": True})
+    return document
 
 
 def holding_rows(claims: Iterable[ClaimedNetworks]) -> list[HoldingRows]:
@@ -127,82 +133,30 @@ def holding_rows(claims: Iterable[ClaimedNetworks]) -> list[HoldingRows]:
             networks=packed_addresses(networks),
             length=length,
             kind=each.kind.value,
-            container=each.holder.container,
-            interface=each.holder.interface,
+            holder=each.holder,
         )
         for each in claims
         for (version, length), networks in by_length(each.networks).items()
     ]
 
 
-_decoder = msgspec.json.Decoder(ContainerDocument)
+def item_events() -> Mapping[str, Mapping[str, str]]:
+    """Lists in documents of interfaces whose items are told one by one, and the event of an item: by type."""
+    return {name: kind.item_events for name, kind in interface_types().items()}
 
 
-def _interface_document(interface: Interface) -> RoutedDocument:
-    assert isinstance(interface, RoutedInterface), interface
-    return RoutedDocument(
-        uuid=interface.uuid,
-        name=interface.name,
-        link=interface.link,
-        mac=interface.mac,
-        host_mac=interface.host_mac,
-        vias=tuple(
-            ViaDocument(str(via.network), str(via.host_end), str(via.container_end), via.is_public)
-            for via in interface.vias.values()
-        ),
-        addresses=tuple(map(str, interface.addresses)),
-        routes=_route_documents(interface.routes),
-        sources=tuple(map(str, interface.sources)),
-        mtu=interface.mtu,
-        guest=interface.guest_policy.value,
-    )
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[ContainerDocument[InterfaceDocument]]:
+    documents: Any = functools.reduce(operator.or_, (kind.document for kind in interface_types().values()))
+    generic: Any = ContainerDocument
+    return msgspec.json.Decoder(generic[documents])
 
 
-def _interface(document: RoutedDocument) -> Interface:
-    return RoutedInterface(
-        uuid=document.uuid,
-        name=document.name,
-        link=document.link,
-        mac=document.mac,
-        host_mac=document.host_mac,
-        vias=_vias(document.vias),
-        addresses=tuple(map(InterfaceAddress.parse, document.addresses)),
-        routes=_routes(document.routes),
-        sources=tuple(map(Network.parse, document.sources)),
-        mtu=document.mtu,
-        guest_policy=GuestPolicy(document.guest),
-    )
+def _tag(document: InterfaceDocument) -> str:
+    tag = document.__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag
 
 
-def _route_documents(routes: RoutedNetworks) -> tuple[RouteDocument, ...]:
-    """Their documents, encoded already: of those alike one is, and the networks are put into copies of it."""
-    if not routes:
-        return ()
-    pieces = []
-    for how, networks in routes.runs():
-        via = str(how.next_hop) if how.next_hop is not None else None
-        before, _, after = msgspec.json.encode(RouteDocument("@", how.is_automatic, via)).decode().partition("@")
-        pieces.append(before + f"{after},{before}".join(network_texts(networks)) + after)
-    return cast("tuple[RouteDocument, ...]", msgspec.Raw(f"[{','.join(pieces)}]".encode()))
-
-
-def _routes(documents: Sequence[RouteDocument]) -> RoutedNetworks:
-    table: NetworkTable[Routing] = NetworkTable()
-    seen: dict[Routing, Routing] = {}
-    for packed, each in zip(read_networks([each.network for each in documents]), documents, strict=True):
-        how = Routing(each.automatic, Address.parse(each.via) if each.via is not None else None)
-        table.put(packed, seen.setdefault(how, how))  # one value for all that are alike, for the memory's sake
-    return RoutedNetworks(table)
-
-
-def _vias(documents: Iterable[ViaDocument]) -> Mapping[int, Via]:
-    vias = (
-        Via.make(
-            Network.parse(each.network),
-            host_end=Address.parse(each.host),
-            container_end=Address.parse(each.container),
-            is_public=each.public,
-        )
-        for each in documents
-    )
-    return {via.version: via for via in vias}
+def _autostart_document(autostart: Autostart | None) -> AutostartDocument | None:
+    return AutostartDocument(autostart.priority, autostart.delay) if autostart is not None else None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from kernel.network_namespaces import Host, own_network_namespace
-from osctld.core.kernel_state import guest
-from osctld.shell.kernel import Kernel
+from osctld.core.plan.kernel_state import guest
+from osctld.shell.kernel.port import Kernel
 
 GUEST = guest("web01")
 

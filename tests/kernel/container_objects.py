@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator
 
 from kernel.network_namespaces import Host, own_network_namespace
-from osctld.core.changes import Add, Change
-from osctld.core.kernel_state import (
+from osctld.core.plan.changes import Add, Change
+from osctld.core.plan.kernel_state import (
     HOST,
     AssignedAddress,
     FilterElement,
     KernelObject,
     KernelState,
+    Key,
     Link,
     LinkScope,
     Namespace,
@@ -21,8 +22,8 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.plan import Plan, plan_changes
-from osctld.shell.kernel import Kernel
+from osctld.core.plan.planner import Plan, plan_changes
+from osctld.shell.kernel.port import Kernel
 
 GUEST = guest("web01")
 GROUP = 111
@@ -47,7 +48,13 @@ def scopes_of(*states: KernelState) -> list[LinkScope]:
 
 
 def sysctls_of(*states: KernelState) -> list[str]:
-    return list({each.path: None for state in states for each in state.objects if isinstance(each, Sysctl)})
+    settings = (each for state in states for each in state.objects if isinstance(each, Sysctl))
+    return list({each.path: None for each in settings if each.namespace == HOST})
+
+
+def settings_inside(*states: KernelState) -> set[Key]:
+    settings = (each for state in states for each in state.objects if isinstance(each, Sysctl))
+    return {each.key for each in settings if each.namespace != HOST}
 
 
 def elements_of(*states: KernelState) -> list[FilterElement]:
@@ -57,7 +64,11 @@ def elements_of(*states: KernelState) -> list[FilterElement]:
 def observed(kernel: Kernel, namespaces: dict[Namespace, int], *states: KernelState) -> KernelState:
     """What the kernel holds on the links of these states, without what a guest's kernel makes by itself."""
     seen = kernel.observe(
-        scopes_of(*states), namespaces, sysctls=sysctls_of(*states), elements=elements_of(*states)
+        scopes_of(*states),
+        namespaces,
+        sysctls=sysctls_of(*states),
+        inside=settings_inside(*states),
+        elements=elements_of(*states),
     )
     return KernelState(each for each in seen.objects if not is_made_by_kernel(each))
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from osctld.core.kernel_state import HOST, Namespace
-from osctld.shell import netns
+from osctld.core.plan.kernel_state import HOST, Namespace
+from osctld.shell.kernel import netns
+from patience import Patience
 
 CLONE_NEWNET = 0x40000000
 
@@ -59,10 +60,10 @@ def new_namespace() -> int:
 
 
 def until(is_true: Callable[[], object]) -> None:
-    """Wait for a condition, ten seconds at most."""
-    deadline = time.monotonic() + 10
+    """Wait for a condition, ten seconds at most in which the machine has processors for all."""
+    patience = Patience(10)
     while not is_true():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert not patience.is_over, "waited in vain"
         time.sleep(0.002)
 
 
@@ -87,7 +88,12 @@ class Host:
         done = self.within(
             namespace,
             lambda: subprocess.run(
-                shlex.split(command), input=stdin, capture_output=True, text=True, check=False, timeout=30
+                shlex.split(command),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=Patience(30).bound,
             ),
         )
         if check and done.returncode != 0:
@@ -95,9 +101,9 @@ class Host:
         return done.stdout
 
     def ip(self, words: str, namespace: Namespace = HOST) -> list[dict[str, Any]]:
-        """What `ip -details -json` shows; an independent witness."""
+        """What `ip -details -json` shows; an independent witness. Our protocols by number, installed or not."""
         output = self.run(f"ip -details -json {words}", namespace)
-        return [each for each in json.loads(output or "[]") if each]
+        return [_with_numbers(each) for each in json.loads(output or "[]") if each]
 
     def dump(self, namespace: Namespace = HOST) -> list[str]:
         """All that `ip` tells of a namespace, as sorted lines without what changes by itself."""
@@ -123,6 +129,16 @@ class Host:
     def close(self) -> None:
         for descriptor in self.namespaces.values():
             os.close(descriptor)
+
+
+#: Names that ip(8) has for our protocols where packaging/rt_protos.conf is installed.
+_PROTOCOLS = {"osctl": "111", "osctl-present": "112"}
+
+
+def _with_numbers(shown: dict[str, Any]) -> dict[str, Any]:
+    if (name := shown.get("protocol")) in _PROTOCOLS:
+        return {**shown, "protocol": _PROTOCOLS[name]}
+    return shown
 
 
 #: What a namespace counts or numbers by itself; a label becomes an alias (`eth0:2`) when its link is renamed.

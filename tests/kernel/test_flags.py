@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pyroute2
 import pytest
 
-from kernel.container_objects import GROUP, GUEST, GUEST_LINK, GUEST_MAC, HOST_LINK, HOST_MAC, make_links
+from kernel.container_objects import GROUP, GUEST, GUEST_LINK, GUEST_MAC, HOST_LINK, HOST_MAC, make_links, plan_of
 from kernel.network_namespaces import Host
-from osctld.core.addresses import Address, InterfaceAddress, Network
-from osctld.core.kernel_state import HOST, AssignedAddress, Neighbour, Route
-from osctld.shell.kernel import Kernel
+from osctld.core.address.addresses import Address, InterfaceAddress, Network
+from osctld.core.plan.changes import Replace
+from osctld.core.plan.kernel_state import HOST, AssignedAddress, Neighbour, Route
+from osctld.shell.kernel.port import Kernel
 
 pytestmark = pytest.mark.requires_kernel("veth")
 
@@ -62,6 +64,24 @@ def test_broadcast_and_scope_of_an_ipv4_address(host: Host, kernel: Kernel) -> N
     assert address_of(host, "10.0.0.1")["broadcast"] == "10.0.0.3"
     assert address_of(host, "10.0.0.1")["scope"] == "global"
     assert "broadcast" not in address_of(host, "10.0.1.0")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/30", "2001:db8::1/126"])
+def test_an_address_that_is_no_source_is_so_and_becomes_one(host: Host, kernel: Kernel, text: str) -> None:
+    hidden = AssignedAddress(HOST, HOST_LINK, InterfaceAddress.parse(text), is_source=False)
+    chosen = msgspec.structs.replace(hidden, is_source=True)
+    make_links(kernel, host.namespaces, hidden)
+
+    def is_chosen() -> bool:
+        seen = address_of(host, text)
+        assert ":" not in text or (seen["nodad"], seen["valid_life_time"]) == (True, 2**32 - 1)
+        return seen["scope"] == "global" if ":" not in text else not seen.get("deprecated", False)
+
+    assert not is_chosen()
+    for change, expected in ((Replace(hidden, chosen), True), (Replace(chosen, hidden), False)):
+        (outcome,) = kernel.apply(plan_of(change), host.namespaces)
+        assert outcome.succeeded, outcome
+        assert is_chosen() == expected
 
 
 @pytest.mark.parametrize("text", ["10.9.0.1/24", "2001:db8:9::1/64"])

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from osctld.core.health import OVERRIDES, Finding, HealthFacts, findings
-from osctld.core.host import Host
-from osctld.core.kernel_state import HostFacts, Uplink
-from osctld.core.settings import Settings
-from osctld.shell.health import gather_facts, sysctl_lines
+from osctld.core.config.host import Host
+from osctld.core.config.settings import Settings
+from osctld.core.health.findings import OVERRIDES, Finding, HealthFacts, findings
+from osctld.core.plan.kernel_state import HostFacts, Uplink
+from osctld.shell.health.facts import gather_facts, sysctl_lines
 
-UPLINK = Uplink("eth0", 1500, True, has_default_route_from_advertisement=False, accept_ra=1)
+UPLINK = Uplink("eth0", 1500, True)
 PRESENT = HostFacts(uplinks=(UPLINK,), has_ipv6_forwarding=True)
 HOST = Host(uuid="3f0d6a44-95b1-4b9e-8f4d-6f1c6a1d5f00", settings=Settings())
 
@@ -133,19 +133,38 @@ def test_limits_are_compared_with_what_there_is(path: str, facts: HealthFacts, w
 
 
 def _replaced(facts: HealthFacts, sysctls: dict[str, str]) -> HealthFacts:
-    return HealthFacts(
-        facts.host, facts.kernel, facts.link_group, facts.containers, facts.interfaces, sysctls=sysctls
-    )
+    return HealthFacts(facts.host, facts.kernel, facts.link_group, facts.containers, facts.interfaces, sysctls=sysctls)
 
 
 def test_what_is_missing_is_named_with_its_package() -> None:
-    facts = HealthFacts(PRESENT, (6, 1), 111, missing_programs=("lxc-start", "busybox"))
+    facts = HealthFacts(PRESENT, (6, 1), 111, missing_programs=("lxc-start", "xz", "busybox"))
 
-    missing, busybox, kernel = findings(facts)
+    missing, xz, busybox, kernel = findings(facts)
 
     assert (missing.severity, missing.commands) == ("error", ("apt-get install --no-install-recommends lxc",))
     assert (busybox.severity, busybox.commands) == (
         "warning",
         ("apt-get install --no-install-recommends busybox-static",),
     )
+    assert (xz.severity, xz.commands) == ("warning", ("apt-get install --no-install-recommends xz-utils",))
     assert (kernel.severity, kernel.code) == ("note", "old-kernel")
+
+
+def test_what_a_package_brings_below_usr_lib_counts(tmp_path: Path) -> None:
+    for directory in ("run/systemd/netif/state", "run/NetworkManager"):
+        (tmp_path / directory).mkdir(parents=True)
+    write(tmp_path, "usr/lib/systemd/network/05-osctl.network", "")
+    write(tmp_path, "usr/lib/udev/rules.d/70-osctl.rules", "")
+
+    assert of_code(tmp_path, "networkd") == of_code(tmp_path, "network-manager") == []
+
+
+def test_a_package_beside_an_installation_from_source_is_found(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/osctl").mkdir(parents=True)
+    assert of_code(tmp_path, "two-installations") == []
+
+    (tmp_path / "usr/local/lib/osctl").mkdir(parents=True)
+
+    (finding,) = of_code(tmp_path, "two-installations")
+    assert "/usr/local/lib/osctl" in finding.what
+    assert finding.commands == ("./dev uninstall", "systemctl enable --now osctld")

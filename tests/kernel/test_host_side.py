@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernel.container_objects import elements_of, plan_of, scopes_of, sysctls_of
+from kernel.container_objects import elements_of, plan_of, scopes_of, settings_inside, sysctls_of
 from kernel.network_namespaces import Host
-from osctld.core.addresses import Network
-from osctld.core.changes import Add
-from osctld.core.kernel_state import HOST, KernelState, Link, PrivateNetwork, SiblingLinks, Veth
-from osctld.core.packet_filter import packet_filter
-from osctld.core.plan import plan_changes
-from osctld.core.settings import Settings
-from osctld.shell.kernel import Kernel
+from osctld.core.address.addresses import Network
+from osctld.core.config.settings import Settings
+from osctld.core.plan.changes import Add
+from osctld.core.plan.kernel_state import HOST, KernelState, Link, PrivateNetwork, SiblingLinks, Veth
+from osctld.core.plan.packet_filter import packet_filter
+from osctld.core.plan.planner import plan_changes
+from osctld.shell.kernel.port import Kernel
 from pure.generated import container_without_interfaces, interface
 
 pytestmark = [pytest.mark.requires_kernel("veth"), pytest.mark.requires_kernel("nftables")]
@@ -37,7 +37,12 @@ def test_one_look_at_the_host_side_tells_of_a_container_what_a_look_at_it_tells(
     def look(names: list[str] | None) -> KernelState:
         side = kernel.observe_host_side(names) if names is not None else None
         return kernel.observe(
-            scopes_of(want), host.namespaces, sysctls=sysctls_of(want), elements=elements_of(want), host_side=side
+            scopes_of(want),
+            host.namespaces,
+            sysctls=sysctls_of(want),
+            inside=settings_inside(want),
+            elements=elements_of(want),
+            host_side=side,
         )
 
     seen = look(names)

@@ -10,13 +10,13 @@ import pytest
 
 from kernel.container_objects import GUEST, GUEST_LINK, HOST_LINK, HOST_MAC, errors, make_links, plan_of
 from kernel.network_namespaces import Host, until
-from osctld.core.addresses import Address, InterfaceAddress, Network
-from osctld.core.changes import Add, Remove
-from osctld.core.kernel_events import ALL_LINKS, Heard, LinkNews
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelObject, Neighbour, Route, SiblingLinks
-from osctld.core.packet_filter import packet_filter
-from osctld.shell.kernel import Kernel
-from osctld.shell.kernel_events import KernelEvents
+from osctld.core.address.addresses import Address, InterfaceAddress, Network
+from osctld.core.plan.changes import Add, Remove
+from osctld.core.plan.kernel_state import HOST, AssignedAddress, KernelObject, Neighbour, Route, SiblingLinks
+from osctld.core.plan.packet_filter import packet_filter
+from osctld.core.reconcile.kernel_events import ALL_LINKS, Heard, LinkNews
+from osctld.shell.kernel.events import KernelEvents
+from osctld.shell.kernel.port import Kernel
 
 pytestmark = pytest.mark.requires_kernel("veth")
 
@@ -98,8 +98,21 @@ def test_a_route_that_is_removed_or_replaced_is_heard(host: Host, events: Kernel
         assert heard.changed_on == {HOST_LINK}
 
 
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
+@pytest.mark.parametrize(("ip", "network"), [("ip", "1.2.3.4/32"), ("ip -6", "2001:db8::/64")])
+def test_a_null_route_is_heard_to_come_and_to_go(
+    host: Host, events: KernelEvents, ip: str, network: str, kind: str
+) -> None:
+    for verb in ("add", "del"):
+        host.run(f"{ip} route {verb} {kind} {network} proto static")
+
+        assert events.read().networks == {Network.parse(network)}
+
+
 def test_a_link_is_heard_of_as_it_is_now(host: Host, events: KernelEvents) -> None:
+    host.run(f"ip link set {HOST_LINK} down")  # before Linux 6.2 none that is up is renamed
     host.run(f"ip link set {HOST_LINK} name mine")
+    host.run("ip link set mine up")
 
     news = {each for each in events.read().links if each.name == "mine"}
     (index,) = {each.index for each in news}
@@ -150,6 +163,7 @@ def test_a_default_route_and_settings_of_all_links_are_heard(host: Host, events:
         "nft flush ruleset",
         "nft delete table inet osctl",
         "nft delete table arp osctl",
+        "nft delete table bridge osctl",
         "nft flush table inet osctl",
         "nft add chain inet osctl another",
         "nft flush set inet osctl own",
@@ -212,9 +226,7 @@ def test_more_than_can_be_kept_is_told_as_lost_and_then_all_is_heard_again(host:
     assert concerns_our_link(events.read())
 
 
-def test_who_waits_is_woken_by_news_of_both_kinds_and_by_the_end_of_the_time(
-    host: Host, events: KernelEvents
-) -> None:
+def test_who_waits_is_woken_by_news_of_both_kinds_and_by_the_end_of_the_time(host: Host, events: KernelEvents) -> None:
     def is_woken(within_seconds: float) -> bool:
         return asyncio.run(events.wait(within_seconds))
 

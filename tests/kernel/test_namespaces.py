@@ -13,12 +13,12 @@ import pytest
 
 from kernel.container_objects import GUEST, HOST_LINK, LINKS, errors, make_links, observed, plan_of
 from kernel.network_namespaces import Host, until
-from osctld.core.addresses import InterfaceAddress
-from osctld.core.changes import Add, Remove
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, LinkScope
-from osctld.core.plan import plan_changes
-from osctld.shell import netns
-from osctld.shell.kernel import Kernel
+from osctld.core.address.addresses import InterfaceAddress
+from osctld.core.plan.changes import Add, Remove
+from osctld.core.plan.kernel_state import HOST, AssignedAddress, KernelState, LinkScope
+from osctld.core.plan.planner import plan_changes
+from osctld.shell.kernel import netns
+from osctld.shell.kernel.port import Kernel
 
 pytestmark = pytest.mark.requires_kernel("veth")
 

@@ -14,19 +14,19 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from kernel.container_objects import GROUP, GUEST, observed, plan_of
 from kernel.network_namespaces import Host, own_network_namespace
-from osctld.core.addresses import Network
-from osctld.core.changes import Add, subject_of
-from osctld.core.host import Container
-from osctld.core.kernel_model import pretend
-from osctld.core.kernel_state import HOST, KernelObject, KernelState, Outcome, Route, Veth
-from osctld.core.packet_filter import packet_filter
-from osctld.core.plan import Plan, plan_changes
-from osctld.core.plan_text import describe
-from osctld.core.settings import Settings
-from osctld.core.via import Via
-from osctld.shell.kernel import Kernel
-from osctld.shell.netlink import Answer
-from osctld.shell.plan_application import FaultHook
+from osctld.core.address.addresses import Network
+from osctld.core.address.via import Via
+from osctld.core.config.host import Container
+from osctld.core.config.settings import Settings
+from osctld.core.plan.changes import Add, subject_of
+from osctld.core.plan.kernel_model import pretend
+from osctld.core.plan.kernel_state import HOST, KernelObject, KernelState, Outcome, Route, Veth
+from osctld.core.plan.packet_filter import packet_filter
+from osctld.core.plan.planner import Plan, plan_changes
+from osctld.core.plan.text import describe
+from osctld.shell.kernel.netlink import Answer
+from osctld.shell.kernel.plan_application import FaultHook
+from osctld.shell.kernel.port import Kernel
 from pure.generated import (
     container_without_interfaces,
     containers,
@@ -34,7 +34,8 @@ from pure.generated import (
     rearranged_containers,
     without_own_conflicts,
 )
-from pure.test_plan import _changed, order_in_guest
+from pure.interface_steps import with_operator_route, with_vias
+from pure.test_plan import changed_interfaces, order_in_guest, with_same_settings
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
 
@@ -51,7 +52,7 @@ def edits(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
     before = draw(containers(interfaces=2))
     after = before
     for _ in range(draw(st.integers(1, 3))):
-        changed = draw(_changed(after))
+        changed = draw(changed_interfaces(after))
         if without_own_conflicts(changed):
             after = changed
     return desired(before), desired(after)
@@ -64,7 +65,7 @@ pairs = st.one_of(
     edits(),
     rearrangements,
     st.tuples(containers(interfaces=2).map(desired), containers(interfaces=2).map(desired)),
-)
+).map(lambda pair: with_same_settings(*pair))
 
 
 class Scene:
@@ -86,10 +87,10 @@ class Scene:
         return outcomes
 
     def attempt(self, plan: Plan, *, fault: FaultHook | None = None) -> tuple[Outcome, ...]:
-        self.kernel._fault = fault
-        outcomes = self.kernel.apply(plan, self.host.namespaces)
-        self.kernel._fault = None
-        return outcomes
+        if fault is None:
+            return self.kernel.apply(plan, self.host.namespaces)
+        with contextlib.closing(Kernel(fault=fault)) as failing:
+            return failing.apply(plan, self.host.namespaces)
 
     def observe(self, *states: KernelState) -> KernelState:
         return observed(self.kernel, self.host.namespaces, self.have, *states)
@@ -145,8 +146,8 @@ def test_a_plan_reaches_what_is_wanted_and_its_undo_returns(
 def test_a_network_that_a_via_had_is_routed_in_the_same_plan() -> None:
     """The kernel's own route for it goes with the old address, and is in the way until then."""
     before, network = interface(via=["10.20.0.0/31"]), Network.parse("10.20.0.0/31")
-    after = before.with_vias({4: Via.make(Network.parse("10.20.0.2/31"))})
-    after = after.with_operator_route(network, typed=str(network))
+    after = with_vias(before, {4: Via.make(Network.parse("10.20.0.2/31"))})
+    after = with_operator_route(after, network, typed=str(network))
     have, want = (desired(container_without_interfaces().with_new_interface(each)) for each in (before, after))
     with scene(have) as there:
         plan = plan_changes(want, have)
@@ -185,9 +186,7 @@ def _refused_at(number: int) -> FaultHook:
 
 @given(pairs, st.booleans())
 @settings(unhurried, max_examples=20)
-def test_whichever_change_fails_undo_returns(
-    pair: tuple[KernelState, KernelState], renames_while_up: bool
-) -> None:
+def test_whichever_change_fails_undo_returns(pair: tuple[KernelState, KernelState], renames_while_up: bool) -> None:
     have, want = pair
     plan = plan_changes(want, have, renames_while_up=renames_while_up)
     with scene(have) as there:

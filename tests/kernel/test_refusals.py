@@ -22,9 +22,9 @@ from kernel.container_objects import (
     plan_of,
 )
 from kernel.network_namespaces import Host
-from osctld.core.addresses import Address, InterfaceAddress, Network
-from osctld.core.changes import Add, Remove, Replace, Restore
-from osctld.core.kernel_state import (
+from osctld.core.address.addresses import Address, InterfaceAddress, Network
+from osctld.core.plan.changes import Add, Remove, Replace, Restore
+from osctld.core.plan.kernel_state import (
     HOST,
     AssignedAddress,
     KernelObject,
@@ -37,8 +37,10 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import plan_changes
-from osctld.shell.kernel import Kernel
+from osctld.core.plan.planner import plan_changes
+from osctld.shell.kernel import port
+from osctld.shell.kernel.netlink import NetlinkSocket
+from osctld.shell.kernel.port import Kernel
 
 pytestmark = pytest.mark.requires_kernel("veth")
 
@@ -243,20 +245,28 @@ def test_a_link_that_was_made_anew_in_the_same_plan_is_found_by_its_new_number(h
     have = observed(kernel, host.namespaces, LINKS)
     anew = plan_changes(have.with_objects([NO_LINK_LOCAL]), KernelState()).changes
 
-    outcomes = kernel.apply(
-        plan_of(Remove(VIA), Remove(inner), Remove(VETH), *anew, have=have), host.namespaces
-    )
+    outcomes = kernel.apply(plan_of(Remove(VIA), Remove(inner), Remove(VETH), *anew, have=have), host.namespaces)
 
     assert errors(outcomes) == [None] * len(outcomes)
     assert observed(kernel, host.namespaces, LINKS) == have
 
 
-def test_lost_answers_are_looked_up(host: Host, kernel: Kernel) -> None:
+def test_lost_answers_are_looked_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receive buffer for a few answers, and a hundred refusals."""
+    opened: list[socket.socket] = []
+
+    def netlink_socket(given: socket.socket | None = None) -> NetlinkSocket:
+        if given is None:
+            opened.append(given := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
+        return NetlinkSocket(given)
+
+    monkeypatch.setattr(port, "NetlinkSocket", netlink_socket)
+    kernel = port.Kernel()
     make_links(kernel, host.namespaces, VIA)
     there = [route(f"1.2.{number}.0/24") for number in range(0, 200, 2)]
     assert set(errors(kernel.apply(plan_of(*map(Add, there)), host.namespaces))) == {None}
-    kernel._host._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    for each in opened:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     new = [route(f"1.2.{number}.0/24") for number in range(200)]
     changed = [msgspec.structs.replace(each, protocol=112) for each in new]
 
@@ -266,6 +276,7 @@ def test_lost_answers_are_looked_up(host: Host, kernel: Kernel) -> None:
     assert [each.succeeded for each in outcomes] == [present.get(each.key) == each for each in changed]
     assert any(each.errno == errno.ENOBUFS for each in outcomes)
     assert sum(each.succeeded for each in outcomes) == 100
+    kernel.close()
 
 
 def test_a_setting_that_is_refused_is_told_with_its_path(host: Host, kernel: Kernel) -> None:

@@ -25,11 +25,13 @@ from kernel.container_objects import (
     plan_of,
 )
 from kernel.network_namespaces import Host
-from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
-from osctld.core.changes import Add, Change, Remove, Replace, Restore
-from osctld.core.kernel_state import (
+from osctld.core.address.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.config.settings import HostSettings
+from osctld.core.plan.changes import Add, Change, Remove, Replace, Restore
+from osctld.core.plan.kernel_state import (
     HOST,
     AssignedAddress,
+    HostFacts,
     KernelObject,
     KernelState,
     LinkScope,
@@ -38,8 +40,9 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import plan_changes
-from osctld.shell.kernel import Kernel
+from osctld.core.plan.planner import plan_changes
+from osctld.shell.kernel.port import Kernel
+from osctld.sync.host_look import look_at_host
 from pure.generated import near_addresses, networks, versions
 
 pytestmark = pytest.mark.requires_kernel("veth")
@@ -56,7 +59,7 @@ def addresses(draw: st.DrawFn) -> AssignedAddress:
     address = draw(near_addresses(version)).with_length(length)
     has_broadcast = version == 4 and length < 31 and draw(st.booleans())
     broadcast = address.network.last if has_broadcast else None
-    return AssignedAddress(namespace, link, address, broadcast, draw(st.booleans()))
+    return AssignedAddress(namespace, link, address, broadcast, draw(st.booleans()), is_source=draw(st.booleans()))
 
 
 @st.composite
@@ -204,8 +207,12 @@ def uplink(host: Host, name: str, address: str = "", route: str = "") -> None:
         host.run(f"ip -{version} route add {route} dev {name}")
 
 
+def host_facts(kernel: Kernel, named: Sequence[str] | None) -> HostFacts:
+    return look_at_host(kernel, HostSettings(link_group=GROUP, uplinks=None if named is None else tuple(named)))
+
+
 def uplinks(kernel: Kernel, named: Sequence[str] | None = None) -> list[str]:
-    return [each.name for each in kernel.host_facts(link_group=GROUP, uplinks=named).uplinks]
+    return [each.name for each in host_facts(kernel, named).uplinks]
 
 
 def test_uplinks_carry_a_default_route_of_either_version(host: Host, kernel: Kernel) -> None:
@@ -230,25 +237,32 @@ def test_without_a_default_route_uplinks_are_links_with_a_global_address(host: H
     uplink(host, "up1")
     make_links(kernel, host.namespaces, *ANCHORS)
 
-    (seen,) = kernel.host_facts(link_group=GROUP, uplinks=None).uplinks
+    (seen,) = host_facts(kernel, None).uplinks
 
     assert (seen.name, seen.mtu) == ("up0", 1400)
 
 
 @pytest.mark.parametrize("named", [None, ["up0"]])
-@pytest.mark.parametrize(("accept_ra", "would_be_lost"), [(0, False), (1, True), (2, True)])
-def test_a_default_route_from_an_advertisement_is_told(
-    host: Host, kernel: Kernel, named: Sequence[str] | None, accept_ra: int, would_be_lost: bool
+@pytest.mark.parametrize("accept_ra", [0, 1, 2])
+def test_of_every_link_but_ours_it_is_told_what_becomes_of_advertisements(
+    host: Host, kernel: Kernel, named: Sequence[str] | None, accept_ra: int
 ) -> None:
     uplink(host, "up0", "2001:db8::1/64")
+    uplink(host, "other")
+    make_links(kernel, host.namespaces, *ANCHORS)
     host.run(f"sysctl -w net.ipv6.conf.up0.accept_ra={accept_ra}")
+    host.run("sysctl -w net.ipv6.conf.default.accept_ra=2")
+    host.run("sysctl -w net.ipv6.conf.other.forwarding=1")
     host.run("ip -6 route add default via 2001:db8::9 dev up0 proto ra metric 1024")
 
-    facts = kernel.host_facts(link_group=GROUP, uplinks=named)
+    facts = host_facts(kernel, named)
 
-    assert [each.has_default_route_from_advertisement for each in facts.uplinks] == [would_be_lost]
-    assert facts.uplinks[0].accept_ra == accept_ra
-    assert not facts.has_ipv6_forwarding
+    told = {each.name: each for each in facts.links if not each.name.endswith("p")}
+    assert told.keys() == {"up0", "other"}  # nor the peers, which end in p
+    assert (told["up0"].accept_ra, told["up0"].has_ipv6_forwarding) == (accept_ra, False)
+    assert (told["other"].accept_ra, told["other"].has_ipv6_forwarding) == (1, True)
+    assert (told["up0"].has_advertised_default, told["other"].has_advertised_default) == (True, False)
+    assert (facts.default_accept_ra, facts.has_ipv6_default, facts.has_ipv6_forwarding) == (2, True, False)
 
 
 @pytest.mark.parametrize("ipv6", ["0", "1"])

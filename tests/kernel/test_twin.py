@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from kernel.container_objects import GROUP, GUEST, fresh_host, observed
 from kernel.network_namespaces import Host
 from kernel.test_plan_law import desired, listed_order, pairs
-from osctld.core.kernel_state import HOST, KernelState, container_of
-from osctld.core.packet_filter import packet_filter
-from osctld.core.plan import Plan, plan_changes
+from osctld.core.plan.kernel_state import HOST, KernelState, container_of
+from osctld.core.plan.packet_filter import packet_filter
+from osctld.core.plan.planner import Plan, plan_changes
 from pure.generated import container_without_interfaces, interface
 from pure.test_plan import order_in_guest
 
@@ -65,9 +65,7 @@ def check(have: KernelState, want: KernelState, *, renames_while_up: bool = True
 
 @given(pairs, st.booleans())
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
-def test_printed_lines_lead_where_the_plan_leads(
-    pair: tuple[KernelState, KernelState], renames_while_up: bool
-) -> None:
+def test_printed_lines_lead_where_the_plan_leads(pair: tuple[KernelState, KernelState], renames_while_up: bool) -> None:
     check(*pair, renames_while_up=renames_while_up)
 
 

@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from lxc.lxc_host import Busybox, Traces, in_own_network_namespace, make_engine, make_spec, open_descriptors
-from osctld.core.life import ContainerSpec
-from osctld.shell.lxc import LxcEngine, is_installed
-from osctld.shell.rootfs_busybox import build_busybox
+from osctld.core.config.life import ContainerSpec
+from osctld.shell.lxc.engine import LxcEngine, is_installed
+from osctld.shell.rootfs.busybox import build_busybox
+from patience import SLOWNESS
 
-TEST_SECONDS = 120.0
+TEST_SECONDS = 120.0 * SLOWNESS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,8 +45,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine function as a test."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
-    names = pyfuncitem._fixtureinfo.argnames
-    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
 
     async def bounded() -> None:
         async with asyncio.timeout(TEST_SECONDS):

@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from osctld.core.life import ContainerSpec, IdMap, StopMethod
-from osctld.shell import cgroups, command_socket
-from osctld.shell.lxc import Life, LxcEngine
+from osctld.core.config.life import ContainerSpec, IdMap, StopMethod
+from osctld.shell.lxc import cgroups, monitor_socket
+from osctld.shell.lxc.engine import Life, LxcEngine
+from patience import Patience
 
 Busybox = Callable[..., Awaitable[ContainerSpec]]
 
@@ -50,10 +51,10 @@ class Traces:
     """What containers below a directory have left on this host: processes, mounts, cgroups, descriptors, files."""
 
     def __init__(self, base: Path) -> None:
-        self._hash = f"{command_socket.fnv64a(os.fsencode(base / 'run')):016x}"
+        self._hash = f"{monitor_socket.fnv64a(os.fsencode(base / 'run')):016x}"
         self._marks = (os.fsencode(base), self._hash.encode())
         self._tags = {
-            f"{command_socket.fnv64a(os.fsencode(path)):016x}"[:8]
+            f"{monitor_socket.fnv64a(os.fsencode(path)):016x}"[:8]
             for path in (base / "run/lxc", Path("/run/osctl-lxc") / self._hash)
         }
         self._base = base
@@ -89,9 +90,9 @@ class Traces:
 
     def sweep(self) -> None:
         """End and remove all of it: what a failed test has left."""
-        deadline = time.monotonic() + 10
+        patience = Patience(10)
         while left := {int(line.split()[0]) for line in self.processes()} | cgroups.members(self.cgroups()):
-            assert time.monotonic() < deadline, f"processes that cannot be ended: {left}"
+            assert not patience.is_over, f"processes that cannot be ended: {left}"
             cgroups.thaw(self.cgroups())
             for pid in left - {os.getpid()}:
                 with contextlib.suppress(ProcessLookupError):
@@ -100,7 +101,7 @@ class Traces:
         for line in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", line.split()[4]], check=False, capture_output=True)
         while cgroups.remove(self.cgroups()):  # of a zombie that nobody has reaped yet
-            assert time.monotonic() < deadline, f"cgroups that cannot be removed: {self.cgroups()}"
+            assert not patience.is_over, f"cgroups that cannot be removed: {self.cgroups()}"
             time.sleep(0.01)
         shutil.rmtree(Path("/run/osctl-lxc") / self._hash, ignore_errors=True)
 
@@ -125,9 +126,15 @@ def make_engine(base: Path) -> LxcEngine:
     return LxcEngine(state_dir=base / "state", run_dir=base / "run")
 
 
-def make_spec(base: Path, name: str = "web", *, root: Path | None = None, offset: int = OFFSET) -> ContainerSpec:
+def make_spec(
+    base: Path, name: str = "web", *, root: Path | None = None, offset: int = OFFSET, has_nesting: bool = False
+) -> ContainerSpec:
     return ContainerSpec(
-        container=name, root_directory=str(root or base / name), id_map=IdMap(offset=offset), hostname=name
+        container=name,
+        root_directory=str(root or base / name),
+        id_map=IdMap(offset=offset),
+        hostname=name,
+        has_nesting=has_nesting,
     )
 
 
@@ -149,9 +156,10 @@ async def output_of(engine: LxcEngine, life: Life, *command: str, stdin: bytes |
 
 async def until(condition: Callable[[], Any], *, seconds: float = 20) -> Any:
     """Wait until a condition holds that no descriptor tells of."""
-    async with asyncio.timeout(seconds):
-        while not (value := condition()):  # noqa: ASYNC110 - neither the kernel nor a guest sets an event
-            await asyncio.sleep(0.01)
+    patience = Patience(seconds)
+    while not (value := condition()):
+        assert not patience.is_over, f"still not after {seconds} s"
+        await asyncio.sleep(0.01)
     return value
 
 

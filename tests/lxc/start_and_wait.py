@@ -6,8 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from osctld.core.life import ContainerSpec, IdMap
-from osctld.shell.lxc import LxcEngine
+from osctld.core.config.life import ContainerSpec, IdMap
+from osctld.shell.lxc.engine import LxcEngine
 
 
 async def main(base: Path, offset: int) -> None:

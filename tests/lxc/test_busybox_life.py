@@ -23,11 +23,12 @@ from lxc.lxc_host import (
     start,
     until,
 )
+from osctld.core.config.life import End, StopMethod
 from osctld.core.errors import Refused, Unavailable
-from osctld.core.life import End, StopMethod
-from osctld.shell import pidfds
-from osctld.shell.lxc import LxcEngine
-from osctld.shell.rootfs_busybox import build_busybox
+from osctld.shell.lxc import cgroups
+from osctld.shell.lxc.engine import LxcEngine
+from osctld.shell.process import pidfds
+from osctld.shell.rootfs.busybox import build_busybox
 
 
 async def test_the_first_process_of_the_guest_sees_the_network_that_was_prepared(
@@ -288,6 +289,22 @@ async def test_a_frozen_guest_runs_no_commands_but_stops(engine: LxcEngine, busy
 
     await engine.shut_down(life, timeout_seconds=20, method=StopMethod.SHUTDOWN_OR_FAIL)
     life.close()
+
+
+async def test_a_guest_is_known_to_be_frozen_whichever_version_s_hierarchy_is_mounted_first(
+    engine: LxcEngine, busybox: Busybox, base: Path
+) -> None:
+    life = await start(engine, await busybox())
+    freeze = await asyncio.create_subprocess_exec("lxc-freeze", "-P", str(base / "run/lxc"), "-n", "web")
+    assert await freeze.wait() == 0
+    trees = cgroups.hierarchies()
+    orders = sorted(trees, key=lambda tree: tree.is_unified), sorted(trees, key=lambda tree: not tree.is_unified)
+
+    assert [cgroups.is_frozen(life.cgroup, trees=each) for each in orders] == [True, True]
+    cgroups.thaw(f"{tree.mount_point}{life.cgroup}" for tree in trees)
+    assert [cgroups.is_frozen(life.cgroup, trees=each) for each in orders] == [False, False]
+
+    await end(engine, life)
 
 
 async def test_a_frozen_guest_can_be_killed(engine: LxcEngine, busybox: Busybox, base: Path) -> None:

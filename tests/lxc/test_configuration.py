@@ -6,20 +6,27 @@ from pathlib import Path
 
 import pytest
 
+from osctld.core.config.life import ContainerSpec, IdMap
 from osctld.core.errors import Refused
-from osctld.core.life import ContainerSpec, IdMap
-from osctld.shell.guest_root import InitKind
-from osctld.shell.lxc_files import CgroupNames, config_text
+from osctld.shell.lxc.files import CgroupNames, config_text
+from osctld.shell.rootfs.guest_root import InitKind
 
 
-def text(*, hostname: str = "web", init: InitKind = InitKind.BUSYBOX, has_apparmor: bool = False) -> str:
+def text(
+    *,
+    hostname: str = "web",
+    init: InitKind = InitKind.BUSYBOX,
+    has_nesting: bool = False,
+    apparmor_label: str | None = None,
+) -> str:
     return config_text(
-        ContainerSpec(container="web", root_directory="/srv/web", id_map=IdMap(offset=666000), hostname=hostname),
+        ContainerSpec("web", "/srv/web", IdMap(offset=666000), hostname, has_nesting=has_nesting),
         mount_point=Path("/run/x/web/rootfs"),
         hook=Path("/run/x/post stop"),
+        seccomp=Path("/run/x/seccomp"),
         names=CgroupNames.of("web", tag="abc"),
         init=init,
-        has_apparmor=has_apparmor,
+        apparmor_label=apparmor_label,
     )
 
 
@@ -27,18 +34,29 @@ def values(content: str, key: str) -> list[str]:
     return [value for name, _, value in (line.partition(" = ") for line in content.splitlines()) if name == key]
 
 
-def test_a_host_with_apparmor_confines_as_its_distribution_does() -> None:
-    confined = text(has_apparmor=True)
+def test_lxc_is_told_of_apparmor_what_was_decided_and_nothing_where_there_is_none() -> None:
+    confined = text(apparmor_label="lxc-osctl")
 
-    assert values(confined, "lxc.apparmor.profile") == ["generated"]
-    assert values(confined, "lxc.apparmor.allow_nesting") == ["1"]
-    # LXC makes the profile one for unprivileged containers because of these.
-    assert values(confined, "lxc.idmap") == ["u 0 666000 65536", "g 0 666000 65536"]
-
-
-def test_a_host_without_apparmor_is_told_nothing_of_it() -> None:
+    assert values(confined, "lxc.apparmor.profile") == ["lxc-osctl"]
     assert "apparmor" not in text()
-    assert text(has_apparmor=True).startswith(text())
+    assert confined.startswith(text())
+
+
+def test_policy_capabilities_and_whole_file_systems_are_for_containers_with_nesting() -> None:
+    plain, nesting = text(), text(has_nesting=True)
+
+    assert values(plain, "lxc.cap.drop") == ["sys_module sys_rawio sys_time mac_admin mac_override"]
+    assert values(nesting, "lxc.cap.drop") == ["sys_module sys_rawio sys_time"]
+    assert "dev/.lxc/" not in plain
+    assert [each.split()[1] for each in values(nesting, "lxc.mount.entry")] == [
+        "dev/.lxc/proc", "dev/.lxc/sys", "sys/kernel/security",
+    ]  # fmt: skip
+
+
+def test_nothing_of_ours_is_executed_that_could_lie_where_that_is_forbidden() -> None:
+    (hook,) = values(text(), "lxc.hook.post-stop")
+
+    assert hook == "/bin/sh '/run/x/post stop'"
 
 
 def test_each_init_is_asked_to_halt_by_its_own_signal() -> None:

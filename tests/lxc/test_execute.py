@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from lxc.lxc_host import Busybox, end, output_of, start, until
+from osctld.core.config.life import StopMethod
 from osctld.core.errors import Refused, Unavailable
-from osctld.core.life import StopMethod
-from osctld.shell.lxc import Life, LxcEngine
+from osctld.shell.lxc.engine import Life, LxcEngine
 
 
 @asynccontextmanager

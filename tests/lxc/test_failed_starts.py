@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from lxc.lxc_host import OFFSET, Busybox, Traces, end, make_engine, make_spec, output_of, start, until
-from osctld.core.errors import ApplyFailed, OsctlError, Refused
-from osctld.core.life import ContainerSpec, End, IdMap, StopMethod
-from osctld.shell.lxc import LxcEngine
+from osctld.core.config.life import ContainerSpec, End, IdMap, StopMethod
+from osctld.core.errors import ApplyFailed, OsctlError, Refused, Unavailable
+from osctld.shell.lxc.engine import LxcEngine
+from osctld.shell.process import subprocesses
 
 
 async def refusal_of(engine: LxcEngine, spec: ContainerSpec, traces: Traces) -> str:
@@ -39,6 +41,59 @@ async def test_a_missing_init_is_named(engine: LxcEngine, busybox: Busybox, trac
     message = await refusal_of(engine, spec, traces)
 
     assert message == f'"web" has no /sbin/init in "{spec.root_directory}": No such file or directory'
+
+
+async def test_a_guest_that_is_not_confined_as_was_noted_is_killed(
+    engine: LxcEngine, busybox: Busybox, traces: Traces
+) -> None:
+    spec = await busybox()
+    namespaces = await engine.make_namespaces(spec)
+    (config,) = (each for each in traces.files() if each.endswith("/web/config"))
+    Path(config).with_name("label").write_text("lxc-of-nobody\n")
+
+    with pytest.raises(ApplyFailed, match=r"was killed: it is confined by '.*' and not by 'lxc-of-nobody'"):
+        await engine.launch(spec, namespaces)
+
+    assert not any(traces.all().values())
+    assert await engine.find(spec.container) is None
+
+
+@pytest.mark.parametrize(("program", "package"), [("unshare", "util-linux"), ("lxc-start", "lxc")])
+async def test_a_missing_program_fails_the_start_with_the_package_to_install(
+    engine: LxcEngine, busybox: Busybox, traces: Traces, monkeypatch: pytest.MonkeyPatch, program: str, package: str
+) -> None:
+    spec = await busybox()
+    before = traces.all()
+    without(monkeypatch, Path(spec.root_directory).parent, program)
+
+    with pytest.raises(Unavailable, match=f'program "{program}" is missing: install {package}'):
+        await start(engine, spec)
+
+    assert traces.all() == before
+
+
+async def test_a_missing_lxc_attach_is_told_of_a_command_with_the_package_to_install(
+    engine: LxcEngine, busybox: Busybox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = await busybox()
+    life = await start(engine, spec)
+    with monkeypatch.context() as patched:
+        without(patched, Path(spec.root_directory).parent, "lxc-attach")
+
+        with pytest.raises(Unavailable, match='program "lxc-attach" is missing: install lxc'):
+            await output_of(engine, life, "true")
+
+    await end(engine, life)
+
+
+def without(monkeypatch: pytest.MonkeyPatch, base: Path, program: str) -> None:
+    """Let one program not be installed."""
+    directory = base / "programs"
+    directory.mkdir()
+    for name in ("unshare", "sh", "lxc-start", "lxc-attach", "setsid", "cat"):
+        if name != program:
+            (directory / name).symlink_to(shutil.which(name) or name)
+    monkeypatch.setitem(subprocesses.CLEAN_ENVIRONMENT, "PATH", str(directory))
 
 
 async def test_an_init_is_not_looked_for_outside_the_root(engine: LxcEngine, busybox: Busybox, traces: Traces) -> None:

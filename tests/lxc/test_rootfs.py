@@ -17,9 +17,10 @@ import pytest
 
 from lxc.lxc_host import libc
 from osctld.core.errors import ApplyFailed, Refused, Unavailable
-from osctld.shell.rootfs_archive import extract_archive
-from osctld.shell.rootfs_busybox import build_busybox
-from osctld.shell.rootfs_directory import remove_directory
+from osctld.shell.process import subprocesses
+from osctld.shell.rootfs.archive import extract_archive
+from osctld.shell.rootfs.busybox import build_busybox
+from osctld.shell.rootfs.directory import remove_directory
 
 
 def output_of(*command: str | Path, content: bytes = b"") -> bytes:
@@ -142,6 +143,56 @@ async def test_archives_are_extracted_whatever_their_compression(base: Path, com
     assert (name.st_uid, name.st_gid, stat.S_IMODE(name.st_mode)) == (33, 44, 0o4750)
     assert (root / "etc/link").readlink() == Path("/etc/name")
     assert (root / "big").read_bytes() == big
+
+
+@pytest.mark.parametrize("by", ["file", "pipe"])
+@pytest.mark.parametrize(
+    ("program", "package"), [("gzip", "gzip"), ("zstd", "zstd"), ("xz", "xz-utils"), ("bzip2", "bzip2")]
+)
+async def test_a_missing_decompressor_is_told_with_the_package_to_install(
+    base: Path, monkeypatch: pytest.MonkeyPatch, program: str, package: str, by: str
+) -> None:
+    content = output_of(program, "-c", content=archive((member("./etc", kind=tarfile.DIRTYPE, mode=0o755), b"")))
+    only(monkeypatch, base, "tar", "cat")
+
+    says = f'the archive is compressed with {program}; the program "{program}" is missing: install {package}'
+    with pytest.raises(Unavailable, match=says):
+        await (extract(content, base / "root") if by == "file" else extract_piped(content, base / "root"))
+
+    assert not (base / "root").exists()
+
+
+async def test_a_missing_tar_or_rm_is_told_with_the_package_to_install(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = archive((member("./etc", kind=tarfile.DIRTYPE, mode=0o755), b""))
+    only(monkeypatch, base, "cat")
+
+    with pytest.raises(Unavailable, match='program "tar" is missing: install tar'):
+        await extract(content, base / "root")
+    with pytest.raises(Unavailable, match='program "rm" is missing: install coreutils'):
+        await remove_directory(base / "programs")
+
+    assert not (base / "root").exists()
+
+
+async def extract_piped(content: bytes, root: Path) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    try:
+        await extract_archive(reader, root)
+    finally:
+        os.close(reader)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, base: Path, *names: str) -> None:
+    """Let nothing but these programs be installed."""
+    directory = base / "programs"
+    directory.mkdir()
+    for name in names:
+        (directory / name).symlink_to(shutil.which(name) or name)
+    monkeypatch.setitem(subprocesses.CLEAN_ENVIRONMENT, "PATH", str(directory))
 
 
 def feed(writer: int, content: bytes) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from lxc.lxc_host import Busybox, end, output_of, start, until
 from lxc.terminal import Terminal
-from osctld.shell.lxc import Life, LxcEngine
+from osctld.shell.lxc.engine import Life, LxcEngine
 
 SECONDS = 20
 
@@ -57,6 +57,9 @@ class Command:
         self.task = asyncio.create_task(run())
 
     def said(self) -> str:
+        """All of it until now, or until it was closed."""
+        if self._reader < 0:
+            return self._said.decode()
         try:
             while piece := os.read(self._reader, 1 << 16):
                 self._said += piece
@@ -66,9 +69,13 @@ class Command:
 
     async def status(self) -> int:
         status = await asyncio.wait_for(self.task, SECONDS)
+        self.close()
+        return status
+
+    def close(self) -> None:
         self.said()
         os.close(self._reader)
-        return status
+        self._reader = -1
 
 
 def processes_inside(life: Life) -> list[tuple[str, str]]:
@@ -83,6 +90,18 @@ def processes_inside(life: Life) -> list[tuple[str, str]]:
     return found
 
 
+def has_pending(life: Life, number: signal.Signals) -> bool:
+    """Whether a process of a guest has yet to run to get a signal that was sent to it."""
+    inside = os.stat(f"/proc/{life.init_pid}/ns/pid").st_ino
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}/ns/pid").st_ino == inside:
+                fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                if (int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)) >> (number - 1) & 1:
+                    return True
+    return False
+
+
 def states_of(life: Life, words: str) -> set[str]:
     return {state for state, found in processes_inside(life) if words in found}
 
@@ -91,16 +110,14 @@ def states_of(life: Life, words: str) -> set[str]:
 async def test_a_command_handles_the_signals_of_its_client(engine: LxcEngine, busybox: Busybox, name: str) -> None:
     life = await start(engine, await busybox())
     sender = Sender()
-    command = Command(
-        engine, life, f"trap 'echo got; exit 9' {name}; echo up; while :; do sleep 0.05; done", sender
-    )
+    command = Command(engine, life, f"trap 'echo got; exit 9' {name}; echo up; while :; do sleep 0.05; done", sender)
     await until(lambda: "up" in command.said())
 
     sender.send(signal.Signals[f"SIG{name}"])
 
     assert await command.status() == 9
-    assert command._said.splitlines()[0] == b"up"
-    assert command._said.splitlines()[-1] == b"got"  # between them a shell may tell how its child ended
+    assert command.said().splitlines()[0] == "up"
+    assert command.said().splitlines()[-1] == "got"  # between them a shell may tell how its child ended
     await end(engine, life)
 
 
@@ -145,6 +162,22 @@ async def test_an_interrupt_reaches_all_that_a_keyboard_would_reach(engine: LxcE
     await end(engine, life)
 
 
+async def test_an_interrupt_reaches_also_those_who_are_made_at_that_moment(engine: LxcEngine, busybox: Busybox) -> None:
+    life = await start(engine, await busybox())
+    for _ in range(5):
+        sender = Sender()
+        # A chain that grows: each link makes the next one a moment later, twenty times.
+        script = "f() { test $1 = 0 || sleep 1000 | { sleep 0.01; f $(($1 - 1)); }; }; echo up; f 20; sleep 1000"
+        command = Command(engine, life, script, sender)
+        await until(lambda command=command: "up" in command.said())  # type: ignore[misc]
+
+        sender.send(signal.SIGINT)
+
+        assert await command.status() == 130
+        assert not states_of(life, "sleep")
+    await end(engine, life)
+
+
 async def test_other_signals_are_for_the_command_alone(engine: LxcEngine, busybox: Busybox) -> None:
     life = await start(engine, await busybox())
     sender = Sender()
@@ -154,7 +187,7 @@ async def test_other_signals_are_for_the_command_alone(engine: LxcEngine, busybo
     sender.send(signal.SIGUSR1)
 
     assert await command.status() == 0
-    assert command._said == b"up\nheard\nslept 0\n"
+    assert command.said() == "up\nheard\nslept 0\n"
     await end(engine, life)
 
 
@@ -162,12 +195,12 @@ async def test_a_command_stops_and_goes_on_with_its_client(engine: LxcEngine, bu
     life = await start(engine, await busybox())
     sender = Sender()
     command = Command(engine, life, "echo up; sleep 1000", sender)
-    await until(lambda: "up" in command.said())
+    await until(lambda: states_of(life, "sleep 1000") == {"S"})
 
     sender.send(signal.SIGTSTP)
     await until(lambda: sender.stops)
 
-    assert states_of(life, "sleep 1000") == {"T"}
+    await until(lambda: states_of(life, "sleep 1000") == {"T"})  # when it runs next
 
     sender.send(signal.SIGCONT)
     sender.send(signal.SIGINT)
@@ -186,9 +219,10 @@ async def test_a_command_that_handles_a_stop_is_asked_and_one_that_ignores_it_go
     await until(lambda: "up" in command.said())
     sender.send(signal.SIGTSTP)
     await until(lambda: sender.stops)
+    await until(lambda: not has_pending(life, signal.SIGTSTP))  # to be continued takes a stop back that is on its way
     sender.send(signal.SIGCONT)
     assert await command.status() == 4
-    assert command._said == b"up\nasked\n"
+    assert command.said() == "up\nasked\n"
 
     command = Command(engine, life, "trap '' TSTP; echo up; exec sleep 1000", sender)
     await until(lambda: "up" in command.said())
@@ -214,8 +248,7 @@ async def test_a_stopped_command_ends_with_its_client(engine: LxcEngine, busybox
 
     assert not states_of(life, "heard")
     assert await output_of(engine, life, "ls", "/heard") == "/heard\n"
-    command.said()
-    os.close(command._reader)
+    command.close()
     await end(engine, life)
 
 

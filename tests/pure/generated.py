@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import hypothesis.strategies as st
+import msgspec
 
-from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
-from osctld.core.claims import Claim, ClaimedNetworks
+from osctld.core.address.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.address.via import Via
+from osctld.core.authority.claims import Claim, ClaimedNetworks
+from osctld.core.config.host import Container, Host, derived_mac
+from osctld.core.config.life import IdMap
+from osctld.core.config.settings import Settings
 from osctld.core.errors import Refused
-from osctld.core.host import Container, Host, derived_mac
-from osctld.core.life import IdMap
-from osctld.core.settings import Settings
-from osctld.core.via import Via
-from osctld.netif.routed import RoutedInterface, new_interface
+from osctld.netif.routed.interface import RoutedInterface, new_interface
+from pure.interface_steps import with_address, with_operator_route, without_address, without_route
 
 HOST_UUID = "3d5d0a8e-6a54-4e4b-9c5c-0d8c4d1f0a11"
 
@@ -130,20 +132,20 @@ def _edits(draw: st.DrawFn, start: RoutedInterface, version: int) -> RoutedInter
     match draw(st.sampled_from(steps)):
         case "assign":
             route_as = draw(st.none() | networks(version)) if draw(st.booleans()) else None
-            return start.with_address(draw(interface_addresses(version)), route=draw(st.booleans()), route_as=route_as)
+            return with_address(start, draw(interface_addresses(version)), route=draw(st.booleans()), route_as=route_as)
         case "assign in via":
             via = start.vias[version]
             length = draw(st.sampled_from([BITS[version], via.network.length]))
-            return start.with_address(draw(address_in(via.network)).with_length(length), route=draw(st.booleans()))
+            return with_address(start, draw(address_in(via.network)).with_length(length), route=draw(st.booleans()))
         case "route":
             network = draw(networks(version))
             next_hop = draw(st.none() | st.sampled_from([None, *start.all_addresses(version)]))
-            return start.with_operator_route(network, typed=str(network), next_hop=next_hop)
+            return with_operator_route(start, network, typed=str(network), next_hop=next_hop)
         case "take" if start.addresses:
-            return start.without_address(draw(st.sampled_from(start.addresses)), keep_route=draw(st.booleans()))
+            return without_address(start, draw(st.sampled_from(start.addresses)), keep_route=draw(st.booleans()))
         case "unroute" if start.routes:
             network = draw(st.sampled_from(start.routes)).network
-            return start.without_route(network, typed=str(network))
+            return without_route(start, network, typed=str(network))
         case "place" if start.addresses:
             draft = start.draft()
             draft.place(draw(st.sampled_from(start.addresses)), before=None)
@@ -212,7 +214,7 @@ def containers(draw: st.DrawFn, *, name: str = "web01", interfaces: int = 3) -> 
         more = container.with_new_interface(draw(routed_interfaces(name=f"eth{index}", link=link)))
         if without_own_conflicts(more):
             container = more
-    return container
+    return msgspec.structs.replace(container, has_nesting=draw(st.booleans()), is_wanted=draw(st.booleans()))
 
 
 @st.composite
@@ -231,12 +233,12 @@ def rearranged_containers(draw: st.DrawFn) -> tuple[Container, Container]:
         changed = start
         for number in chosen:
             try:
-                changed = changed.with_address(InterfaceAddress.parse(texts[number - 3]))
+                changed = with_address(changed, InterfaceAddress.parse(texts[number - 3]))
             except Refused:
                 continue  # the end of a via
         if draw(st.booleans()) and changed.addresses:
             via = changed.vias[4]
-            changed = changed.with_address(via.container_address, route=False)
+            changed = with_address(changed, via.container_address, route=False)
             draft = changed.draft()
             draft.place(draft.addresses[-1], before=draw(st.sampled_from(draft.addresses[:-1])))
             changed = changed.with_draft(draft)

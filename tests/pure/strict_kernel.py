@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import msgspec
 
-from osctld.core.addresses import Address, InterfaceAddress
-from osctld.core.changes import Add, Change, Remove, RenameLink, Replace, Restore
-from osctld.core.kernel_model import on_renamed
-from osctld.core.kernel_state import (
+from osctld.core.address.addresses import Address, InterfaceAddress
+from osctld.core.plan.changes import Add, Change, Remove, RenameLink, Replace, Restore, is_made_in_place
+from osctld.core.plan.kernel_model import on_renamed
+from osctld.core.plan.kernel_state import (
     AssignedAddress,
     KernelObject,
     KernelState,
@@ -28,7 +28,7 @@ from osctld.core.kernel_state import (
     Sysctl,
     Veth,
 )
-from osctld.core.plan import Plan
+from osctld.core.plan.planner import Plan
 
 
 class KernelRefused(Exception):
@@ -65,7 +65,9 @@ class StrictKernel:
                 else:
                     self._make(new, has_peer=False)
             case Replace(old, new):
-                if isinstance(new, AssignedAddress):
+                if isinstance(new, AssignedAddress) and is_made_in_place(change):
+                    self._make(new)
+                elif isinstance(new, AssignedAddress):
                     self._lose(old)
                     self._make(new)
                 elif isinstance(new, Veth | Link):
@@ -99,6 +101,8 @@ class StrictKernel:
                 self._set_link(new)
             case AssignedAddress() | Neighbour():
                 self._check_has_version(new, new.address.version)
+                if isinstance(new, AssignedAddress) and new.address.version == 4:
+                    self._check_scope(new)
             case Route():
                 self._check_route(new)
             case Sysctl():
@@ -133,6 +137,15 @@ class StrictKernel:
         if version == 6 and self._link(new.namespace, new.link).mtu < 1280:
             raise KernelRefused("Invalid argument")
         self._link(new.namespace, new.link)
+
+    def _check_scope(self, new: AssignedAddress) -> None:
+        there = self.objects.get(new.key)
+        if isinstance(there, AssignedAddress) and there.is_source != new.is_source:
+            raise AssertionError(f"{new}: the kernel leaves the scope of an address as it is, and says nothing")
+        for each in self._addresses(new.namespace):
+            is_beside = each.link == new.link and each.address.network == new.address.network
+            if is_beside and each.is_source != new.is_source:
+                raise KernelRefused("ipv4: Invalid scope value")
 
     def _set_link(self, new: Veth | Link) -> None:
         old = self._link(new.namespace, new.name)
@@ -179,9 +192,7 @@ class StrictKernel:
 
     def _is_on_link(self, namespace: Namespace, link: str, gateway: Address) -> bool:
         connected = (
-            each.address.network
-            for each in self._addresses(namespace)
-            if each.link == link and each.has_prefix_route
+            each.address.network for each in self._addresses(namespace) if each.link == link and each.has_prefix_route
         )
         routed = (
             each.network

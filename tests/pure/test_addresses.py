@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import (
+from osctld.core.address.addresses import (
     BITS,
     Address,
     InterfaceAddress,
@@ -214,11 +214,15 @@ def test_a_network_is_routable_only_if_all_of_its_addresses_are_unicast(network:
     assert not (reason_not_routable(network) is None and not ends_are_unicast)
 
 
-near_reserved = st.sampled_from(NOT_ROUTABLE).flatmap(
-    lambda reserved: st.tuples(st.sampled_from([reserved[0], reserved[-1]]), st.integers(-1, 1)).map(
-        lambda pair: (reserved.version, int(pair[0]) + pair[1])
+near_reserved = (
+    st.sampled_from(NOT_ROUTABLE)
+    .flatmap(
+        lambda reserved: st.tuples(st.sampled_from([reserved[0], reserved[-1]]), st.integers(-1, 1)).map(
+            lambda pair: (reserved.version, int(pair[0]) + pair[1])
+        )
     )
-).filter(lambda pair: 0 <= pair[1] < 1 << BITS[pair[0]])
+    .filter(lambda pair: 0 <= pair[1] < 1 << BITS[pair[0]])
+)
 
 
 @given(

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from osctld.core.addresses import Network
-from osctld.core.claims import Claim, ClaimedNetworks, ClaimKind, Claims, ClaimsChange, Holder
+from osctld.core.address.addresses import Network
+from osctld.core.authority.claims import Claim, ClaimedNetworks, ClaimKind, Claims, ClaimsChange, Holder
+from osctld.core.authority.rules import check_others
+from osctld.core.config.host import Container
 from osctld.core.errors import Conflict
-from osctld.core.host import Container
-from osctld.netif.routed import RoutedInterface
+from osctld.netif.routed.interface import RoutedInterface
 from pure.generated import any_networks, containers, each_claim, grouped, networks, versions
 
 holders = st.builds(Holder, st.sampled_from(["web01", "web02", "db"]), st.sampled_from(["eth0", "eth1"]))
@@ -68,7 +69,8 @@ def test_a_check_refuses_exactly_what_overlaps_another_interface(
         (one, other)
         for position, one in enumerate(added)
         for other in [*staying, *added[:position]]
-        if one.holder != other.holder and one.network.overlaps(other.network)
+        if one.holder != other.holder
+        and one.network.overlaps(other.network)
         # What is left of something that its holder had in there already was allowed before.
         and not any(
             each.holder == one.holder
@@ -79,10 +81,10 @@ def test_a_check_refuses_exactly_what_overlaps_another_interface(
     ]
 
     if not clashes:
-        Claims(grouped(present)).check(removed=grouped(removed), added=grouped(added))
+        check_others(Claims(grouped(present)), removed=grouped(removed), added=grouped(added))
     else:
         with pytest.raises(Conflict) as conflict:
-            Claims(grouped(present)).check(removed=grouped(removed), added=grouped(added))
+            check_others(Claims(grouped(present)), removed=grouped(removed), added=grouped(added))
 
         one = clashes[0][0]
         reasons = [str(other) for asked, other in clashes if asked == one]
@@ -111,7 +113,7 @@ def test_a_conflict_names_what_was_asked_and_who_holds_it(held: str, kind: Claim
     wanted = Claim(Network.parse(asked), ClaimKind.ROUTE, Holder("web02", "eth0"))
 
     with pytest.raises(Conflict) as conflict:
-        claims.check(removed=(), added=grouped([wanted]))
+        check_others(claims, removed=(), added=grouped([wanted]))
 
     assert conflict.value.message == message
     assert conflict.value.holder == "eth0 of web01"
@@ -123,7 +125,7 @@ def test_two_interfaces_of_one_container_are_two_holders() -> None:
     claims = Claims(grouped([one]))
 
     with pytest.raises(Conflict, match=r"1\.2\.3\.4: 1\.2\.3\.4/32 is routed to eth0 of web01"):
-        claims.check(removed=(), added=grouped([other]))
+        check_others(claims, removed=(), added=grouped([other]))
 
 
 def test_versions_never_meet_although_their_numbers_do() -> None:

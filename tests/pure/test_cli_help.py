@@ -11,7 +11,7 @@ from osctld.cli.catalogue import Group, catalogue
 from osctld.cli.help import render, summary
 from osctld.cli.interpret import interpret, refusal
 from osctld.cli.parse import Invocation, signature
-from osctld.cli.version import VERSION
+from osctld.cli.version import told
 from osctld.core.command import Argument, Command
 from osctld.core.errors import Conflict, Refused
 from osctld.core.wire import CliResponse
@@ -55,7 +55,7 @@ def test_every_group_and_command_says_what_it_is_about() -> None:
 def test_help_of_a_command_shows_how_to_call_it() -> None:
     text = render(("ct", "netif", "ip", "add"))
 
-    assert text.splitlines()[0] == "usage: osctl ct netif ip add [options] <ct> <netif> <addr>..."
+    assert text.splitlines()[0] == "usage: osctl ct netif ip add [options] <ct> [<netif>] [<addr>...]"
     assert "\n  --[no-]route  " in text
     assert "\n  --route-as NETWORK  " in text
     assert "\n  --socket PATH  " in text
@@ -83,7 +83,7 @@ def test_a_missing_subcommand_shows_the_help_of_that_level_on_standard_error() -
 
 
 def test_the_version_is_printed() -> None:
-    assert interpret(["--version"]) == CliResponse(stdout=f"osctl version {VERSION}\n")
+    assert interpret(["--version"]) == CliResponse(stdout=f"{told('osctl')}\n")
 
 
 def test_a_command_line_that_makes_sense_is_left_to_the_daemon() -> None:
@@ -133,8 +133,8 @@ def test_a_program_is_told_apart_whether_there_is_no_daemon_or_it_may_not_talk_t
     [
         (["ping"], 69, "", "error: no daemon\n"),
         (["ct", "ls", "--frob"], 64, "", "error: unknown option: --frob\n"),
-        (["--version"], 0, f"osctl version {VERSION}\n", ""),
-        (["history", "-L"], 0, "time\ntime_iso\nepoch\npool\ncommand\n", ""),
+        (["--version"], 0, f"{told('osctl')}\n", ""),
+        (["history", "-L"], 0, "time\ntime_iso\nepoch\npool\nuser\nlogin\nprocess\nresult\ncommand\n", ""),
         (["help", "ping"], 0, render(("ping",), columns=80), ""),
     ],
 )

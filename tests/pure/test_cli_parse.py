@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -17,6 +19,7 @@ from osctld.cli.parse import (
     Parameter,
     Parsed,
     VersionRequest,
+    can_be_left_out,
     parse,
     resolve,
     signature,
@@ -47,6 +50,28 @@ class Ls(Command, ListOptions, frozen=True, kw_only=True):
     container: Annotated[str | None, Argument("Container", metavar="ct")] = None
 
 
+class Name(Command, frozen=True, kw_only=True):
+    """Name."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "name")
+    container: Annotated[str, Argument("Container", metavar="ct")]
+    old: Annotated[str | None, Argument("Interface", metavar="old", fits="[a-z0-9]+")] = None
+    new: Annotated[str, Argument("New name", metavar="new", fits="[a-z0-9]+")]
+
+
+class Take(Command, frozen=True, kw_only=True):
+    """Take."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "take")
+    container: Annotated[str, Argument("Container", metavar="ct")]
+    netif: Annotated[str | None, Argument("Interface", metavar="netif", fits="(?!all\\Z)[a-z0-9]+")] = None
+    addresses: Annotated[tuple[str, ...], Argument("Addresses", metavar="addr", many=True)]
+    version: Annotated[
+        int | None,
+        Option(("-v", "--version"), "4|6", "Version", choices=("4", "6"), shorthands={"-4": "4", "-6": "6"}),
+    ] = None
+
+
 class Exec(Command, frozen=True, kw_only=True):
     """Exec."""
 
@@ -63,7 +88,7 @@ class Rename(Command, frozen=True, kw_only=True):
     force: Annotated[bool, Flag(("-f", "--force"), "Force")] = False
 
 
-TREE = build_tree((Add, Ls, Exec, Rename))
+TREE = build_tree((Add, Ls, Name, Take, Exec, Rename))
 
 
 def parsed(*argv: str) -> Command:
@@ -134,6 +159,10 @@ def spelled_options(draw: st.DrawFn, parameter: Parameter, value: Any) -> list[l
     return groups
 
 
+def begins_otherwise(pattern: str, value: Any) -> bool:
+    return not re.fullmatch(pattern, value if isinstance(value, str) else value[0])
+
+
 @st.composite
 def command_lines(draw: st.DrawFn) -> tuple[Command, list[str]]:
     """A command, and one of the many ways to say it."""
@@ -146,10 +175,20 @@ def command_lines(draw: st.DrawFn) -> tuple[Command, list[str]]:
             fields[parameter.field] = draw(value_of(parameter))
             options.extend(draw(spelled_options(parameter, fields[parameter.field])))
     arguments: list[str] = []
+    left_out = ""
     for parameter in declared.arguments:
+        assert isinstance(parameter.declaration, Argument)
+        pattern = parameter.declaration.fits
         if not parameter.is_required and draw(st.booleans()):
-            break
-        fields[parameter.field] = value = draw(value_of(parameter))
+            if not can_be_left_out(parameter):
+                break
+            left_out = pattern
+            continue
+        values = value_of(parameter) if not pattern else st.from_regex(pattern, fullmatch=True)
+        if left_out and not pattern:  # what looks like the argument that was left out would be taken for it
+            values = values.filter(functools.partial(begins_otherwise, left_out))
+        left_out = ""
+        fields[parameter.field] = value = draw(values)
         arguments.extend(map(str, value) if parameter.is_tuple else [str(value)])
     takes_rest = any(isinstance(each.declaration, Argument) and each.declaration.rest for each in declared.arguments)
     if takes_rest or any(each.startswith("-") and each != "-" for each in arguments):
@@ -206,6 +245,40 @@ def test_every_command_answers_its_aliases(of: type[Command]) -> None:
     assert resolve([aliases.get(word, word) for word in of.words]) is of
 
 
+# --- an argument that may be left out -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (("take", "web", "eth0", "1.2.3.4"), Take(container="web", netif="eth0", addresses=("1.2.3.4",))),
+        (("take", "web", "1.2.3.4", "eth0"), Take(container="web", addresses=("1.2.3.4", "eth0"))),
+        (("take", "web", "all"), Take(container="web", addresses=("all",))),
+        (("take", "web", "eth0", "all"), Take(container="web", netif="eth0", addresses=("all",))),
+        (("take", "web", "-"), Take(container="web", addresses=("-",))),
+        (("name", "web", "eth0", "wan0"), Name(container="web", old="eth0", new="wan0")),
+        (("name", "web", "wan0"), Name(container="web", new="wan0")),
+        (("name", "web", "wan.0"), Name(container="web", new="wan.0")),
+    ],
+)
+def test_a_word_that_cannot_be_the_argument_before_belongs_to_the_next_one(
+    argv: tuple[str, ...], expected: Command
+) -> None:
+    assert parsed("ct", "netif", *argv) == expected
+
+
+def test_what_is_missing_is_told_when_a_word_is_taken_for_what_could_be_left_out() -> None:
+    assert refused("ct", "netif", "take", "web", "eth0") == "missing argument <addr>"
+    assert refused("ct", "netif", "name", "web") == "missing argument <new>"
+
+
+def test_a_shorthand_stands_for_an_option_with_its_value() -> None:
+    for argv in (("-4", "web", "all"), ("web", "all", "-v", "4"), ("web", "-4", "all")):
+        assert parsed("ct", "netif", "take", *argv) == Take(container="web", addresses=("all",), version=4)
+    assert "given twice" in refused("ct", "netif", "take", "-4", "-6", "web", "all")
+    assert "unknown option: -5" in refused("ct", "netif", "take", "-5", "web", "all")
+
+
 # --- words --------------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +289,7 @@ def test_words_may_be_abbreviated_to_a_unique_prefix_and_aliases_count() -> None
 
 
 def test_an_ambiguous_word_is_refused_with_what_it_could_be() -> None:
-    with pytest.raises(UsageError, match=r"^ambiguous command 'ct s' \(could be show, start, stop\)$"):
+    with pytest.raises(UsageError, match=r"^ambiguous command 'ct s' \(could be set, show, start, stop\)$"):
         parse(["ct", "s"])
 
 

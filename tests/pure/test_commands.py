@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 
@@ -16,7 +15,6 @@ from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.commands.ct_netif_ip_del import CtNetifIpDel
 from osctld.commands.ct_netif_ip_ls import CtNetifIpLs
 from osctld.commands.ct_netif_ls import CtNetifLs
-from osctld.commands.ct_netif_new_routed import CtNetifNewRouted
 from osctld.commands.ct_netif_route_add import CtNetifRouteAdd
 from osctld.commands.ct_netif_route_del import CtNetifRouteDel
 from osctld.commands.ct_netif_route_ls import CtNetifRouteLs
@@ -32,7 +30,8 @@ from osctld.commands.ct_start import CtStart
 from osctld.commands.ct_stop import CtStop
 from osctld.commands.ping import Ping
 from osctld.commands.self_status import SelfStatus
-from osctld.core.addresses import Network
+from osctld.core.address.addresses import Network
+from osctld.core.authority.host_networks import HostNetwork
 from osctld.core.command import (
     CreateContainer,
     DeleteContainer,
@@ -47,17 +46,25 @@ from osctld.core.command import (
     Text,
     ViewCommand,
 )
+from osctld.core.config.host import Container, Host
+from osctld.core.config.life import StopMethod
+from osctld.core.config.settings import Settings
 from osctld.core.errors import Conflict, OsctlError, Refused, UsageError
-from osctld.core.host import Container, Host
-from osctld.core.host_networks import HostNetwork
-from osctld.core.life import StopMethod
-from osctld.core.settings import Settings
-from osctld.netif.routed import RoutedInterface, routed_interface
+from osctld.netif.routed.interface import RoutedInterface, routed_interface
+from osctld.netif.routed.new import CtNetifNewRouted
 from pure.generated import HOST_UUID, containers
+from pure.surrounded import edited
 
-DAEMON = {
-    "version": "1.2.3", "pid": 1, "uptime": 5_000_000_000, "last_reconcile": "nothing to mend", "drift": [],
-    "state_dir": "/var/lib/osctl", "run_dir": "/run/osctl",
+DAEMON: dict[str, Any] = {
+    "version": "1.2.3",
+    "shutdown": None,
+    "build": "0123456789ab",
+    "pid": 1,
+    "uptime": 5_000_000_000,
+    "last_reconcile": "nothing to mend",
+    "drift": [],
+    "state_dir": "/var/lib/osctl",
+    "run_dir": "/run/osctl",
 }
 OBSERVED = Observed({"web01": LifeFacts("running", 4711, 4096, 1_000_000)}, DAEMON)
 
@@ -71,7 +78,7 @@ def empty(*names: str) -> Host:
 
 def after(host: Host, *commands: EditCommand) -> Host:
     for command in commands:
-        host = command.edit(host).host
+        host = edited(command, host).host
     return host
 
 
@@ -148,17 +155,17 @@ def test_the_page_s_examples_are_edited_as_written() -> None:
 
 
 def test_an_edit_names_the_container_that_it_changes_and_no_other() -> None:
-    edited = ip_add("1.2.3.5").edit(PAGE)
+    made = edited(ip_add("1.2.3.5"), PAGE)
 
-    assert edited.container == "web01"
-    assert edited.host.container("web02") is PAGE.container("web02")
-    assert ip_add("1.2.3.5").edit(PAGE) == edited
+    assert made.container == "web01"
+    assert made.host.container("web02") is PAGE.container("web02")
+    assert edited(ip_add("1.2.3.5"), PAGE) == made
 
 
 def test_a_pool_may_stand_before_the_container() -> None:
     command = CtNetifIpAdd(container="default:web01", netif="eth0", addresses=("1.2.3.5",))
 
-    assert command.edit(PAGE).container == "web01"
+    assert edited(command, PAGE).container == "web01"
 
 
 def test_an_interface_is_deleted_with_all_that_it_held() -> None:
@@ -197,25 +204,25 @@ def test_many_addresses_are_assigned_in_their_order() -> None:
 
 
 def test_a_wide_automatic_route_is_told_and_the_single_address_suggested() -> None:
-    edited = ip_add("10.5.5.1/24", "1.2.3.9", "2001:db8::1/120").edit(PAGE)
+    made = edited(ip_add("10.5.5.1/24", "1.2.3.9", "2001:db8::1/120"), PAGE)
 
-    assert edited.messages == ("routed 10.5.5.0/24 (256 addresses)", "routed 2001:db8::/120 (256 addresses)")
-    assert edited.suggestions == {
+    assert made.messages == ("routed 10.5.5.0/24 (256 addresses)", "routed 2001:db8::/120 (256 addresses)")
+    assert made.suggestions == {
         Network.parse("10.5.5.0/24"): "assign 10.5.5.1/32 instead",
         Network.parse("2001:db8::/120"): "assign 2001:db8::1/128 instead",
     }
 
 
 def test_an_address_of_a_routed_network_is_assigned_without_a_word() -> None:
-    edited = ip_add("10.5.5.1/24").edit(after(PAGE, route_add("10.5.5.0/24")))
+    made = edited(ip_add("10.5.5.1/24"), after(PAGE, route_add("10.5.5.0/24")))
 
-    assert (edited.messages, edited.suggestions) == ((), {})
-    assert routes(edited.host) == ["1.2.3.4/32", "10.5.5.0/24"]
+    assert (made.messages, made.suggestions) == ((), {})
+    assert routes(made.host) == ["1.2.3.4/32", "10.5.5.0/24"]
 
 
 def test_one_bad_address_among_many_refuses_all() -> None:
     with pytest.raises(Refused, match="'bogus' is not an IP address"):
-        ip_add("1.2.3.5", "bogus", "1.2.3.6").edit(PAGE)
+        edited(ip_add("1.2.3.5", "bogus", "1.2.3.6"), PAGE)
 
 
 def test_all_addresses_go_at_once_or_those_of_one_version() -> None:
@@ -233,7 +240,7 @@ def test_all_routes_go_at_once_unless_addresses_need_them() -> None:
     host = after(PAGE, route_add("10.5.5.0/24", "2001:db8::/64"))
 
     with pytest.raises(Refused, match=r"^all: .* 1\.2\.3\.4 would be assigned but unrouted"):
-        route_del("all").edit(host)
+        edited(route_del("all"), host)
     assert routes(after(host, route_del("all", version=6))) == ["1.2.3.4/32", "10.5.5.0/24"]
     assert routes(after(host, route_del("all", force=True))) == []
     assert routes(after(host, route_del("10.5.5.9/24"))) == ["1.2.3.4/32", "2001:db8::/64"]
@@ -267,8 +274,8 @@ def test_a_source_is_no_holding() -> None:
 
 
 OTHERS = after(PAGE, new("10.0.0.0/24", container="web02"))
-#: The host's own network, as it is seen by one that looks at the host.
-UPLINK = msgspec.structs.replace(PAGE, networks=(HostNetwork(Network.parse("192.0.2.0/24"), "up0"),))
+#: The host's own network.
+UPLINK = HostNetwork(Network.parse("192.0.2.0/24"), "up0")
 
 
 @pytest.mark.parametrize(
@@ -276,29 +283,27 @@ UPLINK = msgspec.structs.replace(PAGE, networks=(HostNetwork(Network.parse("192.
     [
         (OTHERS, "10.0.0.7", "10.0.0.0/24 is the interconnecting network of eth0 of web02", "eth0 of web02"),
         (OTHERS, "10.0.0.0/23", "10.0.0.0/24 is the interconnecting network of eth0 of web02", "eth0 of web02"),
-        (UPLINK, "192.0.2.128/25", "192.0.2.0/24 is in use on the host, on up0", "192.0.2.0/24 is in use on the host"),
+        (PAGE, "192.0.2.128/25", "192.0.2.0/24 is in use on the host, on up0", "192.0.2.0/24 is in use on the host"),
     ],
 )
 def test_what_somebody_else_uses_is_permitted_with_force_alone(
     host: Host, network: str, says: str, holder: str
 ) -> None:
     with pytest.raises(Conflict) as refused:
-        source_add(network).edit(host)
+        edited(source_add(network), host, UPLINK)
     assert says in refused.value.message
     assert refused.value.message.startswith(f"{Network.parse(network)}: ")
-    assert "--force" in refused.value.message
+    assert "--allow-foreign-source" in refused.value.message
     assert holder in refused.value.holder
 
     forced = source_add(network, force=True)
-    assert sources(after(host, forced)) == [str(Network.parse(network))]
-    assert source_add(network).looks_at_host
-    assert not forced.looks_at_host
+    assert sources(edited(forced, host, UPLINK).host) == [str(Network.parse(network))]
 
 
 @pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0", "9.9.9.9/0"])
 def test_everything_is_permitted_with_force_alone(everything: str) -> None:
-    with pytest.raises(Refused, match=rf"^{everything} is everything: .* --force permits it$"):
-        source_add(everything).edit(PAGE)
+    with pytest.raises(Refused, match=rf"^{everything} is everything: .* --allow-foreign-source permits it$"):
+        edited(source_add(everything), PAGE)
 
     assert sources(after(PAGE, source_add(everything, force=True))) == [str(Network.parse(everything))]
 
@@ -309,7 +314,7 @@ def test_a_via_that_sources_need_is_not_removed(version: int) -> None:
     host = after(bare, source_add("198.51.100.0/24", "2001:db8:64::/48"))
 
     with pytest.raises(Refused, match=f"expected network for IPv{version}, there are sources present: "):
-        CtNetifSet(container="web01", netif="eth0", no_via=(str(version),)).edit(host)
+        edited(CtNetifSet(container="web01", netif="eth0", no_via=(str(version),)), host)
 
     changed = CtNetifSet(container="web01", netif="eth0", via=("10.0.0.0/24", "fd00:2::/64"))
     assert sources(after(host, changed)) == sources(host)
@@ -345,9 +350,15 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     *(
         (source_add(each, force=True), f"{each} cannot be a source: it overlaps {why}", Refused)
         for each, why in (
-            ("0.0.0.0/1", "this network"), ("127.0.0.1", "loopback"), ("224.0.0.0/24", "multicast"),
-            ("255.255.255.255", "broadcast"), ("169.254.7.0/24", "link-local"), ("::", "unspecified"),
-            ("::1", "loopback"), ("::ffff:1.2.3.4", "IPv4-mapped"), ("fe80::/64", "link-local"),
+            ("0.0.0.0/1", "this network"),
+            ("127.0.0.1", "loopback"),
+            ("224.0.0.0/24", "multicast"),
+            ("255.255.255.255", "broadcast"),
+            ("169.254.7.0/24", "link-local"),
+            ("::", "unspecified"),
+            ("::1", "loopback"),
+            ("::ffff:1.2.3.4", "IPv4-mapped"),
+            ("fe80::/64", "link-local"),
             ("ff0e::1", "multicast"),
         )
     ),
@@ -359,7 +370,7 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
 @pytest.mark.parametrize(("command", "says", "kind"), REFUSED)
 def test_what_makes_no_sense_is_refused_in_one_line(command: EditCommand, says: str, kind: type[OsctlError]) -> None:
     with pytest.raises(OsctlError) as refused:
-        command.edit(PAGE)
+        edited(command, PAGE)
 
     assert says in refused.value.message
     assert type(refused.value) is kind

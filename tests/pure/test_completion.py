@@ -11,8 +11,9 @@ from osctld.cli.completion import FILES, REQUEST, Complete, complete
 from osctld.cli.interpret import interpret
 from osctld.cli.parse import Invocation, signature
 from osctld.core.command import Argument, Command, EditCommand, LifeFacts, Observed, ShowOptions, Text
-from osctld.core.host import Host
-from osctld.core.settings import Settings
+from osctld.core.config.host import Host
+from osctld.core.config.settings import Settings
+from pure.surrounded import edited
 
 OBSERVED = Observed(lives={"myct01": LifeFacts("running", init_pid=1)}, daemon={"state_dir": "/var/lib/osctl"})
 
@@ -32,7 +33,7 @@ def configured() -> Host:
         invocation = interpret(line.split())
         assert isinstance(invocation, Invocation)
         assert isinstance(invocation.command, EditCommand)
-        host = invocation.command.edit(host).host
+        host = edited(invocation.command, host).host
     return host
 
 

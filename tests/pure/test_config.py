@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 
 from osctld.config import HoldingRows, decode_container, encode_container, holding_rows
-from osctld.core.addresses import Address, InterfaceAddress
+from osctld.core.address.addresses import Address, InterfaceAddress
+from osctld.core.config.host import Container
 from osctld.core.errors import Refused
-from osctld.core.host import Container
-from osctld.netif.routed import RoutedInterface
+from osctld.netif.routed.interface import RoutedInterface
 from pure.generated import container_without_interfaces, containers, each_claim, interface
+from pure.interface_steps import with_address
 
 
 @given(containers())
@@ -42,7 +43,7 @@ def test_a_document_says_addresses_and_networks_as_people_write_them(container: 
 
 
 def test_the_document_of_the_page_s_example_is_plain_text() -> None:
-    one = interface().with_address(InterfaceAddress.parse("1.2.3.4/32"))
+    one = with_address(interface(), InterfaceAddress.parse("1.2.3.4/32"))
     document = json.loads(encode_container(container_without_interfaces().with_new_interface(one)))
 
     assert document == {
@@ -82,7 +83,7 @@ def test_the_document_of_the_page_s_example_is_plain_text() -> None:
     [(b'"1.2.3.4/32"', b'"1.2.3.4.5"'), (b'"routed"', b'"bridged"'), (b'"uuid"', b'"uid"'), (b"}", b"")],
 )
 def test_a_document_that_is_not_ours_is_not_read(old: bytes, new: bytes) -> None:
-    one = interface().with_address(InterfaceAddress.parse("1.2.3.4/32"))
+    one = with_address(interface(), InterfaceAddress.parse("1.2.3.4/32"))
     document = encode_container(container_without_interfaces().with_new_interface(one))
 
     with pytest.raises((msgspec.DecodeError, Refused)):
@@ -99,7 +100,10 @@ def test_every_claim_is_a_row_of_its_own(container: Container) -> None:
     claims = each_claim(container.claims())
     rows = holding_rows(container.claims())
     read = [
-        (Address.from_packed(address).with_length(row.length).network, row.kind, row.container, row.interface)
+        (
+            *(Address.from_packed(address).with_length(row.length).network, row.kind),
+            *(row.holder.container, row.holder.interface),
+        )
         for row in rows
         for address in many_addresses(row)
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from osctld.core.configuration_events import events_between
+from osctld.config import item_events
+from osctld.core.config.configuration_events import events_between
 
-ETH0 = {"uuid": "u0", "name": "eth0", "link": "osweb-eth0", "addresses": ["1.2.3.4/32"]}
+ETH0 = {"type": "routed", "uuid": "u0", "name": "eth0", "link": "osweb-eth0", "addresses": ["1.2.3.4/32"]}
 
 
 def container(*interfaces: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def container(*interfaces: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def told(before: Any, after: Any, *, is_running: bool = False) -> list[tuple[str, str, str]]:
-    found = events_between(before, after, pool="default", is_running=is_running)
+    found = events_between(before, after, items=item_events(), pool="default", is_running=is_running)
     return [(kind, opts.get("action", ""), opts.get("addr", opts.get("name", ""))) for kind, opts in found]
 
 
@@ -66,3 +67,4 @@ def test_a_new_order_a_new_name_and_other_fields_are_told() -> None:
     assert told(container(two), container(turned)) == [("ct_netif", "set", "eth0")]
     assert told(container(ETH0), container(renamed)) == [("ct_netif", "rename", "eth0"), ("ct_netif", "set", "wan0")]
     assert told(container(), container(wanted=True)) == [("ct_wanted", "", "")]
+    assert told(container(nesting=True), container()) == [("ct_nesting", "", "")]

@@ -6,14 +6,14 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from osctld.core.changes import Remove
-from osctld.core.drift import aim
-from osctld.core.host import Container, GuestPolicy
-from osctld.core.kernel_model import pretend, version_of
-from osctld.core.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
-from osctld.core.plan import plan_changes
-from osctld.core.settings import Settings
-from osctld.netif.routed import RoutedInterface
+from osctld.core.config.host import Container, GuestPolicy
+from osctld.core.config.settings import Settings
+from osctld.core.plan.changes import Remove
+from osctld.core.plan.kernel_model import pretend, version_of
+from osctld.core.plan.kernel_state import HOST, AssignedAddress, KernelState, Link, Veth
+from osctld.core.plan.planner import plan_changes
+from osctld.core.reconcile.drift import aim
+from osctld.netif.routed.interface import RoutedInterface
 from pure.generated import containers, edited, rearranged_containers
 from pure.test_plan import edits, order_in_guest
 
@@ -160,9 +160,7 @@ def test_where_ipv6_is_switched_off_inside_an_address_can_still_be_taken_away(
     assume(names == others)
     have = before.without_keys(key for key, each in before.items() if each.namespace != HOST and version_of(each) == 6)
 
-    aimed = aim(
-        want, have, before=before, unsettled=None, policies=dict.fromkeys(names, policy), without_ipv6=names
-    )
+    aimed = aim(want, have, before=before, unsettled=None, policies=dict.fromkeys(names, policy), without_ipv6=names)
 
     added = {key for key, each in aimed.want.items() if each.namespace != HOST and version_of(each) == 6}
     asked = {key for key, each in want.items() if each.namespace != HOST and version_of(each) == 6}

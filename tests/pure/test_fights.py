@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osctld.core.fights import FIRST_PAUSE, LONGEST_PAUSE, OFTEN, PEACE, WINDOW, Fight
+from osctld.core.reconcile.fights import FIRST_PAUSE, LONGEST_PAUSE, OFTEN, PEACE, WINDOW, Fight
 
 pauses = st.floats(min_value=0.05, max_value=30, allow_nan=False)
 

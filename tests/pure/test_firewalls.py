@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from osctld.core.firewalls import ForwardedPacket, Maker, chains_that_drop
+from osctld.core.health.firewalls import ForwardedPacket, Maker, chains_that_drop, chains_with_strict_reverse_path
 
 INWARD = ForwardedPacket(4, "eth0", "osct-eth0", group_out=111)
 OUTWARD = ForwardedPacket(6, "osct-eth0", "eth0", group_in=111)
@@ -157,3 +157,31 @@ def test_every_rule_set_comes_to_an_end_and_an_accepting_first_rule_mends_it(rul
     drops("accept", *rules)
 
     assert not drops("drop", rule(meta("oifgroup", 111), ACCEPT), *rules)
+
+
+def fib(*flags: str, right: Any = False) -> dict[str, Any]:
+    return {"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": list(flags)}}, "right": right}}
+
+
+@pytest.mark.parametrize(
+    ("expressions", "is_strict"),
+    [
+        ([meta("nfproto", "ipv6"), fib("saddr", "mark", "iif"), DROP], True),  # firewalld's
+        ([fib("saddr", "iif"), COUNTER, {"reject": None}], True),
+        ([fib("saddr", "mark"), DROP], False),  # loose: by whatever link
+        ([meta("nfproto", "ipv4"), fib("saddr", "iif"), DROP], False),
+        ([fib("saddr", "iif", right=True), DROP], False),
+        ([fib("saddr", "iif"), ACCEPT], False),
+        ([DROP], False),
+    ],
+)
+def test_a_strict_reverse_path_filter_for_ipv6_is_known(expressions: list[dict[str, Any]], is_strict: bool) -> None:
+    name, table = "filter_PREROUTING", "firewalld"
+    ruleset = [chain(name, table=table), rule(*expressions, chain=name, table=table)]
+
+    found = chains_with_strict_reverse_path(ruleset, own=(), group=111)
+
+    assert [(str(each), each.maker) for each in found] == [(f"inet {table} {name}", Maker.FIREWALLD)] * is_strict
+    assert chains_with_strict_reverse_path(ruleset, own=[("inet", table)], group=111) == ()
+    excepted = [ruleset[0], rule(meta("iifgroup", 111), ACCEPT, chain=name, table=table), ruleset[1]]
+    assert chains_with_strict_reverse_path(excepted, own=(), group=111) == ()

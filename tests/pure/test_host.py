@@ -9,10 +9,12 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import Network
+from osctld.core.address.addresses import Network
+from osctld.core.config.host import Container, Host, check_interface_name, derived_mac
+from osctld.core.config.life import IdMap
+from osctld.core.config.settings import IdSettings, Settings
 from osctld.core.errors import Refused, Unavailable
-from osctld.core.host import Container, Host, check_interface_name, derived_mac
-from osctld.core.kernel_state import (
+from osctld.core.plan.kernel_state import (
     HOST,
     AssignedAddress,
     KernelState,
@@ -22,9 +24,7 @@ from osctld.core.kernel_state import (
     Sysctl,
     guest,
 )
-from osctld.core.life import IdMap
-from osctld.core.settings import IdSettings, Settings
-from osctld.netif.routed import RoutedInterface
+from osctld.netif.routed.interface import RoutedInterface
 from pure.generated import HOST_UUID, container_without_interfaces, empty_host, interface
 
 
@@ -165,9 +165,7 @@ def test_an_ordinary_name_is_taken(name: str) -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.from_regex(r"[a-b-]{1,20}", fullmatch=True), st.from_regex(r"[a-b_][a-b-]{0,14}", fullmatch=True)
-        ),
+        st.tuples(st.from_regex(r"[a-b-]{1,20}", fullmatch=True), st.from_regex(r"[a-b_][a-b-]{0,14}", fullmatch=True)),
         max_size=12,
         unique=True,
     )
@@ -251,10 +249,10 @@ def test_metrics_grow_with_the_order_of_the_interfaces_per_version() -> None:
 
     assert defaults == [
         ("eth0", 4, 0),
-        ("eth0", 6, 1024),
+        ("eth0", 6, 16),
         ("eth1", 4, 100),
         ("eth2", 4, 200),
-        ("eth2", 6, 1124),
+        ("eth2", 6, 116),
     ]
 
 
@@ -265,14 +263,14 @@ def test_several_interfaces_are_siblings_and_checked_by_the_packet_filter_alone(
     def siblings(state: KernelState) -> set[tuple[str, str]]:
         return {(each.link, each.sibling) for each in state.objects if isinstance(each, SiblingLinks)}
 
-    def reverse_path_filters(state: KernelState) -> set[str]:
-        return {
-            each.value for each in state.objects if isinstance(each, Sysctl) and each.path.endswith("rp_filter")
-        }
+    def reverse_path_filters(state: KernelState, *, inside: bool = False) -> set[str]:
+        settings = (each for each in state.objects if isinstance(each, Sysctl) and each.path.endswith("rp_filter"))
+        return {each.value for each in settings if (each.namespace != HOST) == inside}
 
     assert (siblings(one), reverse_path_filters(one)) == ({("oseth0", "oseth0")}, {"1"})
     assert siblings(two) == {(one, other) for one in ("oseth0", "oseth1") for other in ("oseth0", "oseth1")}
     assert reverse_path_filters(two) == {"0"}
+    assert (reverse_path_filters(one, inside=True), reverse_path_filters(two, inside=True)) == (set(), {"2"})
     assert all(each.namespace in (HOST, guest("web01")) for each in two.objects)
 
 
@@ -298,3 +296,12 @@ def test_on_a_host_without_ipv6_nothing_of_it_is_wanted() -> None:
     assert wanted.objects
     assert not [each for each in wanted.objects if isinstance(each, Sysctl) and each.path.startswith("ipv6/")]
     assert not [each for each in wanted.objects if isinstance(each, AssignedAddress) and each.address.version == 6]
+
+
+def test_what_is_sent_to_a_container_from_beyond_is_routed_or_public_and_not_parked() -> None:
+    container = container_with("eth0", vias=(("10.0.0.0/24", "fd00::/126"),))
+    routed = {str(Network.from_packed(each)) for each in container.routed_networks()}
+    assert routed == {"10.0.0.0/24"}  # a wide interconnecting network is public
+
+    parked = container.with_parked([Network.parse("10.0.0.0/24")])
+    assert list(parked.routed_networks()) == []

@@ -12,10 +12,10 @@ from hypothesis import given
 from osctld.cli import roff
 from osctld.cli.catalogue import Group, catalogue
 from osctld.cli.help import render
-from osctld.cli.manual import as_toml, declared_settings, default_settings, groups, page_name, pages
+from osctld.cli.manual import as_toml, declared_settings, default_settings, groups, page_name, pages, settings_file
 from osctld.cli.parse import signature
 from osctld.core.command import Argument
-from osctld.core.settings import Settings, parse_settings
+from osctld.core.config.settings import Settings, parse_settings
 
 PAGES = pages()
 
@@ -128,3 +128,13 @@ two lines. And [a link](README.md).
 def test_what_cannot_be_a_page_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not"):
         roff.from_markdown(text, version="9")
+
+
+def test_the_file_of_settings_that_a_package_brings_changes_nothing_until_a_line_is_uncommented() -> None:
+    text = settings_file()
+
+    assert parse_settings(text, file="osctld.toml") == Settings()
+    uncommented = re.sub(r"(?m)^#(?=\S)", "", text)
+    assert parse_settings(uncommented, file="osctld.toml") == Settings()
+    for each in declared_settings():
+        assert re.search(rf"(?m)^#\s?{each.key} (= |is unset)", text), each.key

@@ -6,13 +6,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import Address, Network, network_texts, read_networks
-from osctld.core.changes import Add, Change, Changes, Remove, Restore, RouteChanges
+from osctld.core.address.addresses import Address, Network, network_texts, read_networks
+from osctld.core.address.network_table import NetworkTable, by_length, packed_addresses
 from osctld.core.errors import Refused
-from osctld.core.kernel_state import HOST, KernelState, Neighbour, Route, Routes, Way
-from osctld.core.network_table import NetworkTable, by_length, packed_addresses
-from osctld.core.plan import plan_changes
-from osctld.shell.rtnetlink import Encoder
+from osctld.core.plan.changes import Add, Change, Changes, Remove, Restore, RouteChanges
+from osctld.core.plan.kernel_state import HOST, KernelState, Neighbour, Route, Routes, Way
+from osctld.core.plan.planner import plan_changes
+from osctld.shell.kernel.rtnetlink import Encoder
 from pure.generated import any_networks, networks, versions
 
 ways = st.builds(

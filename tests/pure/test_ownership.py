@@ -6,11 +6,12 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import InterfaceAddress
-from osctld.core.changes import RenameLink
-from osctld.core.host import Container
-from osctld.core.kernel_model import pretend
-from osctld.core.kernel_state import (
+from osctld.core.address.addresses import InterfaceAddress
+from osctld.core.config.host import Container
+from osctld.core.config.settings import RouteSettings, Settings
+from osctld.core.plan.changes import RenameLink
+from osctld.core.plan.kernel_model import pretend
+from osctld.core.plan.kernel_state import (
     HOST,
     AssignedAddress,
     KernelObject,
@@ -22,10 +23,10 @@ from osctld.core.kernel_state import (
     Veth,
     guest,
 )
-from osctld.core.ownership import is_abandoned_link, reclaim, split, strayed_links
-from osctld.core.plan import plan_changes
-from osctld.core.settings import RouteSettings, Settings
+from osctld.core.plan.planner import plan_changes
+from osctld.core.reconcile.ownership import is_abandoned_link, reclaim, split, strayed_links
 from pure.generated import container_without_interfaces, containers, interface
+from pure.interface_steps import with_address
 
 GUEST = guest("web01")
 SETTINGS = Settings()
@@ -36,7 +37,7 @@ def desired(container: Container) -> KernelState:
 
 
 SAVED = desired(
-    container_without_interfaces().with_new_interface(interface().with_address(InterfaceAddress.parse("1.2.3.4")))
+    container_without_interfaces().with_new_interface(with_address(interface(), InterfaceAddress.parse("1.2.3.4")))
 )
 
 

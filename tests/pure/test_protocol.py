@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from json_schema import published, violations
@@ -80,15 +81,15 @@ def test_the_pool_goes_with_a_command_of_ours() -> None:
         ("x" * 101, {}, f"Unsupported command '{'x' * 100}...'", "unknown-command"),
         (
             *("ct_netif_ls", {"containers": "web"}),
-            *("ct_netif_ls: unknown key 'containers' of opts (there are container, type)", "bad-opts"),
+            *("ct_netif_ls: unknown key 'containers' of opts (there are container, type, link)", "bad-opts"),
         ),
         ("ct_netif_ls", {"output": ["name"]}, "ct_netif_ls: unknown key 'output' of opts", "bad-opts"),
-        ("ping", {"container": "web"}, "ping: unknown key 'container' of opts (there are none)", "bad-opts"),
+        ("ping", {"container": "web"}, "ping: unknown key 'container' of opts (there are wait)", "bad-opts"),
         ("ct_netif_ls", {"container": 7}, "ct_netif_ls: container: Expected `str | null`, got `int`", "bad-opts"),
         ("ct_netif_ip_ls", {"version": 5}, "ct_netif_ip_ls: version: 5 is not one of 4, 6", "bad-opts"),
         ("netif_ip_add", {"id": "w", "name": "e", "addr": ["x"]}, "netif_ip_add: addr: Expected `str`", "bad-opts"),
         ("netif_list", {"dry_run": "yes"}, "netif_list: Expected `bool`, got `str`", "bad-opts"),
-        ("netif_list", {"\ud800": 1}, "netif_list: a key of opts is not text", "bad-opts"),
+        ("netif_list", {"\ud800": 1}, r"netif_list: unknown key '\ud800' of opts", "bad-opts"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_key(cmd: str, opts: dict[str, Any], message: str, code: str) -> None:
@@ -107,21 +108,30 @@ OURS = CtNetifIpAdd(container="web", netif="eth0", addresses=("1.2.3.4",))
 
 
 @pytest.mark.parametrize(
-    ("line", "cmd"),
+    ("line", "cmd", "given"),
     [
-        ("osctl ct netif ip add -q web eth0 1.2.3.4", "ct_netif_ip_add"),
-        ("osctl ct sta 'web'", "ct_start"),
-        ('netif_ip_add {"id":"web","name":"eth0"}', "netif_ip_add"),
-        ("osctl frob it", "osctl"),
-        ("somebody's script", "somebody's"),
+        (
+            "osctl ct netif ip add -q web eth0 1.2.3.4",
+            "ct_netif_ip_add",
+            {"container": "web", "netif": "eth0", "addresses": ("1.2.3.4",)},
+        ),
+        ("osctl ct sta 'web'", "ct_start", {"container": "web", "wait": 60}),
+        ("osctl ct exec web passwd ***", "ct_exec", {"container": "web"}),
+        ('netif_ip_add {"id":"web","name":"eth0"}', "netif_ip_add", {"id": "web", "name": "eth0"}),
+        ('netif_ip_add ["web"]', "netif_ip_add", {}),
+        ("osctl frob it", "osctl", {}),
+        ("somebody's script", "somebody's", {}),
     ],
 )
-def test_the_history_names_what_was_asked_for(line: str, cmd: str) -> None:
+def test_the_history_names_what_was_asked_for_and_what_it_was_given(line: str, cmd: str, given: dict[str, Any]) -> None:
     rows = ({"epoch": 1795734538.5, "pool": "default", "command": line},)
 
     response = HistoryList().response(Listing(columns=(), shown=(), rows=rows))
 
-    assert response == [{"time": 1795734538, "cmd": cmd, "opts": {"cli": line}, "pool": "default"}]
+    (row,) = response
+    assert (row["time"], row["cmd"], row["opts"]["cli"], row["pool"]) == (1795734538, cmd, line, "default")
+    told = {key: value for key, value in row["opts"].items() if value is not False and key not in ("cli", "route")}
+    assert msgspec.json.decode(msgspec.json.encode(told)) == msgspec.json.decode(msgspec.json.encode(given))
 
 
 @pytest.mark.parametrize(

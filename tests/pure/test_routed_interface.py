@@ -9,14 +9,15 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import BITS, Address, InterfaceAddress, Network
-from osctld.core.claims import ClaimKind
+from osctld.core.address.addresses import BITS, Address, InterfaceAddress, Network
+from osctld.core.address.via import parse_vias
+from osctld.core.authority.claims import ClaimKind
+from osctld.core.config.settings import RouteSettings, Settings
 from osctld.core.errors import Refused
-from osctld.core.kernel_state import HOST, AssignedAddress, Link, Neighbour, Route, Veth, guest
-from osctld.core.settings import RouteSettings, Settings
-from osctld.core.via import parse_vias
-from osctld.netif.routed import RoutedInterface
+from osctld.core.plan.kernel_state import HOST, AssignedAddress, Link, Neighbour, Route, Veth, guest
+from osctld.netif.routed.interface import RoutedInterface
 from pure.generated import container_without_interfaces, each_claim, interface, routed_interfaces
+from pure.interface_steps import with_address, with_operator_route, with_vias, without_address, without_route
 
 GUEST = guest("web01")
 
@@ -24,16 +25,16 @@ GUEST = guest("web01")
 def assign(start: RoutedInterface, *texts: str, route: bool = True, route_as: str | None = None) -> RoutedInterface:
     for text in texts:
         network = Network.parse(route_as) if route_as else None
-        start = start.with_address(InterfaceAddress.parse(text), route=route, route_as=network)
+        start = with_address(start, InterfaceAddress.parse(text), route=route, route_as=network)
     return start
 
 
 def take(start: RoutedInterface, text: str, *, keep_route: bool = False) -> RoutedInterface:
-    return start.without_address(start.assigned(text), keep_route=keep_route)
+    return without_address(start, start.assigned(text), keep_route=keep_route)
 
 
 def route(start: RoutedInterface, text: str) -> RoutedInterface:
-    return start.with_operator_route(Network.parse(text), typed=text)
+    return with_operator_route(start, Network.parse(text), typed=text)
 
 
 def routes(of: RoutedInterface) -> list[str]:
@@ -171,7 +172,7 @@ def test_the_container_end_can_be_given_a_place_and_taken_from_it_but_never_leav
 def test_a_placed_container_end_follows_the_via() -> None:
     placed = assign(NARROW, "1.2.3.4", "10.100.10.102", "1.2.3.5")
 
-    moved = placed.with_vias(parse_vias(["10.9.0.0/24"]))
+    moved = with_vias(placed, parse_vias(["10.9.0.0/24"]))
 
     assert addresses(moved) == ["1.2.3.4/32", "10.9.0.2/24", "1.2.3.5/32"]
 
@@ -234,7 +235,7 @@ def test_an_address_that_is_not_there_cannot_be_taken_away(typed: str) -> None:
 def test_with_all_addresses_go_all_automatic_routes_and_those_whose_next_hop_they_were(start: RoutedInterface) -> None:
     left = start
     for each in start.addresses:
-        left = left.without_address(each)
+        left = without_address(left, each)
 
     assert left.addresses == ()
     assert tuple(left.routes) == tuple(each for each in start.routes if not each.is_automatic and each.next_hop is None)
@@ -245,7 +246,7 @@ def test_every_address_that_came_with_a_route_is_routed_as_long_as_nobody_takes_
     start: RoutedInterface,
 ) -> None:
     for gone in start.addresses:
-        left = start.without_address(gone)
+        left = without_address(start, gone)
         assert all(left.is_routed(each) for each in left.addresses if start.is_routed(each))
 
 
@@ -304,18 +305,18 @@ def test_a_network_of_a_version_without_via_is_refused() -> None:
 
 def test_a_route_that_is_not_there_cannot_be_deleted() -> None:
     with pytest.raises(Refused, match=r"10\.5\.0\.0/16: route not found on eth0"):
-        route(NARROW, "10.5.5.0/24").without_route(Network.parse("10.5.0.0/16"), typed="10.5.0.0/16")
+        without_route(route(NARROW, "10.5.5.0/24"), Network.parse("10.5.0.0/16"), typed="10.5.0.0/16")
 
 
 def test_a_route_under_an_assigned_address_is_not_deleted_unless_another_is_there() -> None:
     before = assign(route(NARROW, "10.5.5.0/24"), "10.5.5.1", "10.5.5.2/24")
-    after = before.without_route(Network.parse("10.5.5.0/24"), typed="10.5.5.0/24")
+    after = without_route(before, Network.parse("10.5.5.0/24"), typed="10.5.5.0/24")
 
-    with pytest.raises(Refused, match=r"^10\.5\.5\.0/24: .* 10\.5\.5\.1, 10\.5\.5\.2/24 would be .*--force"):
+    with pytest.raises(Refused, match=r"^10\.5\.5\.0/24: .* 10\.5\.5\.1, 10\.5\.5\.2/24 would be .*--leave-unrouted"):
         after.check_still_routed(before, typed="10.5.5.0/24")
 
     wider = route(before, "10.5.0.0/16")
-    wider.without_route(Network.parse("10.5.5.0/24"), typed="x").check_still_routed(wider, typed="x")
+    without_route(wider, Network.parse("10.5.5.0/24"), typed="x").check_still_routed(wider, typed="x")
 
 
 # --- source ------------------------------------------------------------------------------------------------------
@@ -343,7 +344,7 @@ def test_the_source_is_the_first_address_that_the_world_can_answer(start: Routed
 
 
 def test_versions_that_are_not_named_stay() -> None:
-    moved = NARROW.with_vias(parse_vias(["10.9.0.0/30"]))
+    moved = with_vias(NARROW, parse_vias(["10.9.0.0/30"]))
 
     assert moved.vias[6] == NARROW.vias[6]
     assert str(moved.vias[4].network) == "10.9.0.0/30"
@@ -352,14 +353,14 @@ def test_versions_that_are_not_named_stay() -> None:
 def test_an_address_that_loses_its_network_gets_a_route_and_gives_it_back() -> None:
     inside = assign(WIDE, "10.0.0.7", "10.0.0.8/24")
 
-    outside = inside.with_vias(parse_vias(["10.9.0.0/30"]))
+    outside = with_vias(inside, parse_vias(["10.9.0.0/30"]))
 
     assert routes(outside) == ["10.0.0.7/32", "10.0.0.8/32"]
-    assert outside.with_vias(parse_vias(["10.0.0.0/24"])) == inside
+    assert with_vias(outside, parse_vias(["10.0.0.0/24"])) == inside
 
 
 def test_an_address_that_was_unrouted_stays_so() -> None:
-    assert routes(assign(NARROW, "1.2.3.4", route=False).with_vias(parse_vias(["10.9.0.0/30"]))) == []
+    assert routes(with_vias(assign(NARROW, "1.2.3.4", route=False), parse_vias(["10.9.0.0/30"]))) == []
 
 
 @pytest.mark.parametrize(
@@ -374,7 +375,7 @@ def test_an_address_that_was_unrouted_stays_so() -> None:
 )
 def test_a_via_that_makes_no_sense_beside_what_is_there_is_refused(start: RoutedInterface, via: str, why: str) -> None:
     with pytest.raises(Refused, match=why) as refused:
-        start.with_vias(parse_vias([via]))
+        with_vias(start, parse_vias([via]))
 
     assert "\n" not in refused.value.message
 
@@ -438,9 +439,7 @@ def test_host_routes_are_marked_and_have_their_metric() -> None:
 @given(routed_interfaces())
 def test_the_guest_has_a_default_route_of_each_version_from_its_source(one: RoutedInterface) -> None:
     objects = desired(one)
-    defaults = {
-        each.network.version: each for each in objects if isinstance(each, Route) and each.namespace == GUEST
-    }
+    defaults = {each.network.version: each for each in objects if isinstance(each, Route) and each.namespace == GUEST}
     local = {each.address.address for each in objects if isinstance(each, AssignedAddress) and each.namespace == GUEST}
 
     assert set(defaults) == set(one.vias)

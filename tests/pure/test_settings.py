@@ -6,8 +6,18 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from osctld.core.config.settings import (
+    AddressPoolSettings,
+    BootSettings,
+    HistorySettings,
+    HostSettings,
+    IdSettings,
+    RouteSettings,
+    Settings,
+    ShutdownSettings,
+    parse_settings,
+)
 from osctld.core.errors import Refused
-from osctld.core.settings import HostSettings, IdSettings, RouteSettings, Settings, parse_settings
 
 FILE = "/etc/osctl/osctld.toml"
 
@@ -34,10 +44,26 @@ def test_every_setting_is_read() -> None:
         manage_forwarding = false
         uplinks = ["eth0", "eth1.100"]
         link_group = 7
+        [boot]
+        at_once = 3
+        [shutdown]
+        timeout = 60
+        [history]
+        days = 400
+        lines = 5000
+        [addresses.web]
+        networks = ["198.51.100.0/24", "2001:db8:2::/64"]
+        quiet_seconds = 60
     """
 
     assert parse_settings(text, file=FILE) == Settings(
-        RouteSettings(201, 202, 16), IdSettings(1000000, 2000000), HostSettings(False, ("eth0", "eth1.100"), 7)
+        RouteSettings(201, 202, 16),
+        IdSettings(1000000, 2000000),
+        HostSettings(False, ("eth0", "eth1.100"), 7),
+        boot=BootSettings(3),
+        shutdown=ShutdownSettings(60),
+        history=HistorySettings(400, 5000),
+        addresses={"web": AddressPoolSettings(("198.51.100.0/24", "2001:db8:2::/64"), 60)},
     )
 
 
@@ -68,7 +94,22 @@ def test_every_setting_is_read() -> None:
         ("[routes]\nhost_source = ['192.0.2.1/24']", 2, "routes.host_source: '192.0.2.1/24' is not an IP address"),
         ("[routes]\nhost_source = ['ff02::1']", 2, "routes.host_source: ff02::1 is a multicast address"),
         ("[routes]\nhost_source = ['192.0.2.1', '192.0.2.3']", 2, "192.0.2.3 is a second one of IPv4"),
+        ("[boot]\nat_once = 0", 2, "boot.at_once: 0 is not a number from 1 to 1000"),
+        ("[shutdown]\n\ntimeout = 1201", 3, "shutdown.timeout: 1201 is not a number of seconds from 0 to 1200"),
         ("[host]\nlink_group = 0", 2, "host.link_group: 0 is not a group number"),
+        ("[history]\ndays = -1", 2, "history.days: -1 is less than 0"),
+        ("[history]\nlines = 99", 2, "history.lines: 99 is less than 100"),
+        ("[addresses.web]\nnets = []", 2, "unknown setting 'addresses.web.nets'"),
+        ("[addresses]\nweb = 5", 1, "addresses = {'web': 5}: expected object, got int"),
+        ('[addresses."a b"]\nnetworks = []', 1, "'a b' is not a name of 1 to 100"),
+        ("[addresses.web]\nquiet_seconds = -1", 2, "addresses.web.quiet_seconds: -1 is less than 0"),
+        ("[addresses.web]\nnetworks = ['10.0.0.0/33']", 2, "networks: '10.0.0.0/33' is not an IP network"),
+        ("[addresses.web]\nnetworks = ['127.0.0.0/30']", 2, "127.0.0.0/30 cannot be routed: it overlaps loopback"),
+        (
+            "[addresses.a]\nnetworks = ['10.0.0.0/24']\n[addresses.b]\nnetworks = ['10.0.0.128/25']",
+            4,
+            "10.0.0.128/25 overlaps 10.0.0.0/24 of addresses.a",
+        ),
         ("[host]\nlink_group = -5", 2, "-5 is not a group number"),
         ("[ids]\nfirst = 0", 2, "ids 0 to "),
         ("[ids]\nfirst = 100000\nlast = 165534", 2, "ids 100000 to 165534 hold no range of 65536"),

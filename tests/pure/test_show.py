@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -198,9 +199,11 @@ def test_an_unknown_column_is_a_usage_error() -> None:
 
 
 def test_list_names_the_fields_one_a_line() -> None:
-    assert field_names(History(list_fields=True), PLAIN) == "time\ntime_iso\nepoch\npool\ncommand\n"
+    names = ("time", "time_iso", "epoch", "pool", "user", "login", "process", "result", "command")
+    assert field_names(History(list_fields=True), PLAIN) == "".join(f"{each}\n" for each in names)
     as_json = field_names(History(list_fields=True), GlobalOptions(json=True))
-    assert as_json == '["time","time_iso","epoch","pool","command"]\n'
+    assert as_json is not None
+    assert json.loads(as_json) == list(names)
     assert field_names(History(), PLAIN) is None
 
 
@@ -273,6 +276,30 @@ def test_a_record_is_a_line_per_field_with_labels_to_the_right() -> None:
 
 def test_a_record_without_labels_is_values_alone() -> None:
     assert show(RECORD, Show(hide_header=True), PLAIN) == "web01\n01:15\n\n"
+
+
+LINES = Listing(
+    (Column("what"), Column("commands", is_lines=True)),
+    ("what", "commands"),
+    ({"what": "a", "commands": ("one, two", "three")}, {"what": "b", "commands": ()}),
+    is_paragraphs=True,
+)
+
+
+def test_parts_that_are_lines_stand_on_lines_of_their_own_without_anything_before_them_but_blanks() -> None:
+    assert table(LINES) == "     WHAT:  a\n COMMANDS:\n    one, two\n    three\n\n     WHAT:  b\n COMMANDS:  -\n\n"
+
+
+def test_without_labels_parts_that_are_lines_are_all_there_is() -> None:
+    assert table(LINES, hide_header=True, output=("commands",)) == "one, two\nthree\n\n\n"
+
+
+def test_a_line_break_in_a_part_makes_no_line_of_its_own() -> None:
+    row = {"what": "a", "commands": ("echo a\nreboot",)}
+
+    text = table(msgspec.structs.replace(LINES, rows=(row,)), hide_header=True, output=("commands",))
+
+    assert text == "echo a\\nreboot\n\n"
 
 
 # --- for programs -------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from osctld.core.addresses import BITS, Address, Network, reason_not_routable
+from osctld.core.address.addresses import BITS, Address, Network, reason_not_routable
+from osctld.core.address.via import LONGEST_PREFIX, NARROW_PREFIX, Via, parse_vias
 from osctld.core.errors import Refused
-from osctld.core.via import LONGEST_PREFIX, NARROW_PREFIX, Via, parse_vias
 from pure.generated import WORLD, address_in, any_networks, network_in, versions, vias
 
 #: Networks that can be vias, of every length that is allowed.

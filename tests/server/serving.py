@@ -12,14 +12,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from osctld.core.access import Access
 from osctld.core.command import Command, GlobalOptions, Reply, Text
 from osctld.protocol.families.self import SelfPing
+from osctld.server.door import Limits
 from osctld.server.listener import Server
 from osctld.server.ports import Caller
+from patience import Patience
 
 Performing = Callable[[Caller], Awaitable[Reply]]
 
-#: Seconds that any answer may take on a busy machine.
+#: Seconds that any answer may take.
 PATIENCE = 30.0
 
 
@@ -49,16 +52,17 @@ class Fake:
 class Running:
     """A server in its own event loop and thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, access: Access | None = None, limits: Limits | None = None) -> None:
         self.path = path
         self.fake = Fake()
         self.loop = asyncio.new_event_loop()
-        self.server = Server(self.fake, str(path))
+        self.server = Server(self.fake, str(path), access=access, limits=limits)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._is_up = threading.Event()
         self._shall_end = asyncio.Event()
         self.error: BaseException | None = None
         self.grace_seconds = 2.0
+        self.kept: dict[str, socket.socket] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -66,9 +70,12 @@ class Running:
         if self.error is not None:
             raise self.error
 
+    def begin_to_stop(self) -> None:
+        self.loop.call_soon_threadsafe(self._shall_end.set)
+
     def stop(self) -> None:
         if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self._shall_end.set)
+            self.begin_to_stop()
             self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
@@ -80,7 +87,7 @@ class Running:
 
     async def _serve(self) -> None:
         try:
-            self.server.start()
+            self.server.start(self.kept)
         except BaseException as error:  # noqa: BLE001 raised again by start()
             self.error = error
             return
@@ -146,7 +153,7 @@ def open_descriptors() -> int:
 
 def wait_until(holds: Callable[[], bool]) -> None:
     """Wait for a condition. Raises AssertionError when it does not come true in time."""
-    end = time.monotonic() + PATIENCE
+    patience = Patience(PATIENCE)
     while not holds():
-        assert time.monotonic() < end, "it never came true"
+        assert not patience.is_over, "it never came true"
         time.sleep(0.005)

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from osctl.client import Client, RequestFailed
-from osctld.cli.version import VERSION
+from osctld.cli.version import BUILD, VERSION, told
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.core.command import ExitStatus, Reply, Text
 from osctld.core.errors import Refused
 from osctld.server.ports import Caller
-from osctld.shell import lxc_processes
+from osctld.shell.lxc import processes
 from readable_client import readable_client
 from server.serving import PATIENCE, Running, wait_until
 
@@ -192,6 +192,37 @@ def _read_terminal(descriptor: int) -> str:
     return b"".join(pieces).decode()
 
 
+def test_a_person_is_told_when_the_daemon_is_of_another_build(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ping() -> tuple[int, bytes, str]:
+        main, terminal = pty.openpty()
+        try:
+            with start_osctl(server.path, "ping", stdout=subprocess.PIPE, stderr=terminal) as process:
+                os.close(terminal)
+                told = _read_terminal(main)
+                assert process.stdout is not None
+                return process.wait(PATIENCE), process.stdout.read(), told
+        finally:
+            os.close(main)
+
+    assert ping() == (0, b"pong\n", "")
+
+    monkeypatch.setattr("osctld.server.connection.BUILD", "0123456789ab")
+
+    theirs = f"{VERSION}, build 0123456789ab"
+    told = f"warning: osctl is {VERSION}, build {BUILD}; the osctld that runs is {theirs}: restart it\r\n"
+    assert ping() == (0, b"pong\n", told)
+    # A script's streams are what they were, and so are a shell's while it completes a word.
+    assert osctl(server.path, "ping") == (0, b"pong\n", b"")
+
+
+def test_the_version_of_a_client_of_another_build_is_told_beside_the_daemons(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osctld.cli.interpret.BUILD", "0123456789ab")
+
+    assert osctl(server.path, "--version") == (0, f"{told('osctl')}\n{told('osctld')}\n".encode(), b"")
+
+
 # --- what the daemon asks for -------------------------------------------------------------------------------------
 
 
@@ -329,7 +360,7 @@ def test_who_is_told_to_go_on_before_the_command_has_stopped_does_not_stop(serve
     server.fake.performing = performing
     process = start_osctl(server.path, "ct", "exec", "web", "x", stdin=subprocess.DEVNULL)
     try:
-        wait_until(lambda: lxc_processes.heeds(process.pid, signal.SIGCONT))
+        wait_until(lambda: processes.heeds(process.pid, signal.SIGCONT))
         process.send_signal(signal.SIGTSTP)
         assert was_stopped.wait(PATIENCE)
 
@@ -410,7 +441,7 @@ def test_help_and_the_version_need_no_daemon(directory: Path) -> None:
         status, stdout, stderr = osctl(directory / "s", *argv)
         assert (status, stderr) == (0, b"")
         assert stdout.startswith(b"usage: osctl")
-    assert osctl(directory / "s", "--version") == (0, f"osctl version {VERSION}\n".encode(), b"")
+    assert osctl(directory / "s", "--version") == (0, f"{told('osctl')}\n".encode(), b"")
 
 
 def test_a_typing_error_is_told_even_without_a_daemon(directory: Path) -> None:
@@ -473,7 +504,7 @@ def test_a_program_calls_commands_by_name(server: Running) -> None:
 
     server.fake.performing = performing
     with Client.connect(str(server.path)) as osctld:
-        assert osctld.version == VERSION
+        assert (osctld.version, osctld.build) == (VERSION, BUILD)
         assert osctld.call("self_ping") == "pong"
         response = osctld.call("cli", argv=["ping"], on_progress=progress.append)
         with pytest.raises(RequestFailed, match=r"^Unsupported command 'nonsense'$"):

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import AsyncIterator
 
 from osctld.core.events import Event, EventFilter
-from osctld.event_log import EventLog
+from osctld.daemon.event_log import EventLog
 
 
 async def following(log: EventLog, accepted: EventFilter) -> tuple[AsyncIterator[Event], asyncio.Task[Event]]:

@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 
 from osctl.client import Client
-from osctld.cli.version import VERSION
+from osctld.cli.version import BUILD, VERSION, told
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.core.command import ActCommand, Column, ExitStatus, GlobalOptions, Listing, Reply, Text
 from osctld.core.errors import Conflict, Refused
 from osctld.core.events import Event, EventFilter
 from osctld.protocol.families.event import EventSubscribe
-from osctld.server.lines import LONGEST_LINE
+from osctld.server.door import Limits
 from osctld.server.ports import Caller
 from server.serving import PATIENCE, PONG, Running, Talk, open_descriptors, wait_until
 
+LONGEST_LINE = Limits().longest_line
 NOT_JSON = "syntax error, expected a valid JSON"
 
 
@@ -105,7 +106,7 @@ def test_the_socket_of_a_successor_is_left_alone(server: Running) -> None:
 
 def test_the_server_speaks_first_and_answers_requests_in_order(server: Running) -> None:
     with server.connect() as talk:
-        assert talk.greeting == {"version": VERSION}
+        assert talk.greeting == {"version": VERSION, "build": BUILD}
         talk.send(b'{"cmd":"self_ping"}\n{"cmd":"nonsense","opts":{}}\n{"cmd":"self_ping","opts":null}\n')
 
         assert [talk.read() for _ in range(3)] == [
@@ -160,7 +161,7 @@ def test_a_line_without_an_end_is_answered_and_the_connection_closed(server: Run
 
 def test_a_long_line_that_ends_is_read(server: Running) -> None:
     with server.connect() as talk:
-        talk.request("self_ping", filler="x" * (LONGEST_LINE - 1000))
+        talk.request("self_ping", cli="x" * (LONGEST_LINE - 1000))
 
         assert talk.read() == PONG
 
@@ -231,7 +232,7 @@ def test_words_become_a_command_and_the_reply_text(server: Running) -> None:
 
 def test_help_and_errors_in_the_words_never_reach_the_performer(server: Running) -> None:
     with server.connect() as talk:
-        assert cli(talk, "--version") == answered(f"osctl version {VERSION}\n")
+        assert cli(talk, "--version") == answered(f"{told('osctl', 'unknown', 'unknown')}\n{told('osctld')}\n")
         assert cli(talk, "frob")["response"]["exit"] == 64
         assert max(map(len, cli(talk, "help", "ct", columns=60)["response"]["stdout"].splitlines())) <= 60
 
@@ -454,7 +455,7 @@ def test_a_mistake_in_a_request_is_logged_and_told_as_an_internal_error(
 
 def test_what_a_program_typed_is_its_command_line_else_what_it_asked_for(server: Running) -> None:
     async def performing(caller: Caller) -> Reply:
-        return Text((caller.command_line,))
+        return Text((caller.asked.command_line,))
 
     server.fake.performing = performing
     with server.connect() as talk:
@@ -728,7 +729,7 @@ def test_a_running_request_is_finished_when_the_server_closes(server: Running) -
     with server.connect() as talk:
         talk.request("cli", argv=["ping"])
         wait_until(server.fake.started.is_set)
-        server.loop.call_soon_threadsafe(server._shall_end.set)
+        server.begin_to_stop()
         with pytest.raises(EOFError):
             idle.read()
         server.loop.call_soon_threadsafe(release.set)

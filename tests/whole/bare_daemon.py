@@ -8,8 +8,8 @@ All but the engine and the root directories is the real program: daemon, store, 
 
 A life is one process that holds a network namespace and waits for a line in a pipe, `run_dir/bare/NAME.power`. It
 outlives the daemon, and the next daemon finds it again, as with LXC. A guest powers off by `power_off`, reboots by
-`reboot`, both below. `ct exec` runs the host's programs in the container's network. Not there: users, cgroups, mounts,
-a shutdown that takes time.
+`reboot`, and ignores what it is asked after `hold`, all below. `ct exec` runs the host's programs in the container's
+network. Not there: users, cgroups, mounts.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from osctld import service
+from osctld.core.config.life import ContainerSpec, End, StopMethod
 from osctld.core.errors import ApplyFailed
-from osctld.core.life import ContainerSpec, End, StopMethod
-from osctld.shell import pidfds
-from osctld.shell.cgroups import Usage
-from osctld.shell.roots import RootDirectories
+from osctld.shell.lxc.cgroups import Usage
+from osctld.shell.process import pidfds
+from osctld.shell.rootfs.roots import RootDirectories
 
 #: What to give to `Topology(program=...)`.
 BARE = (sys.executable, __file__)
@@ -52,6 +52,11 @@ def reboot(run_dir: Path, container: str) -> None:
     """What a guest does that reboots itself."""
     (run_dir / "bare" / f"{container}.reboot").touch()
     power_off(run_dir, container)
+
+
+def hold(run_dir: Path, container: str) -> None:
+    """Make a guest ignore that it is asked to power off, in all its lives."""
+    (run_dir / "bare" / f"{container}.hold").touch()
 
 
 class BareLife:
@@ -77,15 +82,18 @@ class BareNamespaces:
 
 
 class BareEngine:
-    """The port `osctld.lives.Engine` with one sleeping process for a container."""
+    """The port `osctld.lifecycle.engine.Engine` with one sleeping process for a container."""
 
-    def __init__(self, *, state_dir: Path, run_dir: Path) -> None:  # noqa: ARG002 - as the real one is made
+    def __init__(self, *, state_dir: Path, run_dir: Path, **_as_of_the_real_one: object) -> None:  # noqa: ARG002
         self._directory = run_dir / "bare"
         self._directory.mkdir(exist_ok=True)
 
     def _file(self, container: str, suffix: str) -> Path:
         """power: the pipe; fresh and life: the id of the process, before and after launch; reboot: a mark."""
         return self._directory / f"{container}.{suffix}"
+
+    def names(self) -> list[str]:
+        return sorted(each.stem for each in self._directory.glob("*.life"))
 
     async def make_namespaces(self, spec: ContainerSpec) -> BareNamespaces:
         await self.collect(spec.container)
@@ -133,9 +141,9 @@ class BareEngine:
         os.close(pidfd)
         return None
 
-    async def shut_down(
-        self, life: BareLife, *, timeout_seconds: float, method: StopMethod  # noqa: ARG002 - it ends at once
-    ) -> None:
+    async def shut_down(self, life: BareLife, *, timeout_seconds: float, method: StopMethod) -> None:
+        if method is not StopMethod.KILL and self._file(life.container, "hold").exists():
+            await pidfds.wait_ended(life.pidfd, timeout_seconds=timeout_seconds)
         pidfds.send_signal(life.pidfd, signal.SIGKILL)
         await pidfds.wait_ended(life.pidfd, timeout_seconds=None)
 
@@ -184,8 +192,8 @@ class BareEngine:
 class BareRootDirectories(RootDirectories):
     """Root directories with nothing in them: no guest program is ever run."""
 
-    async def build(self, container: str, *, archive: int | None) -> None:  # noqa: ARG002 - nothing to unpack
-        Path(self.path(container)).mkdir(parents=True)
+    async def fill(self, root: Path, *, archive: int | None) -> None:  # noqa: ARG002 - nothing to unpack
+        root.mkdir()
 
 
 if __name__ == "__main__":

@@ -23,15 +23,23 @@ def idle_host() -> Iterator[Topology]:
         yield topology
 
 
-@pytest.fixture
-def shared_host(idle_host: Topology) -> Iterator[Topology]:
-    """One host for all tests of a file, each with containers of its own, of which nothing must be left."""
-    before = idle_host.comparable_state()
-    yield idle_host
+@pytest.fixture(scope="module")
+def used_host(idle_host: Topology) -> Topology:
+    """The same when it has had a container: it forwards from then on."""
+    idle_host.new_container("first")
     idle_host.delete_containers()
+    return idle_host
+
+
+@pytest.fixture
+def shared_host(used_host: Topology) -> Iterator[Topology]:
+    """One host for all tests of a file, each with containers of its own, of which nothing must be left."""
+    before = used_host.comparable_state()
+    yield used_host
+    used_host.delete_containers()
     # Counters of what was dropped stay: they tell of the past.
-    assert not [each for each in differences(before, idle_host.comparable_state()) if " counter" not in each]
-    assert idle_host.stored()["holding"] == []
+    assert not [each for each in differences(before, used_host.comparable_state()) if " counter" not in each]
+    assert used_host.stored()["holding"] == []
 
 
 @pytest.hookimpl(wrapper=True)

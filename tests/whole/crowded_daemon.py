@@ -10,7 +10,7 @@ import resource
 import sys
 
 from osctld import service as osctld
-from osctld.daemon import Daemon
+from osctld.daemon.perform import Daemon
 
 #: glibc, sys/select.h.
 FD_SETSIZE = 1024

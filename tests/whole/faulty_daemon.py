@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from osctld import service as osctld
-from osctld.core.changes import Change
-from osctld.shell.kernel import Kernel
-from osctld.shell.netlink import Answer
+from osctld.core.plan.changes import Change
+from osctld.shell.kernel.netlink import Answer
+from osctld.shell.kernel.port import Kernel
 
 ORDER = Path(sys.argv.pop(1))
 

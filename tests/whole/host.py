@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import osctl.client
 from machine_snapshot import VOLATILE, cgroup_places, without
+from patience import Patience
 
 T = TypeVar("T")
 
@@ -60,10 +61,13 @@ class Result(NamedTuple):
 
 
 def wait_until(condition: Callable[[], T], what: str, *, seconds: float = 10.0) -> T:
-    """Return the first true answer of `condition`. Raises AssertionError, naming `what`, when none comes."""
-    deadline = time.monotonic() + seconds
+    """Return the first true answer of `condition`. Raises AssertionError, naming `what`, when none comes.
+
+    What counts is time in which the machine had processors for all (`patience.Patience`).
+    """
+    patience = Patience(seconds)
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"still not after {seconds} s: {what}"
+        assert not patience.is_over, f"still not after {patience.seconds:g} s: {what}"
         time.sleep(0.01)
     return answer
 
@@ -76,7 +80,7 @@ def run(*argv: str, check: bool = True, stdin: str | None = None, seconds: float
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=Patience(seconds).bound,
         check=False,
     )
     result = Result(done.returncode, done.stdout, done.stderr)
@@ -120,13 +124,13 @@ class Capture:
 
     def wait_for(self, pattern: str, *, seconds: float = 5.0) -> str:
         """Return the first line that matches a regular expression. Raises AssertionError when none comes."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         with self._changed:
             while True:
                 for line in self._lines:
                     if re.search(pattern, line):
                         return line
-                left = deadline - time.monotonic()
+                left = patience.left
                 assert left > 0, f"no packet matches {pattern!r} among:\n" + "\n".join(self._lines)
                 self._changed.wait(left)
 
@@ -160,12 +164,13 @@ class Topology:
         #: What `start_daemon` runs.
         self.program = tuple(program)
         self._starts_daemon = start_daemon
-        self._guests: dict[str, tuple[int, str]] = {}
+        #: Where each container's network was found: a process in it, and which namespace that is.
+        self.guests: dict[str, tuple[int, str]] = {}
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._make_network()
+            self.make_network()
             if self._starts_daemon:
                 self.start_daemon()
         except BaseException:
@@ -180,7 +185,7 @@ class Topology:
 
     # --- network -------------------------------------------------------------------------------------------------
 
-    def _make_network(self) -> None:
+    def make_network(self) -> None:
         for namespace in (self.H, self.R):
             run("ip", "netns", "add", namespace)
             # Our own uplink has no reason to wait for duplicates: a test would wait two seconds with it.
@@ -325,11 +330,14 @@ class Topology:
 
     # --- client --------------------------------------------------------------------------------------------------
 
+    @property
+    def client(self) -> tuple[str, ...]:
+        """The real client's command line, as far as each begins with it."""
+        return (str(BIN / "osctl"), "--socket", str(self.socket))
+
     def osctl(self, *argv: str, check: bool = True, stdin: str | None = None, seconds: float = 60.0) -> Result:
         """Run the real client. With `check`, a failure raises AssertionError with the daemon's log."""
-        result = run(
-            str(BIN / "osctl"), "--socket", str(self.socket), *argv, check=False, stdin=stdin, seconds=seconds
-        )
+        result = run(*self.client, *argv, check=False, stdin=stdin, seconds=seconds)
         assert not check or result.status == 0, (
             f"osctl {' '.join(argv)}: status {result.status}\n{result.stdout}{result.stderr}\n"
             f"osctld:\n{self.log_text()}"
@@ -388,6 +396,16 @@ class Topology:
         argv += ["-I", source] if source else []
         return _received(self.guest(container, *argv, address, check=False).stdout)
 
+    def life(self, container: str) -> tuple[str, int | None]:
+        """State and first process, of one moment: between two questions a life may end and another begin."""
+        shown = self.osctl_json("ct", "show", container)
+        return str(shown["state"]), shown["init_pid"]
+
+    def has_rebooted(self, container: str, *, since: int) -> bool:
+        """Whether the container runs again with another first process."""
+        state, pid = self.life(container)
+        return state == "running" and pid != since
+
     def init_pid(self, container: str) -> int:
         return int(self.osctl_json("ct", "show", container)["init_pid"])
 
@@ -401,6 +419,12 @@ class Topology:
         """All of H's network that a command may change, without what changes by itself."""
         state = _network_state(["-n", self.H])
         rules = self.in_namespace(self.H, "nft", "--stateless", "list", "ruleset").stdout
+        # What is remembered for a time goes by itself.
+        rules = re.sub(r"(\n\s*timeout \d+[ms]\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
+        # Every guest asks for routers when it likes, which is counted.
+        rules = re.sub(r"(set limited \{[^}]*?\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
+        # What is answered for stopped containers follows a while after a command's answer (test_stopped_networks.py).
+        rules = re.sub(r"(set stopped[46] \{[^}]*?\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
         # The kernel lists the elements of a set as it likes.
         state["nftables"] = re.sub(r"elements = \{[^}]*\}", _sorted_elements, rules).splitlines()
         keys = "/proc/sys/net/ipv[46]/conf/*/forwarding /proc/sys/net/ipv4/conf/*/rp_filter"
@@ -416,23 +440,21 @@ class Topology:
 
     def _inside(self, container: str) -> tuple[str, ...]:
         # Asked once for each life: a container that was started anew has another namespace.
-        pid, namespace = self._guests.get(container, (0, ""))
+        pid, namespace = self.guests.get(container, (0, ""))
         try:
             is_known = os.readlink(f"/proc/{pid}/ns/net") == namespace
         except OSError:
             is_known = False
         if not is_known:
             pid = self.init_pid(container)
-            self._guests[container] = pid, os.readlink(f"/proc/{pid}/ns/net")
+            self.guests[container] = pid, os.readlink(f"/proc/{pid}/ns/net")
         return ("nsenter", "--target", str(pid), "--net")
 
     def guest_ip_json(self, container: str, *argv: str) -> list[dict[str, Any]]:
         """What the host's iproute2 says inside, as data: `guest_ip_json("web", "-6", "route")`."""
         return _as_list(run(*self._inside(container), "ip", "-j", *argv).stdout)
 
-    def in_guest_network(
-        self, container: str, *argv: str, check: bool = True, stdin: str | None = None
-    ) -> Result:
+    def in_guest_network(self, container: str, *argv: str, check: bool = True, stdin: str | None = None) -> Result:
         """Run one of the host's programs, with its mounts and rights, in a running container's network."""
         return run(*self._inside(container), *argv, check=check, stdin=stdin)
 
@@ -474,8 +496,8 @@ class Topology:
         with contextlib.ExitStack() as steps:  # each runs, even when one before it failed; last in, first out
             steps.callback(shutil.rmtree, self.directory, ignore_errors=True)
             steps.callback(self._remove_lxc_locks)
-            steps.callback(self._remove_namespaces)
-            cgroups = self._cgroups()
+            steps.callback(self.remove_network)
+            cgroups = self.cgroups()
             steps.callback(self._remove_cgroups, cgroups)
             steps.callback(self._unmount)
             steps.callback(self._kill_leftovers, cgroups)
@@ -483,18 +505,26 @@ class Topology:
                 steps.callback(self._end_daemon_for_good)
                 steps.callback(self._stop_containers)
 
-    def reboot_host(self) -> None:
-        """End every process and both namespaces, empty the run directory, and start anew on the same disk."""
+    def reboot_host(self, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End every process and both namespaces, empty the run directory, and start anew on the same disk.
+
+        What is mounted in our directory is not afterwards: `meanwhile` is called when the host is down.
+        """
+        self.cut_power()
+        meanwhile()
+        self.make_network()
+        self.start_daemon()
+
+    def cut_power(self) -> None:
+        """End everything at once: what is left is the disk."""
         self.kill_daemon()
-        cgroups = self._cgroups()
+        cgroups = self.cgroups()
         self._kill_leftovers(cgroups)
         self._unmount()
         self._remove_cgroups(cgroups)
-        self._remove_namespaces()
+        self.remove_network()
         self._remove_lxc_locks()
         shutil.rmtree(self.run_dir)
-        self._make_network()
-        self.start_daemon()
 
     def _stop_containers(self) -> None:
         assert self._daemon is not None
@@ -514,7 +544,7 @@ class Topology:
             self._daemon.wait()
         self._daemon = None
 
-    def _cgroups(self) -> list[Path]:
+    def cgroups(self) -> list[Path]:
         """The cgroups that this daemon's containers were given, from their LXC configurations."""
         names: set[str] = set()
         for file in self.run_dir.rglob("config"):
@@ -570,7 +600,7 @@ class Topology:
 
         wait_until(are_gone, f"cgroups of {self.directory} removed")
 
-    def _remove_namespaces(self) -> None:
+    def remove_network(self) -> None:
         for name in (self.H, self.R):
             run("ip", "netns", "del", name, check=False)
 

@@ -30,6 +30,7 @@ _REQUEST_DUMP = 0x301
 _DONE, _ERROR = 3, 2
 _IFF_UP = 1
 _CLONED = 0x200
+_UNIVERSE, _DEPRECATED = 0, 0x20
 _MAIN = 254
 _PERMANENT = 0x80
 _UNICAST = 1
@@ -168,7 +169,7 @@ def _link(message: bytes, names: dict[int, str]) -> _Told:
 
 
 def _address(message: bytes, names: dict[int, str]) -> _Told:
-    family, length, _, _, index = struct.unpack_from("=BBBBi", message)
+    family, length, flags, scope, index = struct.unpack_from("=BBBBi", message)
     name = names.get(index, "?")
     each = _attributes(message, 8)
     packed = each.get(2) or each[1]
@@ -176,11 +177,11 @@ def _address(message: bytes, names: dict[int, str]) -> _Told:
     if name == "lo" or (family == _INET6 and text.startswith("fe80:") and text != "fe80::1"):
         return _Told()
     if family == _INET6:
-        return _Told(address_line(name, f"{text}/{length}", None))
+        return _Told(address_line(name, f"{text}/{length}", None, is_source=not flags & _DEPRECATED))
     broadcast = _text(family, each[4]) if 4 in each else None
     network = int.from_bytes(packed) >> 32 - length << 32 - length
     subnet = name, f"{_text(family, network.to_bytes(4))}/{length}"
-    return _Told(address_line(name, f"{text}/{length}", broadcast), subnet, text)
+    return _Told(address_line(name, f"{text}/{length}", broadcast, is_source=scope == _UNIVERSE), subnet, text)
 
 
 def _route(message: bytes, names: dict[int, str]) -> _Told:
@@ -220,8 +221,9 @@ def link_line(name: str, *, mac: str, mtu: int, group: int, up: object) -> str:
     return f"link {name} {mac} mtu {mtu} group {group} {'up' if up else 'down'}"
 
 
-def address_line(link: str, address: str, broadcast: str | None) -> str:
-    return f"address {link} {address}" + (f" brd {broadcast}" if broadcast else "")
+def address_line(link: str, address: str, broadcast: str | None, *, is_source: object = True) -> str:
+    """One that is no source has `scope link` in IPv4, and is deprecated in IPv6."""
+    return f"address {link} {address}" + (f" brd {broadcast}" if broadcast else "") + ("" if is_source else " unchosen")
 
 
 def order_lines(order: dict[tuple[str, str], list[str]]) -> list[str]:
@@ -293,7 +295,8 @@ def _link_of_iproute2(link: dict[str, Any], order: dict[tuple[str, str], list[st
         if each["family"] == "inet":
             subnet = ipaddress.ip_interface(f"{text}/{each['prefixlen']}").network
             order.setdefault((name, str(subnet)), []).append(text)
-        yield address_line(name, f"{text}/{each['prefixlen']}", each.get("broadcast"))
+        is_source = each["scope"] in ("global", "0") if each["family"] == "inet" else not each.get("deprecated")
+        yield address_line(name, f"{text}/{each['prefixlen']}", each.get("broadcast"), is_source=is_source)
 
 
 def _route_of_iproute2(route: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from osctld import service as osctld
-from osctld.shell.kernel import Kernel
+from osctld.shell.kernel.port import Kernel
 
 
 class OldKernel(Kernel):

@@ -14,9 +14,10 @@ import select
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
+
+from patience import Patience
 
 T = TypeVar("T")
 
@@ -92,10 +93,11 @@ class Sniffer:
     def seen(self, *, until: Callable[[Seen], bool], seconds: float = 5.0) -> list[Seen]:
         """All frames up to one that is waited for. Raises AssertionError when that does not come."""
         found: list[Seen] = []
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not found or not until(found[-1]):
-            left = deadline - time.monotonic()
-            ready, _, _ = select.select([self._socket], [], [], max(left, 0))
+            ready, _, _ = select.select([self._socket], [], [], patience.left)
+            if not ready and not patience.is_over:
+                continue
             assert ready, f"the frame that was waited for did not come among {found}"
             data, about = self._socket.recvfrom(65536)
             if about[2] != socket.PACKET_OUTGOING:
@@ -155,7 +157,7 @@ def udp(source: str, target: str, *, data: bytes = b"x", hops: int = 64, port: i
     """A datagram to the discard port; its data tell packets of a test apart."""
     length = 8 + len(data)
     head = struct.pack("!HHHH", 40000, port, length, 0)
-    check = _checksum(_pseudo_header(source, target, UDP, length) + head + data)
+    check = checksum(_pseudo_header(source, target, UDP, length) + head + data)
     return packet(source, target, UDP, head[:6] + struct.pack("!H", check or 0xFFFF) + data, hops=hops)
 
 
@@ -166,7 +168,7 @@ def packet(source: str, target: str, protocol: int, payload: bytes, *, hops: int
         return head + _packed(source) + _packed(target) + payload
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 4711, fragment, hops, protocol, 0)
     head += _packed(source) + _packed(target)
-    return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + payload
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
 def fragments(source: str, target: str, *, data: bytes) -> tuple[bytes, bytes]:
@@ -197,10 +199,10 @@ def arp_request(source_mac: str, source: str, target: str) -> bytes:
     return ethernet(BROADCAST_MAC, source_mac, ARP, body)
 
 
-def icmp6(source: str, target: str, kind: int, body: bytes, *, hops: int = 255) -> bytes:
+def icmp6(source: str, target: str, kind: int, body: bytes, *, hops: int = 255, code: int = 0) -> bytes:
     """`body` follows type, code and checksum."""
-    message = struct.pack("!BBH", kind, 0, 0) + body
-    check = _checksum(_pseudo_header(source, target, ICMP6, len(message)) + message)
+    message = struct.pack("!BBH", kind, code, 0) + body
+    check = checksum(_pseudo_header(source, target, ICMP6, len(message)) + message)
     return packet(source, target, ICMP6, message[:2] + struct.pack("!H", check) + message[4:], hops=hops)
 
 
@@ -240,7 +242,7 @@ def _pseudo_header(source: str, target: str, protocol: int, length: int) -> byte
     return _packed(source) + _packed(target) + struct.pack("!HH", protocol, length)
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias, TypeVar
 
@@ -112,6 +112,8 @@ class Commands:
         if draw < 0.025:
             return Action("do", self._life(container, name))
         step = self._edit(container, name)
+        if len(container.interfaces) == 1 and step.words[1:2] == (container.interfaces[0].name,) and self.chance(0.2):
+            step = replace(step, is_short=step.verb not in ("ct netif del", "ct netif new routed"))
         draw = self._random.random()
         if draw < 0.10:
             return Action("dry", step)
@@ -199,7 +201,7 @@ class Commands:
             ("--hwaddr", self.pick(MACS)),
             ("--guest", self.pick(("report", "enforce", "once", "often" if self.chance(0.2) else "report"))),
             (self.pick(("--via-public", "--no-via-public")), None),
-            ("--force", None),
+            (self.pick(("--force", "--delegate")), None),
         ]
         return tuple(each for each in options if self.chance(probability))
 
@@ -215,11 +217,12 @@ class Commands:
         return (*self._others(0.3), *((("--default", None),) if self.chance(0.4) else ()))
 
     def _next_hop(self, interface: Interface) -> tuple[Option, ...]:
-        options: tuple[Option, ...] = (("--force", None),) if self.chance(0.2) else ()
+        options: tuple[Option, ...] = ((self.pick(("--force", "--delegate")), None),) if self.chance(0.2) else ()
         if self.chance(0.7):
             return options
         assigned = [str(each.ip) for each in interface.addresses]
-        return (*options, ("--via", self.pick(assigned) if assigned else self._address(interface)))
+        name = self.pick(("--via", "--next-hop"))
+        return (*options, (name, self.pick(assigned) if assigned else self._address(interface)))
 
     def _reorder(self, interface: Interface, where: tuple[str, str]) -> Step:
         assigned = [str(each.ip) for each in interface.addresses] or [self._address(interface)]
@@ -277,13 +280,15 @@ class Commands:
         if self.chance(0.02 if options else 0.12):
             options.append(("--route-as", self._network(interface)))
         if self.chance(0.15):
-            options.append(("--force", None))
+            options.append((self.pick(("--force", "--delegate")), None))
+        if self.chance(0.2):
+            options.append(("--if-needed", None))
         return Step("ct netif ip add", tuple(options), (*where, *addresses))
 
     def _ip_del(self, interface: Interface, where: tuple[str, str]) -> Step:
         options: tuple[Option, ...] = (("--keep-route", None),) if self.chance(0.2) else ()
         if self.chance(0.05):
-            options += (("-v", self.pick(("4", "6"))),) if self.chance(0.5) else ()
+            options += (self._one_version(),) if self.chance(0.5) else ()
             return Step("ct netif ip del", options, (*where, "all"))
         if interface.addresses and not self.chance(0.05):
             chosen = self._some([str(each) if self.chance(0.5) else str(each.ip) for each in interface.addresses])
@@ -292,9 +297,9 @@ class Commands:
         return Step("ct netif ip del", options, (*where, *chosen))
 
     def _route_del(self, interface: Interface, where: tuple[str, str]) -> Step:
-        options: tuple[Option, ...] = (("--force", None),) if self.chance(0.4) else ()
+        options: tuple[Option, ...] = ((self.pick(("--force", "--leave-unrouted")), None),) if self.chance(0.4) else ()
         if self.chance(0.05):
-            options += (("-v", self.pick(("4", "6"))),) if self.chance(0.5) else ()
+            options += (self._one_version(),) if self.chance(0.5) else ()
             return Step("ct netif route del", options, (*where, "all"))
         if interface.routes and not self.chance(0.05):
             chosen = self._some([str(each.network) for each in interface.routes])
@@ -303,7 +308,8 @@ class Commands:
         return Step("ct netif route del", options, (*where, *chosen))
 
     def _source_add(self, interface: Interface, where: tuple[str, str]) -> Step:
-        options: tuple[Option, ...] = (("--force", None),) if self.chance(0.3) else ()
+        force = self.pick(("--force", "--allow-foreign-source"))
+        options: tuple[Option, ...] = ((force, None),) if self.chance(0.3) else ()
         sources = [self._network(interface) for _ in range(self.pick((1, 1, 2)))]
         if self.chance(0.1):
             sources[0] = self.pick(("0.0.0.0/0", "::/0"))
@@ -311,7 +317,7 @@ class Commands:
 
     def _source_del(self, interface: Interface, where: tuple[str, str]) -> Step:
         if self.chance(0.1):
-            options: tuple[Option, ...] = (("-v", self.pick(("4", "6"))),) if self.chance(0.5) else ()
+            options: tuple[Option, ...] = (self._one_version(),) if self.chance(0.5) else ()
             return Step("ct netif source del", options, (*where, "all"))
         if interface.sources and not self.chance(0.05):
             return Step("ct netif source del", (), (*where, *self._some([str(each) for each in interface.sources])))
@@ -326,6 +332,9 @@ class Commands:
             if self.chance(0.05)
             else self._random.sample(values, min(count, len(values)))
         )
+
+    def _one_version(self) -> Option:
+        return self.pick((("-v", "4"), ("-v", "6"), ("-4", None), ("-6", None)))
 
     def _version(self, interface: Interface) -> int:
         return self.pick(sorted(interface.vias)) if interface.vias and not self.chance(0.03) else self.pick((4, 6))

@@ -405,9 +405,7 @@ class Machine:
                     addresses += [
                         (container.name, each.name, str(one)) for one in each.addresses if one.version == version
                     ]
-                    sources += [
-                        (container.name, each.name, str(one)) for one in each.sources if one.version == version
-                    ]
+                    sources += [(container.name, each.name, str(one)) for one in each.sources if one.version == version]
                     routes += [
                         (
                             container.name,

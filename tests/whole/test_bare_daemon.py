@@ -46,7 +46,7 @@ def test_a_bare_guest_powers_itself_off_and_reboots(host: Topology) -> None:
 
     reboot(host.run_dir, "web")
 
-    wait_until(lambda: state(host, "web") == "running" and host.init_pid("web") != pid, "rebooted")
+    wait_until(lambda: host.has_rebooted("web", since=pid), "rebooted")
     assert host.ping(host.R, "1.2.3.4") == 3
 
     power_off(host.run_dir, "web")

@@ -13,6 +13,7 @@ import pytest
 
 from whole.bare_daemon import BARE, power_off
 from whole.host import BIN, Topology, wait_until
+from whole.original_client import OriginalClient
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,27 @@ def test_a_command_is_told_when_it_begins_and_how_it_ended(host: Topology) -> No
     assert [each["state"] for each in ours] == ["run", "done"]
     assert len({each["id"] for each in ours}) == 1
     assert ours[0]["opts"]["container"] == "app"
+
+
+def test_a_command_is_told_with_all_that_it_was_given_and_with_what_was_typed(host: Topology) -> None:
+    host.new_container("app", via=["10.100.10.108/30"], start=False)
+    with everything(host) as listener, OriginalClient(host.socket) as client:
+        client.call("netif_create", id="app", name="eth1", type="routed", via={"4": {"network": "10.100.10.112/30"}})
+        host.osctl("ct", "netif", "ip", "add", "app", "eth0", "1.2.3.4", "--no-route")
+        wait_until(lambda: ends_of(listener, "ct_netif_ip_add") == ["run", "done"], "it is told to be done")
+        told = {
+            each["opts"]["cmd"]: each["opts"]["opts"]
+            for each in map(json.loads, listener.lines)
+            if each["type"] == "management" and each["opts"]["state"] == "done"
+        }
+    host.delete_containers()
+
+    assert told["ct_netif_ip_add"]["addresses"] == ["1.2.3.4"]
+    assert told["ct_netif_ip_add"]["cli"].endswith("ct netif ip add app eth0 1.2.3.4 --no-route")
+    created = told["netif_create"]
+    assert (created["id"], created["name"], created["type"]) == ("app", "eth1", "routed")
+    assert created["via"]["4"]["network"] == "10.100.10.112/30"
+    assert created["cli"] == "osctl netif create"
 
 
 def ends_of(listener: Monitor, command: str) -> list[str]:
@@ -242,6 +264,7 @@ def test_a_dry_run_of_an_action_says_what_would_be_done_and_does_nothing(host: T
     stored = host.stored()
 
     start = host.osctl("--dry-run", "ct", "start", "web").stdout
+    no_more = "nft delete element inet osctl stopped4 '{ 1.2.3.4/32 }'\n"
     lines = [
         host.osctl("ct", "del", "--dry-run", "web").stdout,
         host.osctl("ct", "stop", "--dry-run", "web").stdout,
@@ -251,7 +274,7 @@ def test_a_dry_run_of_an_action_says_what_would_be_done_and_does_nothing(host: T
     assert start.startswith("# start container web: its namespaces, then this, then its first process\n# on the host\n")
     assert "1.2.3.4" in start
     assert lines == [
-        "# delete container web with everything in it\n",
+        f"# delete container web with everything in it\n# on the host\n{no_more}",
         "# nothing to change\n",
         "# create container other, stopped and without interfaces\n",
     ]

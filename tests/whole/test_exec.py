@@ -99,6 +99,22 @@ def test_a_client_that_ignores_a_signal_keeps_it_from_the_command(host: Topology
         assert client.returncode == 3
 
 
+def test_guests_hear_signals_whatever_the_daemon_was_started_with() -> None:
+    numbers = "HUP,INT,QUIT,USR1,USR2,ALRM,TERM,CHLD"
+    program = ("env", f"--ignore-signal={numbers}", "--block-signal=USR1,USR2", str(BIN / "osctld"))
+    with Topology(program=program) as host:
+        host.new_container("web")
+
+        inside = host.guest("web", "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status").stdout
+        init = host.guest("web", "grep", "-E", "^SigIgn", "/proc/1/status").stdout
+
+        assert inside.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+        assert init.split() == ["SigIgn:", "0" * 16]
+        os.kill(host.daemon_pid, signal.SIGHUP)  # as before: it is not for the daemon
+        assert host.guest("web", "echo", "here").stdout == "here\n"
+        assert host.stop_daemon() == 0
+
+
 # --- streams ------------------------------------------------------------------------------------------------------
 
 
@@ -184,11 +200,8 @@ def test_a_command_ends_when_its_container_reboots_and_the_next_runs_in_the_new_
         host.guest("web", "reboot", check=False)
 
         assert client.wait(20) == 128 + signal.SIGKILL
-    wait_until(
-        lambda: host.guest("web", "true", check=False).status == 0 and host.init_pid("web") != before,
-        "it runs again",
-        seconds=20,
-    )
+    wait_until(lambda: host.has_rebooted("web", since=before), "it runs again", seconds=20)
+    assert host.guest("web", "echo", "here").stdout == "here\n"
 
 
 # --- the daemon ends meanwhile -------------------------------------------------------------------------------------
@@ -224,7 +237,7 @@ class Shell:
             env={**os.environ, "PS1": "ready$ ", "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "vt100"},
         )
         self.wait_for("ready$ ")
-        self.type(f"inside() {{ osctl --socket {host.socket} ct exec web \"$@\"; }}\n")
+        self.type(f'inside() {{ osctl --socket {host.socket} ct exec web "$@"; }}\n')
         self.wait_for("ready$ ")
 
     def type(self, text: str) -> None:

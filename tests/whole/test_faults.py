@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from osctld.daemon import WRITTEN_MEANWHILE
+from osctld.daemon.records import WRITTEN_MEANWHILE
 from whole.host import BIN, Topology, differences, run
 
 FAULTY = str(Path(__file__).with_name("faulty_daemon.py"))
@@ -130,6 +130,7 @@ def test_a_start_that_the_kernel_refuses_at_any_step_leaves_a_stopped_container(
     host.new_container("web", via=VIAS[1::2], addresses=(*FOUR[:2], *SIX[:2]), start=False)
     host.osctl(*NEW, *VIAS_2, "web", "eth1")
     host.osctl(*ADD, "web", "eth1", "1.2.3.20", "2001:db8:2::20")
+    host.osctl("net", "reconcile")  # the host forwards from here on, whatever becomes of the start
     before = everything(host)
     for number in itertools.count():
         order.write_text(f"refuse {number}")
@@ -153,6 +154,7 @@ def test_an_edit_in_the_midst_of_which_the_container_ends_is_one_of_a_stopped_co
     host: Topology, order: Path
 ) -> None:
     host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
+    host.osctl("net", "reconcile")  # the host forwards from here on
     stopped = host.comparable_state()
     second, gone = (*NEW, *VIAS_2, "web", "eth1"), ("ct", "netif", "del", "web", "eth1")
     ends = 0
@@ -227,6 +229,7 @@ def test_after_a_daemon_died_at_any_step_of_an_edit_the_next_one_makes_the_kerne
 
 def test_after_a_daemon_died_at_any_step_of_a_start_the_container_can_be_started(host: Topology, order: Path) -> None:
     host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
+    host.osctl("net", "reconcile")  # the host forwards from here on
     stopped = everything(host)
     for number in itertools.count(0, 2):
         order.write_text(f"die {number}")
@@ -301,7 +304,7 @@ def test_a_default_route_that_the_tenant_made_in_the_way_of_a_new_interface_chan
     inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", f"-{version}")
     run(*inside, "link", "add", "own0", "type", "veth", "peer", "name", "own1")
     run(*inside, "link", "set", "own0", "up")
-    run(*inside, "route", "add", "default", "dev", "own0", *(("metric", "1024") if version == 6 else ()))
+    run(*inside, "route", "add", "default", "dev", "own0", *(("metric", "16") if version == 6 else ()))
     before = everything(host, "web")
 
     said = host.refusal(*NEW, *VIAS, "web", "eth0")
@@ -317,6 +320,7 @@ def test_a_foreign_link_of_the_interfaces_name_is_in_the_way_and_stays(host: Top
     host.new_container("web", via=VIAS[1::2], start=False)
     veth = host.osctl_json("ct", "netif", "show", "web", "eth0")["host_link"]
     host.ip(host.H, "link", "add", veth, "type", "bridge")
+    host.osctl("net", "reconcile", check=False)  # the host forwards from here on
     before = everything(host)
 
     said = failure(host, "ct", "start", "web")

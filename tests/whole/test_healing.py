@@ -81,6 +81,8 @@ CHANGES = {
     "forwarding of IPv6": ("sysctl -qw net/ipv6/conf/all/forwarding=0", "net.ipv6.conf.all.forwarding = 1"),
     "the firewall": ("nft flush ruleset", "table inet osctl"),
     "a table": ("nft delete table inet osctl", "table inet osctl"),
+    "the table for ARP": ("nft delete table arp osctl", "table inet osctl"),
+    "the table for bridges": ("nft delete table bridge osctl", "table inet osctl"),
     "the rules": ("nft flush table inet osctl", "table inet osctl"),
     "elements": ("nft flush set inet osctl own", ""),
 }
@@ -94,8 +96,6 @@ def test_what_is_changed_by_hand_on_the_host_is_put_back_within_a_second_and_tol
     is_of_host = any(word in command for word in ("up0", "all", "nft"))
     with everything(host) as listener:
         host.in_namespace(host.H, *command.format(veth).split())
-        changed = time.monotonic()
-        assert differences(before, host.comparable_state("web")) or time.monotonic() - changed < 1
         wait_until(lambda: events_of(listener, "mended"), "an event tells", seconds=1)
 
         wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=1)
@@ -362,7 +362,8 @@ def test_a_daemon_with_nothing_to_do_does_nothing(host: Topology) -> None:
 
     wait_until(lambda: time.monotonic() > began + 3, "time has passed")
 
-    assert processor_seconds(host) - used <= 1 / TICKS
+    # In whole ticks: of two sums in seconds the difference is a little more than one.
+    assert round((processor_seconds(host) - used) * TICKS) <= 1
 
 
 def test_ten_thousand_routes_of_somebody_else_cost_the_daemon_nothing(host: Topology) -> None:
@@ -373,7 +374,7 @@ def test_ten_thousand_routes_of_somebody_else_cost_the_daemon_nothing(host: Topo
 
     host.ip(host.H, "-batch", str(file))
 
-    assert settled(host) - used <= 2 / TICKS
+    assert round((settled(host) - used) * TICKS) <= 2
 
 
 def test_a_storm_of_changes_is_survived_at_a_bounded_price(host: Topology) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import starved_seconds
 from whole.host import HOST_4, HOST_6, ROUTER_4, WORLD_4, WORLD_6, Topology
 
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
@@ -251,13 +252,15 @@ def test_the_router_reaches_a_container_at_once_when_it_starts(host: Topology, a
     host.ping(host.R, HOST_4, count=1)
 
     for _ in range(3):  # the first start, and others, each with a host link that is new
+        starved = starved_seconds()
         pinger = Pinger(host, address)
         host.osctl("ct", "start", "web")
         returned = time.time()
         answered = pinger.first_answer()
 
-        assert answered - returned < 0.1
-        assert answered - start_of_process(host.init_pid("web")) < 0.1
+        starved = starved_seconds() - starved  # what the pinger and the guest waited for processors
+        assert answered - returned - starved < 0.1
+        assert answered - start_of_process(host.init_pid("web")) - starved < 0.1
         host.osctl("ct", "stop", "-k", "web")
 
 
@@ -269,11 +272,12 @@ def test_the_router_reaches_an_interface_at_once_when_it_is_plugged_in(host: Top
     via = VIA_6 if ":" in address else VIA_4
     host.osctl("ct", "netif", "new", "routed", "--via", via, "web", "eth0")
 
+    starved = starved_seconds()
     pinger = Pinger(host, address)
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
     returned = time.time()
 
-    assert pinger.first_answer() - returned < 0.1
+    assert pinger.first_answer() - returned - (starved_seconds() - starved) < 0.1
 
 
 # --- public and private ------------------------------------------------------------------------------------------
@@ -348,7 +352,8 @@ def shown(host: Topology, field: str) -> str:
 
 
 def container_end(host: Topology, container: str, version: int) -> str:
-    (link,) = host.guest_ip_json(container, f"-{version}", "addr", "show", "dev", "eth0", "scope", "global")
+    scope = ["scope", "global"] if version == 6 else []
+    (link,) = host.guest_ip_json(container, f"-{version}", "addr", "show", "dev", "eth0", *scope)
     return str(link["addr_info"][0]["local"])
 
 
@@ -381,7 +386,7 @@ def test_the_router_reaches_the_addresses_of_both_interfaces_of_a_container(
         }
         for version in (4, 6)
     }
-    assert metrics == {4: {"eth0": 0, "eth1": 100}, 6: {"eth0": 1024, "eth1": 1124}}
+    assert metrics == {4: {"eth0": 0, "eth1": 100}, 6: {"eth0": 16, "eth1": 116}}
 
 
 def test_neither_of_two_interfaces_may_send_what_is_routed_to_another_container(host: Topology) -> None:

@@ -17,14 +17,8 @@ SET = ("ct", "netif", "set")
 
 
 @pytest.fixture
-def host(idle_host: Topology) -> Iterator[Topology]:
-    """One host for all tests of this file, each with containers of its own, of which nothing must be left."""
-    before = idle_host.comparable_state()
-    yield idle_host
-    idle_host.delete_containers()
-    # Counters of what was dropped stay: they tell of the past.
-    assert not [each for each in differences(before, idle_host.comparable_state()) if " counter" not in each]
-    assert idle_host.stored()["holding"] == []
+def host(shared_host: Topology) -> Topology:
+    return shared_host
 
 
 @pytest.fixture
@@ -140,7 +134,10 @@ def test_each_change_of_a_stopped_container_leads_where_the_live_one_leads(web: 
     _, argv = CHANGES[name]
     web.osctl("ct", "stop", "-k", "web")
 
-    assert web.osctl("--dry-run", *argv).stdout == "# stopped: configuration only\n"
+    planned = web.osctl("--dry-run", *argv).stdout.splitlines()
+    # What is answered for its networks may change, and nothing else.
+    rest = [each for each in planned if "element inet osctl stopped" not in each]
+    assert rest == ["# stopped: configuration only"] or (rest == ["# on the host"] and rest != planned)
     web.osctl(*argv)
 
     web.osctl("ct", "start", "web")

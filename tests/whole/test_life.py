@@ -29,12 +29,6 @@ def state(host: Topology, name: str = "web") -> str:
     return str(host.osctl_json("ct", "show", name)["state"])
 
 
-def lives_again(host: Topology, former: int) -> bool:
-    """Whether it runs, with another first process than before."""
-    about = host.osctl_json("ct", "show", "web")
-    return bool(about["state"] == "running" and about["init_pid"] != former)
-
-
 def answers(host: Topology) -> bool:
     return all(host.ping(host.R, address) == 3 for address in ADDRESSES)
 
@@ -133,21 +127,20 @@ def test_stop_asks_first_waits_as_long_as_it_is_told_and_then_kills_or_fails(hos
     )
     pid = host.init_pid("web")
 
-    begun = time.monotonic()
-    assert "1 s" in failure(host, "ct", "stop", "--dont-kill", "-t", "1", "web")
-    assert 1 <= time.monotonic() - begun < 5
-    assert (state(host), host.init_pid("web")) == ("running", pid)
+    for words in (("stop", "--dont-kill"), ("restart", "--dont-kill"), ("restart", "--reboot")):
+        begun = time.monotonic()
+        assert "1 s" in failure(host, "ct", *words, "-t", "1", "web")
+        assert time.monotonic() - begun >= 1
+        assert (state(host), host.init_pid("web")) == ("running", pid)
     assert answers(host)
 
     begun = time.monotonic()
     host.osctl("ct", "stop", "-t", "1", "web")
-    assert 1 <= time.monotonic() - begun < 5
+    assert time.monotonic() - begun >= 1
     assert state(host) == "stopped"
 
     host.osctl("ct", "start", "web")
-    begun = time.monotonic()
-    host.osctl("ct", "stop", "-k", "web")
-    assert time.monotonic() - begun < 1
+    host.osctl("ct", "stop", "-k", "-t", "1000", "web")  # the test's own time limit would end it
     assert state(host) == "stopped"
     assert host.refusal("ct", "stop", "--kill", "--dont-kill", "web", status=64)
     assert host.refusal("ct", "stop", "-t", "soon", "web", status=64)
@@ -159,11 +152,10 @@ def test_a_stop_does_not_wait_for_one_that_has_more_patience_or_gives_up(host: T
     deaf = "rm /sbin/poweroff && printf '#!/bin/sh\n' >/sbin/poweroff && chmod +x /sbin/poweroff"
     host.guest("web", "sh", "-c", deaf)
     for first, second, status in (
-        (("-t", "50"), ("-k",), 0),
+        (("-t", "1000"), ("-k",), 0),
         (("--dont-kill", "-t", "1"), ("-t", "3"), 1),
     ):
         host.osctl("ct", "start", "web")
-        begun = time.monotonic()
         with ThreadPoolExecutor(1) as background:
             other = background.submit(host.osctl, "ct", "stop", *first, "web", check=False)
             wait_until(lambda: state(host) == "stopping", "it is asked")
@@ -172,10 +164,11 @@ def test_a_stop_does_not_wait_for_one_that_has_more_patience_or_gives_up(host: T
 
             assert state(host) == "stopped"
             assert other.result().status == status
-        assert time.monotonic() - begun < 10
 
 
 def test_a_running_container_is_deleted_by_force_only_and_then_completely(host: Topology) -> None:
+    host.new_container("first")  # the host forwards from then on
+    host.delete_containers()
     empty, files = host.comparable_state(), set(host.state_dir.rglob("*"))
     new_web(host)
     before = host.comparable_state("web")
@@ -207,7 +200,7 @@ def test_a_guest_that_reboots_itself_comes_back_with_its_network(host: Topology,
 
     ask(host, command)
 
-    wait_until(lambda: lives_again(host, pid), "it runs again", seconds=20)
+    wait_until(lambda: host.has_rebooted("web", since=pid), "it runs again", seconds=20)
     assert not differences(before, host.comparable_state("web"))
     assert answers(host)
     assert host.guest("web", "ls", "/kept").stdout == "/kept\n"
@@ -246,7 +239,7 @@ def test_a_guest_that_reboots_while_the_daemon_is_down_runs_again_when_it_is_bac
 
     host.start_daemon()
 
-    wait_until(lambda: lives_again(host, pid), "it runs again")
+    wait_until(lambda: host.has_rebooted("web", since=pid), "it runs again")
     assert not differences(before, host.comparable_state("web"))
     assert answers(host)
 
@@ -260,7 +253,7 @@ def test_a_container_that_dies_is_collected_and_starts_again(
     running, pid = host.comparable_state("web"), host.init_pid("web")
     monitor = monitor_of(pid)
     host.osctl("ct", "new", "--distribution", "busybox", "other")
-    before, cgroups = traces(host), [each for each in host._cgroups() if each.exists()]
+    before, cgroups = traces(host), [each for each in host.cgroups() if each.exists()]
     assert cgroups
     if not is_daemon_there:
         host.kill_daemon()
@@ -415,12 +408,17 @@ def test_a_container_that_cannot_be_made_leaves_nothing(host: Topology, archive:
     empty.write_bytes(b"")
     gzipped = archive.with_name("short.gz")
     run("sh", "-c", f"gzip <{archive} | head -c 50000 >{gzipped}")
-    before = set(host.state_dir.rglob("*")), host.stored()
+
+    def kept() -> tuple[set[Path], object]:
+        # Documents are mirrored in their own time.
+        return {each for each in host.state_dir.rglob("*") if ".json" not in each.name}, host.stored()
+
+    before = kept()
 
     for file in (broken, short, empty, gzipped, archive.parent, archive.with_name("missing")):
         said = failure(host, "ct", "new", "--from-archive", str(file), "web")
         assert "web" in said or str(file) in said or "archive" in said
-        assert (set(host.state_dir.rglob("*")), host.stored()) == before, said
+        assert kept() == before, said
     assert str(archive.with_name("missing")) in said
     for source in (("--distribution", "busybox"), ("--from-archive", str(archive))):
         assert "model" in failure(host, "ct", "new", *source, "model")
@@ -432,7 +430,7 @@ def test_a_container_that_cannot_be_made_leaves_nothing(host: Topology, archive:
     for words in senseless:
         assert failure(host, "ct", "new", *words)
     assert host.refusal("ct", "new", "--distribution", "busybox", status=64)
-    assert (set(host.state_dir.rglob("*")), host.stored()) == before
+    assert kept() == before
     host.osctl("ct", "new", "--from-archive", str(archive), "web")
     check_from_archive(host, "web")
 
@@ -589,7 +587,7 @@ def test_a_debian_guest_boots_reboots_and_powers_off_with_its_network(host: Topo
     assert not [line for line in before["web addresses"] if "1.2.3.4" not in line and '"lo"' not in line]
 
     ask(host, "systemctl reboot")
-    wait_until(lambda: lives_again(host, first), "it runs again", seconds=60)
+    wait_until(lambda: host.has_rebooted("web", since=first), "it runs again", seconds=60)
     assert answers(host)
     wait_until(lambda: booted(host), "it has booted again", seconds=60)
     assert answers(host)

@@ -243,7 +243,9 @@ def test_fields_are_chosen_named_and_told_to_programs(shown: Topology, argv: tup
 @pytest.mark.parametrize("argv", LISTS.values(), ids=LISTS)
 def test_tables_keep_their_columns(shown: Topology, argv: tuple[str, ...]) -> None:
     with_header = shown.osctl(*argv).stdout.splitlines()
-    without_header = shown.osctl(*argv, "-H").stdout.splitlines()
+    # A column that shows itself where there is something to tell does not without the header.
+    chosen = ",".join(cells(with_header[0])).lower()
+    without_header = shown.osctl(*argv, "-H", "-o", chosen).stdout.splitlines()
 
     assert len({len(line) for line in with_header}) == 1, "trailing blanks are kept"
     assert [len(line) for line in without_header] == [len(with_header[0])] * (len(with_header) - 1)
@@ -315,7 +317,62 @@ def test_help_and_version_need_no_arguments(shown: Topology) -> None:
     assert "usage: osctl" in shown.osctl("--help").stdout
     assert "--via" in shown.osctl("help", "ct", "netif", "new", "routed").stdout
     assert "--route-as" in shown.osctl("ct", "netif", "ip", "add", "--help").stdout
-    assert re.fullmatch(r"osctl version \S+\n", shown.osctl("--version").stdout)
+    assert re.fullmatch(r"osctl version \S+, build \S+\n", shown.osctl("--version").stdout)
     missing = shown.osctl("ct", "netif", check=False)
     assert (missing.status, missing.stdout) == (64, "")
     assert missing.stderr.startswith("error: command 'ct netif' requires a subcommand\n")
+
+
+def test_a_list_without_its_header_has_the_columns_that_a_script_knows(idle_host: Topology) -> None:
+    host = idle_host
+    host.new_container("unrouted", via=["10.100.20.100/30"], start=False)
+    host.osctl("ct", "netif", "ip", "add", "--no-route", "unrouted", "eth0", "10.77.0.1")
+    show = ("ct", "netif", "ip", "ls")
+
+    assert "STATE" in host.osctl(*show, "unrouted", "eth0").stdout
+    assert host.osctl(*show, "-H", "unrouted", "eth0").stdout.split() == ["4", "10.77.0.1/32"]
+    assert host.osctl(*show, "-H", "-o", "addr,state", "unrouted").stdout.split() == ["10.77.0.1/32", "unrouted"]
+    host.osctl("ct", "del", "unrouted")
+
+
+def test_containers_and_interfaces_are_chosen_by_what_the_original_chooses_them_by(idle_host: Topology) -> None:
+    host = idle_host
+    host.osctl("ct", "new", "--distribution", "busybox", "--version", "7", "one")
+    host.osctl("ct", "netif", "new", "routed", "one", "eth0")
+
+    def ids(*options: str) -> list[str]:
+        return host.osctl("ct", "ls", "-H", "-o", "id", *options, "one").stdout.split()
+
+    assert (ids("-v", "7"), ids("-v", "8"), ids("-g", "/default"), ids("-g", "/x")) == (["one"], [], ["one"], [])
+    assert host.osctl_json("ct", "netif", "ls", "-l", "lxcbr0") == []
+    host.osctl("ct", "del", "one")
+
+
+@pytest.mark.parametrize(
+    ("words", "use"),
+    [
+        (("ct", "pid", "1"), "osctl ct ls -H -o id,init_pid"),
+        (("ct", "log", "cat", "one"), "osctl -j self status"),
+        (("pool", "ls"), "there is one pool, default"),
+        (("user", "show", "u1"), "osctl ct ls -o id,user,uid_offset"),
+        (("group", "ls"), "osctl ct ls -o id,group"),
+        (("ping", "5"), "until osctl ping"),
+    ],
+)
+def test_what_only_the_original_has_is_refused_in_words_that_say_what_to_use(
+    idle_host: Topology, words: tuple[str, ...], use: str
+) -> None:
+    assert use in idle_host.refusal(*words, status=64)
+
+
+def test_a_start_and_a_restart_take_the_originals_options(idle_host: Topology) -> None:
+    host = idle_host
+    host.new_container("one", start=False)
+    host.osctl("ct", "start", "-q", "-p", "3", "one")
+    first = host.init_pid("one")
+    host.osctl("ct", "restart", "-r", "one")
+
+    assert host.init_pid("one") != first
+    assert "--reboot" in host.refusal("ct", "restart", "-r", "-k", "one", status=64)
+    assert host.osctl("-q", "ct", "stop", "-k", "one").stderr == ""
+    host.osctl("ct", "del", "one")

@@ -183,7 +183,7 @@ def test_a_new_first_interface_of_a_version_moves_the_others_behind_it(host: Top
     host.osctl("ct", "netif", "set", "--via", VIA_6, "web", "eth0")
 
     found = host.guest_ip_json("web", "-6", "route", "show", "default")
-    assert {(each["dev"], each["metric"]) for each in found} == {("eth0", 1024), ("eth1", 1124)}
+    assert {(each["dev"], each["metric"]) for each in found} == {("eth0", 16), ("eth1", 116)}
     for address in ("1.2.3.4", "198.51.100.5", "2001:db8:2::5"):
         assert host.ping(host.R, address, count=1) == 1
     live = host.comparable_state("web")
@@ -257,6 +257,7 @@ def put_the_host_link_into_no_group(host: Topology) -> None:
 
 def flush_the_addresses_on_both_sides(host: Topology) -> None:
     host.in_guest_network("web", "ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    host.in_guest_network("web", "ip", "-4", "addr", "flush", "dev", "eth0")
     host.ip(host.H, "addr", "flush", "dev", host.veth("web"))
 
 

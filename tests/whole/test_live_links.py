@@ -123,6 +123,23 @@ def test_links_that_a_tenant_gave_each_others_names_get_their_own_back(
     host.delete_containers()
 
 
+def test_a_name_of_ours_that_a_tenant_gives_another_link_as_an_alternative_one_confuses_nobody() -> None:
+    with Topology() as host:
+        host.new_container("web", via=[VIA_4], addresses=["1.2.3.4"])
+        host.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.104/30", "web", "eth1")
+        for command in ("set eth1 down", "set eth1 name mine", "set mine up", "property add dev eth0 altname eth1"):
+            host.in_guest_network("web", "ip", "link", *command.split())
+
+        host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+
+        assert [host.ping(host.R, each) for each in ("1.2.3.4", "1.2.3.5")] == [3, 3]
+        (link,) = host.guest_ip_json("web", "link", "show", "eth0")
+        assert link["altnames"] == ["eth1"]
+        host.in_guest_network("web", "ip", "link", "property", "del", "dev", "eth0", "altname", "eth1")
+        host.osctl("net", "reconcile", "web")
+        assert {each["ifname"] for each in host.guest_ip_json("web", "link")} == {"lo", "eth0", "eth1"}
+
+
 def test_a_running_interface_is_renamed_with_all_that_is_on_it(either_host: Topology) -> None:
     host = either_host
     host.new_container("web", via=[VIA_4, VIA_6], addresses=ADDRESSES)
@@ -163,7 +180,7 @@ def test_a_dry_run_tells_how_an_interface_is_renamed_by_this_kernel(either_host:
             "ip link set dev eth0 name lan0",
             "ip link set dev lan0 up",
         ]
-        assert "ip -6 route replace default via fd00:1::1 dev lan0 proto static src 2001:db8:2::4" in lines
+        assert "ip -6 route replace default via fd00:1::1 dev lan0 proto static src 2001:db8:2::4 metric 16" in lines
     else:
         assert lines == ["# in container web", "ip link set dev eth0 name lan0"]
 

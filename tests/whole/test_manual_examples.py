@@ -37,6 +37,18 @@ USUAL = (
     "ct start myct01",
 )
 
+#: What those of some commands find beside that; what is so already is left.
+ALSO = {
+    ("ct", "netif", "ip", "move"): ("ct netif new routed --via 10.100.10.104/30 --via fd00:10:104::/126 myct02 eth0",),
+    ("net", "unblock"): ("net block 1.2.3.4",),
+    ("net", "uplink", "add"): ("net uplink del up0",),
+    ("net", "uplink", "del"): ("net uplink add up0",),
+}
+SETTINGS = """
+[addresses.web]
+networks = ["203.0.113.128/25"]
+"""
+
 
 class Step(NamedTuple):
     """A line that is typed, and the lines that are shown for it; none when the page shows none."""
@@ -74,7 +86,7 @@ def steps(text: str) -> list[Step]:
 
 
 def type_in(host: Topology, directory: Path, line: str) -> Result:
-    """Run a line as a person on H would, in a directory with an archive in it."""
+    """Run a line as a person on H would, in a directory with an archive and a copy in it."""
     done = subprocess.run(
         ["nsenter", f"--net=/run/netns/{host.H}", "sh", "-c", line],
         cwd=directory,
@@ -94,7 +106,7 @@ def lines_of(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Topology]:
-    with Topology() as topology:
+    with Topology(settings=SETTINGS) as topology:
         yield topology
 
 
@@ -127,6 +139,9 @@ def test_every_command_has_examples_of_itself(command: type[Command]) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda each: "-".join(each.words))
 def test_the_examples_of_a_command_work(usual: Topology, tmp_path: Path, command: type[Command]) -> None:
     make_archive(tmp_path / "rootfs.tar")
+    usual.osctl("self", "backup", str(tmp_path / "osctl.backup"))
+    for line in ALSO.get(command.words, ()):
+        usual.osctl(*line.split(), check=False)
 
     for each in command.examples:
         if command.words in ENDLESS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from whole.host import Topology
+import osctl.client
+from whole.host import Topology, wait_until
 from whole.original_client import OriginalClient
 
 CT_KEYS = [
@@ -51,6 +54,26 @@ def test_what_was_changed_is_listed_as_it_was_typed(original: OriginalClient) ->
     assert abs(row["time"] - time.time()) < 60
     assert (row["opts"]["cli"], row["pool"]) == ("osctl ct create", "default")
     assert "pool not found" in original.error("history_list", pools=["tank"])
+
+
+def test_the_history_tells_what_was_given_however_it_was_asked_for(host: Topology) -> None:
+    with OriginalClient(host.socket) as client, osctl.client.connect(str(host.socket)) as program:
+        new_container(client, "web", via={"4": {"network": "10.100.10.100/30"}})
+        before = len(client.call("history_list"))
+        host.osctl("ct", "netif", "ip", "add", "--no-route", "web", "eth0", "1.2.3.4")
+        program.call("ct_netif_route_add", container="web", netif="eth0", networks=["10.5.5.0/24"])
+        client.send("netif_ip_add", id="web", name="eth0", addr="1.2.3.5", route=True)
+        client.answer()
+
+        typed, asked, of_original = client.call("history_list")[before:]
+
+    assert typed["cmd"] == "ct_netif_ip_add"
+    assert {key: typed["opts"][key] for key in ("container", "netif", "addresses", "route")} == {
+        "container": "web", "netif": "eth0", "addresses": ["1.2.3.4"], "route": False,
+    }  # fmt: skip
+    assert typed["opts"]["cli"].endswith("ct netif ip add --no-route web eth0 1.2.3.4")
+    assert (asked["cmd"], asked["opts"]["networks"]) == ("ct_netif_route_add", ["10.5.5.0/24"])
+    assert of_original["opts"]["cli"] == "osctl netif ip add"
 
 
 def test_a_subscriber_hears_of_a_life_in_its_order_and_of_nothing_else(host: Topology) -> None:
@@ -134,6 +157,51 @@ def test_a_command_that_ignores_its_streams_gets_its_status_told_first(host: Top
         for _ in range(3):
             assert client.execute("web", "true") == (0, b"", b"")
         assert client.execute("web", "seq", "5000").stdout == b"".join(b"%d\n" % each for each in range(1, 5001))
+
+
+@pytest.mark.time_limit(300)
+def test_two_hundred_commands_end_neither_early_nor_short(host: Topology) -> None:
+    host.new_container("web")
+    everything = b"".join(b"%d\n" % each for each in range(1, 20_001))
+    with OriginalClient(host.socket) as client:
+        for number in range(200):
+            if number % 10:
+                assert client.execute("web", "sh", "-c", f"echo {number}; exit 3") == (3, b"%d\n" % number, b"")
+            else:
+                assert client.execute("web", "seq", "20000", pause=0.002) == (0, everything, b"")
+
+
+def open_files(host: Topology) -> int:
+    """How many descriptors the daemon has, but for those by which it waits: it has one more while nothing happens."""
+    opened = []
+    for each in Path(f"/proc/{host.daemon_pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            opened.append(os.readlink(each))
+    return sum("[eventpoll]" not in each for each in opened)
+
+
+def test_who_waits_for_the_end_of_its_pipes_gets_it_and_no_descriptor_stays(host: Topology) -> None:
+    host.new_container("web")
+    with OriginalClient(host.socket) as client:
+        client.execute("web", "true")
+        client.call("self_ping")
+        before = open_files(host)
+        reader, writer = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+
+        client.send("ct_exec", id="web", cmd=["echo", "words"])
+        client.answer()
+        for each in (null, writer, null):
+            client.send_descriptor(each)
+        os.close(writer)
+        os.close(null)
+
+        # It reads nothing before the answer, and all after it.
+        assert client.answer()["response"] == {"exitstatus": 0}
+        with open(reader, "rb") as pipe:
+            assert pipe.read() == b"words\n"
+        client.call("self_ping")  # until then its leaving is watched for
+        wait_until(lambda: open_files(host) == before, "no descriptor is left")
 
 
 # --- interfaces ---------------------------------------------------------------------------------------------------
@@ -249,6 +317,115 @@ def test_addresses_and_routes_come_in_the_originals_shapes(original: OriginalCli
     assert original.call("netif_route_del", **where, addr="all", version=6) is None
     assert original.call("netif_ip_list")[0]["4"] == []
     assert original.call("netif_route_list")[0] == {**routed[0], "4": [], "6": []}
+
+
+def test_a_route_in_use_is_deleted_as_by_the_original_and_its_address_is_unrouted(original: OriginalClient) -> None:
+    new_container(original, "web", via=VIA)
+    where = {"id": "web", "pool": None, "name": "eth0"}
+    for address in ("1.2.3.4", "1.2.3.5"):
+        original.call("netif_ip_add", **where, addr=address, route=True)
+
+    assert original.call("netif_route_del", **where, addr="1.2.3.4", version=None) is None
+    assert original.call("netif_route_list")[0]["4"] == ["1.2.3.5/32"]
+    assert original.call("netif_route_del", **where, addr="all", version=None) is None
+
+    assert original.call("netif_route_list")[0]["4"] == []
+    assert original.call("netif_ip_list")[0]["4"] == ["1.2.3.4/32", "1.2.3.5/32"]
+    listed = original.call("ct_netif_ip_ls", container="web")
+    assert [row["state"] for row in listed] == ["unrouted", "unrouted"]
+    # Our own words ask for that by an option.
+    original.call("netif_route_add", **where, addr="1.2.3.4")
+    refusal = original.error("ct_netif_route_del", container="web", netif="eth0", networks=["1.2.3.4"])
+    assert "--leave-unrouted" in refusal
+
+
+# --- users and groups ---------------------------------------------------------------------------------------------
+
+
+def test_groups_are_there_and_lead_to_the_cgroups_of_containers(original: OriginalClient) -> None:
+    new_container(original, "web")
+    rows = original.call("group_list", pool=None)
+
+    assert [list(row) for row in rows] == [["pool", "name", "path", "full_path"]] * 2
+    assert [row["name"] for row in rows] == ["/", "/default"]
+    assert original.call("group_list", names=["/default"], pool=["default"]) == rows[1:]
+    assert original.call("group_list", pool=["tank"]) == []
+    assert original.call("group_show", name="/default", pool=None) == rows[1]
+    assert original.call("group_show", name="default:/") == rows[0]
+    assert original.call("ct_list", group=[rows[1]["name"]])[0]["group_path"].startswith(rows[1]["full_path"])
+    assert "group not found" in original.error("group_show", name="/other")
+
+
+def test_a_user_is_made_with_the_map_that_it_can_have_and_goes_with_its_last_container(
+    original: OriginalClient,
+) -> None:
+    user = {"name": "u7", "pool": None, "ugid": 5000}
+    refused = original.error("user_create", **user, uid_map=["0:7:65536"], gid_map=["0:7:65536"])
+    id_map = refused.rpartition(" ")[2]
+
+    assert refused == f"UID map is not valid: 0:7:65536, 'u7' can have {id_map}"
+    assert "GID map is not valid" in original.error("user_create", **user, uid_map=[id_map], gid_map=["0:7:1"])
+    assert "missing UID map" in original.error("user_create", **user)
+    assert "invalid ugid" in original.error("user_create", name="u7", ugid=0, uid_map=[id_map], gid_map=[id_map])
+    assert "invalid user name" in original.error("user_create", name="u 7", ugid=7, uid_map=[id_map], gid_map=[id_map])
+    assert original.call("user_create", **user, uid_map=[id_map], gid_map=[id_map]) is None
+    original.call("ct_create", id="web", user="u7", distribution="busybox")
+    assert f"0:{original.call('user_show', name='u7')['ugid']}:65536" == id_map
+    assert "user already exists" in original.error("user_create", **user, uid_map=[id_map], gid_map=[id_map])
+    assert "user has container(s)" in original.error("user_delete", name="u7", pool=None)
+    original.call("ct_delete", id="web")
+    assert original.call("user_delete", name="u7", pool=None) is None
+
+
+# --- what is not known --------------------------------------------------------------------------------------------
+
+
+def test_null_is_absent_under_any_key_and_what_the_later_client_always_says_is_understood(
+    original: OriginalClient,
+) -> None:
+    new_container(original, "web")
+    # The queues are what its options have by themselves.
+    original.call(
+        "netif_create", id="web", pool=None, name="eth0", type="routed", hwaddr=None, tx_queues=1, rx_queues=1
+    )
+    original.call("netif_set", id="web", pool=None, name="eth0", hwaddr="02:00:00:00:00:01", max_tx=None, frob=None)
+
+    assert original.call("ct_list", ids=["gone", "web"], frob=None)[0]["id"] == "web"
+    assert original.call("ct_list", ids=["gone"]) == []
+    assert original.call("ct_list", ids=["default:web", "tank:web"])[0]["id"] == "web"
+    assert original.call("ct_stop", id="web", pool=None, timeout=60, message=None) is None
+
+
+@pytest.mark.parametrize(
+    ("cmd", "opts", "words"),
+    [
+        ("netif_create", {"name": "eth1", "type": "routed", "via": {}, "max_tx": 10}, "max_tx 10 is not supported"),
+        ("netif_create", {"name": "eth1", "type": "routed", "via": {}, "tx_queues": 4}, "tx_queues 4 is not supported"),
+        ("netif_create", {"name": "eth1", "type": "routed", "via": {}, "mtu": 1400}, "unknown key 'mtu'"),
+        ("netif_create", {"name": "eth1", "type": "routed", "link": "br0"}, "no link 'br0'"),
+        (
+            "netif_create",
+            {"name": "eth1", "type": "routed", "via": {"4": {"network": "10.0.0.0/30", "gw": "10.0.0.1"}}},
+            "unknown field `gw`",
+        ),
+        ("netif_set", {"name": "eth0", "max_rx": 5}, "max_rx 5 is not supported"),
+        ("netif_set", {"name": "eth0", "dhcp": True}, "unknown key 'dhcp'"),
+        ("ct_start", {"debug": True}, "debug"),
+        ("ct_start", {"frob": False}, "unknown key 'frob'"),
+        ("ct_stop", {"message": "we are closing"}, "unknown key 'message'"),
+        ("ct_list", {"frob": ["x"]}, "unknown key 'frob'"),
+        ("self_ping", {"frob": 0}, "unknown key 'frob'"),
+    ],
+)
+def test_what_is_asked_for_and_not_known_is_refused_by_name_and_nothing_is_done(
+    refusing: OriginalClient, cmd: str, opts: dict[str, Any], words: str
+) -> None:
+    where = {} if cmd in ("ct_list", "self_ping") else {"id": "web"}
+    before = refusing.call("netif_list"), refusing.call("ct_list")
+
+    assert words in refusing.error(cmd, **where, **opts)
+
+    assert (refusing.call("netif_list"), refusing.call("ct_list")) == before
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

@@ -112,7 +112,8 @@ def test_a_plan_is_lines_and_changes_nothing(daemon: Client) -> None:
     new_container(daemon, "web")
 
     assert daemon.plan("ct_netif_ip_add", container="web", netif="eth0", addresses=["1.2.3.4"]) == [
-        "# stopped: configuration only"
+        "# on the host",
+        "nft add element inet osctl stopped4 '{ 1.2.3.4/32 }'",
     ]
     assert daemon.call("ct_netif_ip_ls") == []
     for asking in ("ct_ls", "self_status"):
@@ -145,7 +146,9 @@ def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
     host.osctl("ct", "netif", "source", "add", "web", "eth0", "100.64.0.0/10")
     host.osctl("ct", "new", "--distribution", "busybox", "stopped")
     host.sysctl(host.H, "net/ipv4/conf/all/rp_filter", "2")  # something for `self check` to find
-    arguments = {"container": "web", "netif": "eth0"}
+    host.osctl("net", "uplink", "add", "up0")
+    host.osctl("net", "block", "203.0.113.0/24")
+    arguments = {"container": "web", "netif": "eth0", "network": "1.2.3.4"}
     checked = set()
 
     with osctl.client.connect(str(host.socket)) as daemon:
@@ -158,7 +161,7 @@ def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
             # A check that finds something exits with 1 and prints it all the same.
             printed = json.loads(host.osctl("-j", *command.words, *required.values(), check=False).stdout)
             for answer in (response, printed):
-                assert answer or name == "self_check"
+                assert answer or name in ("self_check", "net_pool_ls")
                 assert violations(answer, published(f"osctl/{name}")) == []
             checked.add(name)
 
@@ -171,6 +174,7 @@ def test_every_answer_to_the_original_follows_its_schema(host: Topology) -> None
     eth0 = {"id": "web", "name": "eth0"}
     dialogue: list[tuple[str, dict[str, Any]]] = [
         *(("self_ping", {}), ("ct_list", {}), ("ct_show", {"id": "web"}), ("group_cgsubsystems", {})),
+        *(("group_list", {}), ("group_show", {"name": "/default"})),
         *(("pool_list", {}), ("pool_show", {"name": "default"}), ("user_list", {}), ("user_show", {"name": "web"})),
         *(("netif_list", {}), ("netif_show", eth0), ("netif_ip_list", {}), ("netif_route_list", {})),
         *(("netif_ip_add", {**eth0, "addr": "1.2.3.5", "route": True}), ("netif_ip_del", {**eth0, "addr": "1.2.3.5"})),
@@ -181,7 +185,11 @@ def test_every_answer_to_the_original_follows_its_schema(host: Topology) -> None
         *(("ct_restart", {"id": "web", "stop_method": "kill"}),),
         *(("ct_stop", {"id": "web", "method": "kill"}), ("ct_delete", {"id": "web"})),
         ("ct_create", {"id": "web", "user": "u", "distribution": "busybox"}),
+        ("ct_set", {"id": "web", "autostart": {"priority": 1, "delay": 0}}),
+        *(("ct_unset", {"id": "web", "autostart": True}), ("self_shutdown", {})),
     ]
+    # What answers null by nature, or is no single answer.
+    untold = {"event_subscribe", "history_list", "user_create", "user_delete"}
     message = published("message")
 
     with OriginalClient(host.socket) as client:
@@ -191,7 +199,7 @@ def test_every_answer_to_the_original_follows_its_schema(host: Topology) -> None
             assert violations(answer, message) == []
             assert violations(answer["response"], published(f"original/{name}")) == [], name
 
-    assert {name for name, _ in dialogue} | {"ct_exec"} == set(requests()) - {"event_subscribe", "history_list"}
+    assert {name for name, _ in dialogue} | {"ct_exec"} == set(requests()) - untold
 
 
 def test_nothing_is_published_that_nobody_can_ask_for() -> None:
@@ -245,7 +253,7 @@ def test_bad_half_huge_and_crowded_lines_are_answered_in_their_order(idle_host: 
         for piece in (ping[:5], ping[5:20], ping[20:]):
             client.socket.sendall(piece)
         half = client.message()
-        client.socket.sendall(b'{"cmd":"self_ping","opts":{"filler":"' + b"x" * 10_000_000 + b'"}}\n')
+        client.socket.sendall(b'{"cmd":"self_ping","opts":{"cli":"' + b"x" * 10_000_000 + b'"}}\n')
         huge = client.message()
 
     codes = [each.get("code") or each["response"] for each in crowded]
@@ -325,6 +333,6 @@ def test_ten_thousand_random_requests_are_answered_and_the_daemon_lives(host: To
             answered[answer["status"]] += 1
         assert client.call("self_ping") == "pong"
 
-    assert min(answered.values()) > 500, answered
+    assert min(answered.values()) > 300, answered
     assert "Traceback" not in host.log_text()
     wait_until(lambda: host.osctl("ping").stdout == "pong\n", "it answers people too")

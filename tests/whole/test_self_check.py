@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from whole.bare_daemon import BARE
 from whole.host import Topology
+from whole.original_client import OriginalClient
 
 
 def found(host: Topology, code: str) -> list[dict[str, Any]]:
@@ -177,16 +180,65 @@ def test_the_kernels_own_check_on_all_links_is_in_the_way_of_permitted_ipv4_sour
     assert found(host, "rp-filter") == []
 
 
-def test_an_advertised_default_route_that_would_expire_is_found_and_mended(host: Topology) -> None:
-    host.ip(host.H, "-6", "route", "del", "default")
-    host.ip(host.H, "-6", "route", "add", "default", "via", "2001:db8:1::2", "dev", "up0", "proto", "ra")
-    host.sysctl(host.H, "net/ipv6/conf/up0/accept_ra", "1")
+@pytest.mark.requires_kernel("nftables fib")
+def test_a_strict_reverse_path_filter_for_ipv6_is_in_the_way_of_permitted_sources(host: Topology) -> None:
+    host.new_container("web", via=["fd00:1::/126"], addresses=["2001:db8:2::4"])
+    run_in(
+        host,
+        """
+        nft 'table inet firewalld {
+            chain filter_PREROUTING {
+                type filter hook prerouting priority 10; policy accept;
+                meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+            }
+        }'
+        """,
+    )
+    assert found(host, "ipv6-rpfilter") == []  # everything that it may send is routed to it
 
-    (finding,) = found(host, "advertised-route")
+    host.osctl("ct", "netif", "source", "add", "web", "eth0", "2001:db8:99::/48")
 
-    assert finding["commands"] == ["sysctl -w net.ipv6.conf.up0.accept_ra=2"]
-    run_in(host, finding["commands"][0])
-    assert found(host, "advertised-route") == []
+    (finding,) = found(host, "ipv6-rpfilter")
+    assert (finding["severity"], "inet firewalld filter_PREROUTING" in finding["what"]) == ("error", True)
+    assert finding["commands"][-1] == "firewall-cmd --reload"
+
+    run_in(host, "nft 'table inet own { chain way { type filter hook prerouting priority 5; }; }'")
+    run_in(host, "nft delete table inet firewalld; nft add rule inet own way fib saddr . iif oif missing drop")
+    (finding,) = found(host, "ipv6-rpfilter")
+    run_in(host, "\n".join(finding["commands"]))
+    assert found(host, "ipv6-rpfilter") == []
+
+
+def test_an_advertised_default_route_that_would_expire_is_found_and_mended() -> None:
+    with Topology(settings="[host]\nmanage_forwarding = false\n") as host:
+        host.sysctl(host.H, "net/ipv6/conf/all/forwarding", "1")
+        host.ip(host.H, "-6", "route", "del", "default")
+        host.ip(host.H, "-6", "route", "add", "default", "via", "2001:db8:1::2", "dev", "up0", "proto", "ra")
+
+        (finding,) = found(host, "advertised-route")
+
+        assert finding["commands"] == ["sysctl -w net.ipv6.conf.up0.accept_ra=2"]
+        run_in(host, finding["commands"][0])
+        assert found(host, "advertised-route") == []
+
+
+@pytest.mark.parametrize("options", [(), ("-H", "-o", "commands")])
+def test_what_a_check_prints_can_be_pasted_as_it_stands(options: tuple[str, ...]) -> None:
+    with Topology(settings="[host]\nmanage_forwarding = false\n", program=BARE) as host:
+        host.new_container("web", via=["10.100.10.100/30"])
+        # Several commands for one finding, and several findings.
+        run_in(host, "nft 'table inet own { chain way { type filter hook forward priority 5; policy drop; }; }'")
+        codes = ("no-forwarding", "firewall")
+        commands = [each for code in codes for one in found(host, code) for each in one["commands"]]
+        assert len(commands) >= 5
+
+        text = host.osctl("self", "check", *options, check=False).stdout
+
+        lines = [line.strip() for line in text.splitlines()]
+        assert set(commands) <= set(lines)
+        pasted = [line for line in lines if line in commands]
+        run_in(host, "\n".join(pasted))
+        assert [each for code in codes for each in found(host, code)] == []
 
 
 def test_a_check_tells_people_in_paragraphs_and_changes_nothing(host: Topology) -> None:
@@ -206,3 +258,26 @@ def test_the_host_of_the_tests_has_no_errors(host: Topology) -> None:
     findings = json.loads(host.osctl("-j", "self", "check").stdout)
 
     assert [each for each in findings if each["severity"] == "error"] == []
+
+
+def test_what_the_original_s_client_opens_is_missed_once_it_is_used(host: Topology) -> None:
+    assert found(host, "original-client") == []
+    with OriginalClient(host.socket) as client:
+        client.call("ct_list")
+    opened = Path("/var/lib/lxcfs/proc/.loadavgs")
+    if opened.exists():  # a machine that has it
+        assert found(host, "original-client") == []
+        return
+    made = [each for each in (opened, *opened.parents) if not each.exists()]
+
+    (finding,) = found(host, "original-client")
+
+    assert finding["severity"] == "note"
+    assert finding["what"] == f"{opened} does not exist"
+    try:
+        run_in(host, "\n".join(finding["commands"]))
+        assert opened.read_bytes() == b""
+        assert found(host, "original-client") == []
+    finally:
+        for each in made:
+            (each.unlink if each == opened else each.rmdir)()

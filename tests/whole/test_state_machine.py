@@ -136,7 +136,7 @@ def test_a_sequence_that_fails_is_made_short_and_told_as_command_lines(monkeypat
         raise No("whatever it is")
 
     # What osctld does right is wrong by this.
-    monkeypatch.setitem(told_again._EDITS, "ct netif ip del", refuse)
+    monkeypatch.setitem(told_again.EDITS, "ct netif ip del", refuse)
 
     with pytest.raises(Broken, match="should be refused: whatever it is") as caught:
         state_machine.run(1000, 1, settings=hypothesis.settings(SETTINGS, stateful_step_count=10, database=None))

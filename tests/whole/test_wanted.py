@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sqlite3
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import osctl.client
 from whole.bare_daemon import BARE, power_off
 from whole.bare_daemon import reboot as power_reboot
 from whole.host import Topology, wait_until
+
+HELD = (sys.executable, str(Path(__file__).with_name("held_daemon.py")))
 
 
 def wanted(host: Topology, name: str) -> bool:
@@ -37,8 +41,8 @@ def reboot(host: Topology, *running: str) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}/ns/net").exists(), "it is gone")  # type: ignore[misc]
-    host._remove_namespaces()
-    host._make_network()
+    host.remove_network()
+    host.make_network()
     host.start_daemon()
 
 
@@ -62,24 +66,33 @@ def test_start_makes_a_container_wanted_and_stop_or_a_poweroff_from_inside_end_t
 
 
 def test_a_container_that_is_stopped_while_it_reboots_stays_stopped() -> None:
-    with Topology(program=BARE) as host:
-        host.new_container("web", via=["10.100.10.100/30"])
-        host.new_container("busy", via=["10.100.10.104/30"])
-        networks = "\n".join(f"10.{128 + (each >> 8)}.{each & 255}.0/24" for each in range(20_000))
-        argv = ("ct", "netif", "route", "add", "busy", "eth0", "-")
-        # What is left of a life is cleared away when the change that is under way is done.
-        with ThreadPoolExecutor(1) as background:
-            change = background.submit(host.osctl, *argv, stdin=networks)
-            wait_until(lambda: "/24" in host.ip(host.H, "route", "show", "proto", "111"), "the change is under way")
-            pid = host.init_pid("web")
-            power_reboot(host.run_dir, "web")
-            wait_until(lambda: not Path(f"/proc/{pid}/ns/net").exists(), "it is going down")
-
-            host.osctl("ct", "stop", "web")
+    with tempfile.TemporaryDirectory(prefix="osct-") as directory:
+        hold = Path(directory, "hold")
+        with Topology(program=(*HELD, str(hold))) as host:
+            host.new_container("web", via=["10.100.10.100/30"])
+            host.new_container("busy", via=["10.100.10.104/30"])
+            # More than the daemon would do without a thread, which is what can be held.
+            networks = "\n".join(f"10.{128 + (each >> 8)}.{each & 255}.0/24" for each in range(200))
+            argv = ("ct", "netif", "route", "add", "busy", "eth0", "-")
+            with ThreadPoolExecutor(2) as background, osctl.client.connect(str(host.socket)) as daemon:
+                hold.touch()
+                try:
+                    change = background.submit(host.osctl, *argv, stdin=networks)
+                    wait_until(hold.with_name("hold.held").exists, "the change is under way")
+                    pid = host.init_pid("web")
+                    power_reboot(host.run_dir, "web")
+                    # What is left of a life is cleared away when the change that is under way is done.
+                    wait_until(lambda: not Path(f"/proc/{pid}/ns/net").exists(), "it is going down")
+                    begun = daemon.events("management", state="run")
+                    stop = background.submit(host.osctl, "ct", "stop", "web")
+                    assert next(begun).opts["cmd"] == "ct_stop"
+                finally:
+                    hold.unlink()
+                change.result()
+                stop.result()
 
             assert (state(host, "web"), wanted(host, "web")) == ("stopped", False)
-            change.result()
-        assert "web: reboots" not in host.log_text()
+            assert "web: reboots" not in host.log_text()
 
 
 def test_a_container_that_is_found_running_is_wanted_whatever_the_daemon_died_of() -> None:

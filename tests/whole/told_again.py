@@ -47,13 +47,16 @@ class Step:
     verb: str
     options: tuple[tuple[str, str | None], ...] = ()
     words: tuple[str, ...] = ()
+    #: The second word is the name of the only interface, and is not said.
+    is_short: bool = False
 
     @property
     def argv(self) -> list[str]:
         said = self.verb.split()
         for name, value in self.options:
             said += [name] if value is None else [name, value]
-        return [*said, *(["--"] if any(each.startswith("-") for each in self.words) else []), *self.words]
+        words = (*self.words[:1], *self.words[2:]) if self.is_short else self.words
+        return [*said, *(["--"] if any(each.startswith("-") for each in words) else []), *words]
 
     def all(self, *names: str) -> list[str]:
         return [value or "" for name, value in self.options if name in names]
@@ -63,6 +66,11 @@ class Step:
 
     def has(self, *names: str) -> bool:
         return any(name in names for name, _ in self.options)
+
+    @property
+    def version(self) -> str | None:
+        """The IP version that was asked for."""
+        return "4" if self.has("-4") else "6" if self.has("-6") else self.one("-v")
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,11 @@ class Interface:
             return assigned
         return [with_length(via.container, via.length), *assigned]
 
+    def may_choose(self, address: Assigned) -> bool:
+        """Whether programs inside may take it for what they send: not if it is private and there is another one."""
+        via = self.vias[address.version]
+        return via.is_public or address.ip not in via.network or self.source(address.version) in via.network
+
     def holdings(self) -> set[Holding]:
         return {
             *(Holding(each.network, "via") for each in self.vias.values()),
@@ -187,7 +200,7 @@ class World:
     def edited(self, step: Step) -> tuple[Container, tuple[Interface, ...]]:
         """The interfaces of the step's container when it is done. Raises No when it has to be refused."""
         container = self.container(step.words[0])
-        interfaces = _EDITS[step.verb](container, step, self)
+        interfaces = EDITS[step.verb](container, step, self)
         self._check_holdings(container, interfaces, step)
         if step.verb in ("ct netif new routed", "ct netif set", "ct netif ip add"):
             everything = [each for one in interfaces for each in one.all_addresses(4)]
@@ -198,7 +211,7 @@ class World:
 
     def _check_holdings(self, container: Container, interfaces: tuple[Interface, ...], step: Step) -> None:
         """Nobody else may hold what an interface holds from now on, or a part of it, or more."""
-        is_forced = step.has("--force") and step.verb != "ct netif route del"
+        is_forced = step.has("--force", "--delegate") and step.verb != "ct netif route del"
         old = {each.number: each.holdings() for each in container.interfaces}
         others = [each for other in self.containers.values() if other is not container for each in other.interfaces]
         for one in interfaces:
@@ -456,7 +469,7 @@ def _delete(container: Container, step: Step, _world: World) -> tuple[Interface,
 
 def _set(container: Container, step: Step, world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
-    if all(name == "--force" for name, _ in step.options):
+    if all(name in ("--force", "--delegate") for name, _ in step.options):
         raise No("nothing to set")
     changed = interface
     for version in {int(each) for each in step.all("--no-via")}:
@@ -560,8 +573,18 @@ def _ip_add(container: Container, step: Step, _world: World) -> tuple[Interface,
         raise No("routed and not routed")
     around = read_network(route_as) if route_as is not None else None
     for text in step.words[2:]:
-        interface = _with_address(interface, read_address(text), step.has("--no-route"), around)
+        if not (step.has("--if-needed") and _has(interface, text)):
+            interface = _with_address(interface, read_address(text), step.has("--no-route"), around)
     return _with(container, interface)
+
+
+def _has(interface: Interface, text: str) -> bool:
+    try:
+        _find(interface, text)
+    except No:
+        read_address(text)
+        return False
+    return True
 
 
 def _with_address(interface: Interface, address: Assigned, no_route: bool, around: Network | None) -> Interface:
@@ -588,7 +611,7 @@ def _with_address(interface: Interface, address: Assigned, no_route: bool, aroun
 
 def _ip_del(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
-    version = step.one("-v")
+    version = step.version
     if step.words[2:] == ("all",):
         chosen = [each for each in interface.addresses if version in (None, str(each.version))]
     elif version is not None:
@@ -635,7 +658,7 @@ def without_addresses(interface: Interface, gone: Sequence[Assigned], *, keep_ro
 
 def _route_add(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
-    text = step.one("--via")
+    text = step.one("--via", "--next-hop")
     hop = _next_hop(interface, read_address(text).ip) if text is not None else None
     for text in step.words[2:]:
         network = read_network(text)
@@ -667,7 +690,7 @@ def _next_hop(interface: Interface, address: Address) -> Address:
 
 def _route_del(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
     before = interface = container.interface(step.words[1])
-    version = step.one("-v")
+    version = step.version
     if step.words[2:] == ("all",):
         chosen = [each.network for each in interface.routes if version in (None, str(each.network.version))]
     elif version is not None:
@@ -679,7 +702,7 @@ def _route_del(container: Container, step: Step, _world: World) -> tuple[Interfa
         if len(rest) == len(interface.routes):
             raise No(f"{network} is not routed")
         interface = replace(interface, routes=rest)
-    if not step.has("--force", "-f") and any(
+    if not step.has("--force", "--leave-unrouted") and any(
         before.is_routed(each) and not interface.is_routed(each) for each in interface.addresses
     ):
         raise No("addresses would be left")
@@ -688,7 +711,7 @@ def _route_del(container: Container, step: Step, _world: World) -> tuple[Interfa
 
 def _source_add(container: Container, step: Step, world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
-    is_forced = step.has("--force")
+    is_forced = step.has("--force", "--allow-foreign-source")
     others = [each for one in world.containers.values() if one is not container for each in one.interfaces]
     for text in step.words[2:]:
         source = read_network(text)
@@ -704,7 +727,7 @@ def _source_add(container: Container, step: Step, world: World) -> tuple[Interfa
 
 def _source_del(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
-    version = step.one("-v")
+    version = step.version
     if step.words[2:] == ("all",):
         chosen = [each for each in interface.sources if version in (None, str(each.version))]
     elif version is not None:
@@ -723,7 +746,7 @@ def _with(container: Container, interface: Interface) -> tuple[Interface, ...]:
     return tuple(interface if each.number == interface.number else each for each in container.interfaces)
 
 
-_EDITS = {
+EDITS = {
     "ct netif new routed": _new,
     "ct netif del": _delete,
     "ct netif set": _set,
@@ -736,7 +759,6 @@ _EDITS = {
     "ct netif source add": _source_add,
     "ct netif source del": _source_del,
 }
-EDITS = tuple(_EDITS)
 
 
 # --- what the kernel shall hold ----------------------------------------------------------------------------------
@@ -781,7 +803,7 @@ def guest_lines(container: Container) -> Iterator[str]:
         for version, via in interface.vias.items():
             subnets: dict[Network, Address] = {}
             for each in interface.all_addresses(version):
-                yield address_line(name, str(each), _broadcast(each))
+                yield address_line(name, str(each), _broadcast(each), is_source=interface.may_choose(each))
                 if version == 4:
                     subnets.setdefault(each.network, each.ip)
                     order.setdefault((name, str(each.network)), []).append(str(each.ip))
@@ -794,7 +816,7 @@ def guest_lines(container: Container) -> Iterator[str]:
                 gateway=str(via.host),
                 device=name,
                 protocol=STATIC,
-                metric=100 * rank[version] + (0 if version == 4 else 1024),
+                metric=100 * rank[version] + (0 if version == 4 else 16),
                 source=str(interface.source(version)),
             )
             rank[version] += 1

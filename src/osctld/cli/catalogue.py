@@ -1,7 +1,7 @@
 """All commands, found by sweeping `osctld.commands`, as a tree of words.
 
 Nothing is registered by hand: a command is there because its file is. A file is named by the words of the one command
-in it, joined by `_`, with dashes as `_`.
+in it, joined by `_`, with dashes as `_`. Of which there is one for each type of something, by the words before that.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ def catalogue() -> Group:
 
 
 def find_commands(package: ModuleType) -> tuple[type[Command], ...]:
-    """Import every module of a package and return the one command that each defines, sorted by words.
+    """Import every module of a package and return the one command that each defines, or the commands that its function
+    `commands` gives, sorted by words.
 
     Raises TypeError when a module defines none or several, or is not named by the words of its command.
     """
-    found = []
+    found: list[type[Command]] = []
     for module_info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{module_info.name}")
-        found.append(_only_command(module, module_info.name))
+        found.extend(_commands_of(module, module_info.name))
     return tuple(sorted(found, key=lambda each: each.words))
 
 
@@ -68,7 +69,15 @@ def _group(words: tuple[str, ...], commands: Mapping[type[Command], tuple[str, .
     return Group(words, MappingProxyType(children))
 
 
-def _only_command(module: ModuleType, file_name: str) -> type[Command]:
+def _commands_of(module: ModuleType, file_name: str) -> tuple[type[Command], ...]:
+    made = vars(module).get("commands")
+    if callable(made):
+        found: tuple[type[Command], ...] = tuple(made())
+        for each in found:
+            if file_name != _joined(each.words[:-1]):
+                words = " ".join(each.words)
+                raise TypeError(f"{module.__name__} holds {words!r}: all words but the last name its file")
+        return found
     own = [
         each
         for each in vars(module).values()
@@ -79,7 +88,11 @@ def _only_command(module: ModuleType, file_name: str) -> type[Command]:
     ]
     if len(own) != 1:
         raise TypeError(f"{module.__name__} defines {len(own)} commands instead of one")
-    expected = "_".join(own[0].words).replace("-", "_")
+    expected = _joined(own[0].words)
     if file_name != expected:
         raise TypeError(f"{module.__name__} holds {' '.join(own[0].words)!r}: the file's name must be {expected}.py")
-    return own[0]
+    return (own[0],)
+
+
+def _joined(words: Iterable[str]) -> str:
+    return "_".join(words).replace("-", "_")

@@ -14,7 +14,7 @@ import msgspec
 
 from osctld.cli.catalogue import Group
 from osctld.cli.help import CLIENT_OPTIONS, summary
-from osctld.cli.parse import Parameter, Understood, signature, understand
+from osctld.cli.parse import Parameter, Understood, can_be_left_out, placed, signature, understand
 from osctld.commands.ct_ls import CtLs
 from osctld.commands.ct_netif_ip_ls import CtNetifIpLs
 from osctld.commands.ct_netif_ls import CtNetifLs
@@ -34,8 +34,8 @@ from osctld.core.command import (
     Text,
     ViewCommand,
 )
+from osctld.core.config.host import Host
 from osctld.core.errors import OsctlError
-from osctld.core.host import Host
 
 #: What a shell puts before the words that it wants completed.
 REQUEST = "--complete"
@@ -125,16 +125,25 @@ class _Place(msgspec.Struct, frozen=True):
                 yield Candidate(usage.partition(" ")[0], meaning)
 
     def _arguments(self, command: type[Command]) -> Iterator[Candidate]:
-        declared, typed = signature(command).arguments, self.understood.arguments
-        if not declared or (len(typed) >= len(declared) and not declared[-1].is_tuple):
+        declared = signature(command).arguments
+        taken, left = placed(declared, self.understood.arguments)
+        begun = max((at for at, words in enumerate(taken) if words), default=-1)
+        is_at_list = begun >= 0 and declared[begun].is_tuple
+        if left:
             return
-        parameter = declared[min(len(typed), len(declared) - 1)]
-        already = typed[len(declared) - 1 :] if parameter.is_tuple else ()
-        for each in self._meant(parameter):
-            # A keyword is about all the others.
-            is_keyword = each.word in _keywords(parameter)
-            if each.word not in already and not (is_keyword and already):
-                yield each
+        for parameter in declared[begun if is_at_list else begun + 1 :]:
+            already = taken[begun] if is_at_list else ()
+            for each in self._meant(parameter):
+                # A keyword is about all the others.
+                is_keyword = each.word in _keywords(parameter)
+                if each.word not in already and not (is_keyword and already):
+                    yield each
+            if not (can_be_left_out(parameter) and self._has_one_interface()):
+                return
+
+    def _has_one_interface(self) -> bool:
+        container = self._typed("container")
+        return container is not None and len([*_rows(CtNetifLs(container=container), self)]) == 1
 
     def _values(self, parameter: Parameter, current: str) -> Iterator[Candidate]:
         declaration = parameter.declaration
@@ -164,7 +173,7 @@ class _Place(msgspec.Struct, frozen=True):
             case "container":
                 for row in _rows(CtLs(), self):
                     yield Candidate(row["id"], row["state"])
-            case "interface" if (container := self._typed("container")) is not None:
+            case "interface" if (container := self._typed("container", is_last=True)) is not None:
                 for row in _rows(CtNetifLs(container=container), self):
                     yield Candidate(row["name"], row["type"])
             case "address" if (container := self._typed("container")) is not None:
@@ -176,6 +185,14 @@ class _Place(msgspec.Struct, frozen=True):
             case "source" if (container := self._typed("container")) is not None:
                 rows = _rows(CtNetifSourceLs(container=container, netif=self._typed("interface")), self)
                 yield from (Candidate(row["addr"]) for row in rows)
+            case "link":
+                yield from map(Candidate, sorted({*self.observed.links()} - {*self.host.uplinks}))
+            case "uplink":
+                yield from map(Candidate, self.host.uplinks)
+            case "block":
+                yield from (Candidate(each.subject) for each in self.host.blocks)
+            case "pool":
+                yield from map(Candidate, self.host.settings.addresses)
             case "field" if not isinstance(self.understood.place, Group):
                 for column in self.understood.place.columns:
                     yield Candidate(column.name, column.help)
@@ -184,15 +201,19 @@ class _Place(msgspec.Struct, frozen=True):
             case "file":
                 yield Candidate(FILES)
 
-    def _typed(self, what: str) -> str | None:
-        """The container or interface that an argument before has named."""
+    def _typed(self, what: str, *, is_last: bool = False) -> str | None:
+        """The container or interface that an argument before has named: the first, or the last."""
         place = self.understood.place
         if isinstance(place, Group):
             return None
-        for parameter, word in zip(signature(place).arguments, self.understood.arguments, strict=False):
-            if isinstance(parameter.declaration, Argument) and parameter.declaration.completes == what:
-                return word
-        return None
+        declared = signature(place).arguments
+        taken, _ = placed(declared, self.understood.arguments)
+        found = [
+            words[0]
+            for parameter, words in zip(declared, taken, strict=True)
+            if words and isinstance(parameter.declaration, Argument) and parameter.declaration.completes == what
+        ]
+        return found[-1 if is_last else 0] if found else None
 
 
 def _spellings(parameter: Parameter) -> tuple[str, ...]:

@@ -25,7 +25,11 @@ _GROUPS = {
     ("ct", "netif", "ip"): "Addresses assigned to an interface.",
     ("ct", "netif", "route"): "Networks routed to an interface.",
     ("ct", "netif", "source"): "Networks that may be sent from although nothing of them is routed there.",
+    ("ct", "set"): "Properties of containers.",
+    ("ct", "unset"): "Properties that containers shall not have any more.",
     ("net",): "The network of all containers.",
+    ("net", "pool"): "Pools of addresses, which the settings name.",
+    ("net", "uplink"): "Links of the host whose networks containers may use.",
     ("self",): "The daemon itself.",
 }
 
@@ -130,7 +134,7 @@ def option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
     for each in parameters:
         match each.declaration:
             case Option(names=names):
-                rows.append((f"{', '.join(names)} {each.metavar}", _option_help(each)))
+                rows.append((f"{', '.join((*each.declaration.shorthands, *names))} {each.metavar}", _option_help(each)))
             case Flag(names=names, negatable=negatable):
                 spelled = [f"--[no-]{name[2:]}" if negatable and name.startswith("--") else name for name in names]
                 rows.append((", ".join(spelled), each.declaration.help))

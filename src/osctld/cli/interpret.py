@@ -11,14 +11,21 @@ from osctld.cli.completion import REQUEST, Complete
 from osctld.cli.help import render
 from osctld.cli.parse import HelpRequest, Invocation, MissingSubcommand, VersionRequest, parse
 from osctld.cli.show import field_names, printable
-from osctld.cli.version import VERSION
+from osctld.cli.version import BUILD, VERSION, told
 from osctld.core.command import GlobalOptions
 from osctld.core.errors import OsctlError
 from osctld.core.wire import CliResponse
 
 
-def interpret(argv: Sequence[str], *, columns: int = 0, tree: Group | None = None) -> Invocation | CliResponse:
-    """A command to perform, or an answer that needs no daemon. `columns` is the terminal's width, 0 when unknown."""
+def interpret(
+    argv: Sequence[str],
+    *,
+    columns: int = 0,
+    tree: Group | None = None,
+    client: tuple[str, str] = (VERSION, BUILD),
+) -> Invocation | CliResponse:
+    """A command to perform, or an answer that needs no daemon. `columns` is the terminal's width, 0 when unknown;
+    `client` the version and build of the program that was called."""
     if argv[:1] == [REQUEST]:
         return Invocation(Complete(typed=tuple(argv[1:])), GlobalOptions())
     try:
@@ -30,14 +37,13 @@ def interpret(argv: Sequence[str], *, columns: int = 0, tree: Group | None = Non
             case HelpRequest(words=words):
                 return CliResponse(stdout=render(words, columns=columns, tree=tree))
             case VersionRequest():
-                return CliResponse(stdout=f"osctl version {VERSION}\n")
+                lines = [told("osctl", *client)] + [told("osctld")] * (client != (VERSION, BUILD))
+                return CliResponse(stdout="".join(f"{printable(line)}\n" for line in lines))
     except OsctlError as error:
         return refusal(error, columns=columns, tree=tree, is_json=_asks_for_json(argv))
 
 
-def refusal(
-    error: OsctlError, *, columns: int = 0, tree: Group | None = None, is_json: bool = False
-) -> CliResponse:
+def refusal(error: OsctlError, *, columns: int = 0, tree: Group | None = None, is_json: bool = False) -> CliResponse:
     """How an error is told: to a person in one line; where a subcommand was forgotten, followed by help. To a program
     as one line of JSON. The exit status is the same."""
     text = error_line(error, is_json=is_json)

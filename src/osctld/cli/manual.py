@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -21,7 +22,7 @@ from osctld.cli.help import (
 from osctld.cli.parse import ALIASES, signature
 from osctld.cli.version import VERSION
 from osctld.core.command import Command, GlobalOptions
-from osctld.core.settings import Settings
+from osctld.core.config.settings import Settings
 
 #: Pages that are written by hand: name, section, what they are about in a word.
 GUIDE = ("osctl-routed", 7)
@@ -31,6 +32,7 @@ SETTINGS = ("osctld.toml", 5)
 _EXIT_STATUSES = (
     ("0", "Done; of a view: shown."),
     ("1", "Refused, in conflict with a holder that is named, not possible now, or undone after the kernel refused it."),
+    ("2", "Of osctl status, which has statuses of its own: containers are unreachable or down."),
     ("64", "The words make no sense: an unknown command or option, a missing or surplus argument."),
     ("69", "No daemon answers."),
     ("77", "Not permitted to talk to the daemon."),
@@ -167,25 +169,33 @@ def _command(command: type[Command]) -> list[str]:
 
 
 class SettingDeclaration(msgspec.Struct, frozen=True):
-    """One key of the settings, as it is declared."""
+    """One key of the settings, as it is declared. `is_of_many`: there may be such a table for each NAME."""
 
     table: str
     key: str
     default: Any
     description: str
+    is_of_many: bool = False
 
 
 def declared_settings() -> tuple[SettingDeclaration, ...]:
     """All settings. Raises TypeError for one that has no description."""
     declared = []
     for table in msgspec.structs.fields(Settings):
-        defaults = table.default
-        for each in msgspec.structs.fields(table.type):
+        kind = _table_type(table)
+        is_of_many = kind is not table.type
+        name, defaults = (f"{table.name}.NAME", kind()) if is_of_many else (table.name, table.default)
+        for each in msgspec.structs.fields(kind):
             description = _description(each.type)
             if not description:
-                raise TypeError(f"{table.name}.{each.name} has no description")
-            declared.append(SettingDeclaration(table.name, each.name, getattr(defaults, each.name), description))
+                raise TypeError(f"{name}.{each.name} has no description")
+            declared.append(SettingDeclaration(name, each.name, getattr(defaults, each.name), description, is_of_many))
     return tuple(declared)
+
+
+def _table_type(table: msgspec.structs.FieldInfo) -> Any:
+    """What a table of the settings is; of tables with names, each."""
+    return get_args(table.type)[1] if get_origin(table.type) is dict else table.type
 
 
 def default_settings() -> str:
@@ -193,10 +203,27 @@ def default_settings() -> str:
     lines: list[str] = []
     table = ""
     for each in declared_settings():
+        if each.is_of_many:
+            continue  # nothing holds of one that nobody named
         if each.table != table:
             table = each.table
             lines += [*([""] if lines else []), f"[{table}]"]
         lines.append(f"# {each.key} is unset" if each.default is None else f"{each.key} = {as_toml(each.default)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def settings_file() -> str:
+    """The file of settings that a package brings: every setting with its description, all of it commented."""
+    lines = ["# Settings of osctld, see osctld.toml(5). Those that stand here as comments are the defaults."]
+    table = ""
+    for each in declared_settings():
+        if each.table != table:
+            table = each.table
+            lines += ["", f"# [{table}]" if each.is_of_many else f"[{table}]"]
+        told = textwrap.wrap(each.description, 117, break_long_words=False, break_on_hyphens=False)
+        mark = "# " if each.is_of_many else "#"
+        value = f"# {each.key} is unset" if each.default is None else f"{mark}{each.key} = {as_toml(each.default)}"
+        lines += ["", *(f"# {line}" for line in told), value]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -212,13 +239,13 @@ def settings_page() -> str:
         "file. They are read when the daemon starts. An unknown key, or a value that makes no sense, is refused with "
         "file and line, and the daemon does not start."
     )
-    documented = {each.name: each.type for each in msgspec.structs.fields(Settings)}
+    documented = {each.name: _table_type(each) for each in msgspec.structs.fields(Settings)}
     table = ""
     for each in declared_settings():
         if each.table != table:
             table = each.table
             lines.append(f'.SH "[{table}]"')
-            for text in (documented[table].__doc__ or "").split("\n\n"):
+            for text in (documented[table.partition(".")[0]].__doc__ or "").split("\n\n"):
                 lines += roff.paragraph(text)
         default = "unset" if each.default is None else as_toml(each.default)
         lines += roff.entry(roff.bold(each.key), f"{each.description} Default: {default}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,15 @@ from osctld.core.errors import UsageError
 
 #: Other names of words, wherever the word itself may stand.
 ALIASES = {"vps": "ct", "list": "ls", "create": "new", "delete": "del", "net": "netif", "info": "show"}
+
+#: Commands of the original that are not here, and what says or does the same.
+ELSEWHERE = {
+    "ct pid": "osctl ct ls -H -o id,init_pid, and nsenter(1) or /proc/PID/cgroup for what runs inside",
+    "ct log": "the file log/ct/CT.log below the state directory (osctl -j self status), or journalctl -u osctld",
+    "pool": "nothing; there is one pool, default",
+    "user": "osctl ct ls -o id,user,uid_offset; a user comes with ct new --user",
+    "group": "osctl ct ls -o id,group; there is one group, /default",
+}
 
 #: More digits than any number that a person means; Python refuses to read thousands of them.
 _MOST_DIGITS = 18
@@ -110,6 +120,8 @@ class _Spelling(msgspec.Struct, frozen=True):
     parameter: Parameter
     is_global: bool
     switches_to: bool = True
+    #: The value that a shorthand of an option stands for.
+    value: str = ""
 
 
 @functools.cache
@@ -124,7 +136,7 @@ def signature(of: type[msgspec.Struct]) -> Signature:
         parameter = _parameter(of, field)
         (arguments if isinstance(parameter.declaration, Argument) else options).append(parameter)
     for each, following in itertools.pairwise(arguments):
-        if each.is_tuple or (following.is_required and not each.is_required):
+        if each.is_tuple or (following.is_required and not each.is_required and not can_be_left_out(each)):
             raise TypeError(f"{of.__name__}.{following.field}: nothing can follow {each.field}")
     return Signature(tuple(arguments), tuple(options))
 
@@ -163,6 +175,9 @@ def _spellings(of: type[msgspec.Struct] | None) -> Mapping[str, _Spelling]:
                 spellings[name] = _Spelling(parameter, struct is GlobalOptions)
                 if isinstance(declaration, Flag) and declaration.negatable and name.startswith("--"):
                     spellings[f"--no-{name[2:]}"] = _Spelling(parameter, struct is GlobalOptions, False)
+            if isinstance(declaration, Option):
+                for name, value in declaration.shorthands.items():
+                    spellings[name] = _Spelling(parameter, struct is GlobalOptions, value=value)
     return spellings
 
 
@@ -299,6 +314,9 @@ class _Parsing:
             if isinstance(spelling.parameter.declaration, Flag):
                 self._switch(spelling)
                 continue
+            if spelling.value:
+                self._give(spelling, name, spelling.value)
+                continue
             attached = word[index + 1 :]
             # `-o=id` means the same as `--output=id` to people, if not to POSIX.
             value = attached.removeprefix("=") if attached else self._next_as_value(name, spelling)
@@ -370,12 +388,10 @@ class _Parsing:
 
     def _arguments(self, command: type[Command]) -> dict[str, Any]:
         declared = signature(command)
-        left = self.arguments
         values: dict[str, Any] = {}
         missing = []
-        for parameter in declared.arguments:
-            taken = left if parameter.is_tuple else left[:1]
-            left = left[len(taken) :]
+        taken_by, left = placed(declared.arguments, self.arguments)
+        for parameter, taken in zip(declared.arguments, taken_by, strict=True):
             if taken:
                 name = f"<{parameter.metavar}>"
                 read = tuple(_read(parameter, each, name=name) for each in taken)
@@ -390,6 +406,37 @@ class _Parsing:
             if parameter.is_required and parameter.field not in self.given:
                 raise UsageError(f"missing option {longest_name(parameter)} {parameter.metavar}".rstrip())
         return values
+
+
+def placed(arguments: Sequence[Parameter], words: Sequence[str]) -> tuple[list[Sequence[str]], Sequence[str]]:
+    """The words of each argument, none for one that is left out, and those that are left over."""
+    found: list[Sequence[str]] = []
+    left = words
+    for index, parameter in enumerate(arguments):
+        is_left_out = bool(left) and _is_left_out(parameter, left, arguments[index + 1 :])
+        taken = left if parameter.is_tuple else left[: not is_left_out]
+        found.append(taken)
+        left = left[len(taken) :]
+    return found, left
+
+
+def _is_left_out(parameter: Parameter, words: Sequence[str], following: Sequence[Parameter]) -> bool:
+    """Whether the first word is not meant for this argument."""
+    if not can_be_left_out(parameter) or not following:
+        return False
+    if not re.fullmatch(_pattern(parameter), words[0]):
+        return True
+    is_scarce = len(words) <= sum(each.is_required for each in following)
+    return is_scarce and bool(_pattern(following[0])) and bool(re.fullmatch(_pattern(following[0]), words[0]))
+
+
+def can_be_left_out(parameter: Parameter) -> bool:
+    """Whether this argument may be missing although others follow."""
+    return bool(_pattern(parameter)) and not parameter.is_required
+
+
+def _pattern(parameter: Parameter) -> str:
+    return parameter.declaration.fits if isinstance(parameter.declaration, Argument) else ""
 
 
 def _child(group: Group, word: str) -> Group | type[Command]:
@@ -407,6 +454,8 @@ def _child(group: Group, word: str) -> Group | type[Command]:
         return group.children[targets.pop()]
     if found:
         raise UsageError(f"ambiguous command {path!r} (could be {', '.join(sorted(found))})")
+    if path in ELSEWHERE:
+        raise UsageError(f"unknown command {path!r}; use: {ELSEWHERE[path]}")
     raise UsageError(f"unknown command {path!r} (there are {', '.join(group.children)})")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from osctld.core.addresses import InterfaceAddress
+from osctld.core.address.addresses import InterfaceAddress
 from osctld.core.command import (
     Column,
     Command,
@@ -28,6 +28,8 @@ from osctld.core.command import (
 from osctld.core.errors import Refused, UsageError
 
 _NANOSECONDS = 1_000_000_000
+#: Before lines that stand below their label.
+_INDENT = 4
 
 #: What selects a colour of the terminal's own (SGR, ECMA-48 8.3.117).
 _COLORS: Mapping[Mark, str] = {"good": "32", "doubtful": "33", "bad": "31"}
@@ -56,14 +58,16 @@ def _show_listing(listing: Listing, command: Command, options: GlobalOptions, *,
             return _json(dict(listing.rows[0]) if listing.rows else None)
         return _json([dict(row) for row in listing.rows])
     columns = chosen_columns(listing, wishes.output)
-    if not listing.rows and listing.when_empty and not wishes.hide_header:
-        return f"{listing.when_empty}\n"
+    when_empty = listing.verdict or listing.when_empty
+    if not listing.rows and when_empty and not wishes.hide_header:
+        return f"{when_empty}\n"
     rows: Sequence[Row] = listing.rows
     if isinstance(command, ListOptions) and command.sort:
         rows = sorted_rows(rows, command.sort, columns)
     cells = [[_cell(row.get(column.name), column, is_exact=options.parsable) for column in columns] for row in rows]
     layout = _records if listing.is_record or listing.is_paragraphs else _table
-    return layout(cells, columns, hides_header=wishes.hide_header, is_colored=is_colored)
+    verdict = f"{listing.verdict}\n\n" if listing.verdict and not wishes.hide_header else ""
+    return verdict + layout(cells, columns, hides_header=wishes.hide_header, is_colored=is_colored)
 
 
 def field_names(command: Command, options: GlobalOptions) -> str | None:
@@ -148,7 +152,7 @@ def _cell(value: Any, column: Column, *, is_exact: bool) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{name}={_cell(each, column, is_exact=is_exact)}" for name, each in value.items())
     if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(_cell(each, column, is_exact=is_exact) for each in value)
+        return ("\n" if column.is_lines else ",").join(_cell(each, column, is_exact=is_exact) for each in value)
     if isinstance(value, int | float) and not is_exact:
         if column.unit == "bytes":
             return readable_bytes(value)
@@ -201,9 +205,7 @@ def readable_time(nanoseconds: float) -> str:
 # --- layouts ------------------------------------------------------------------------------------------------------
 
 
-def _table(
-    cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides_header: bool, is_colored: bool
-) -> str:
+def _table(cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides_header: bool, is_colored: bool) -> str:
     labels = _labels(columns)
     # The labels count for the widths even when they are hidden, so that the columns stay where they were.
     widths = [max(map(len, column)) + 1 for column in zip(labels, *cells, strict=True)]
@@ -214,18 +216,24 @@ def _table(
     return "".join("  ".join(line) + "\n" for line in (lines if hides_header else [header, *lines]))
 
 
-def _records(
-    cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides_header: bool, is_colored: bool
-) -> str:
+def _records(cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides_header: bool, is_colored: bool) -> str:
     records = [_colored(record, columns) for record in cells] if is_colored else cells
-    if hides_header:
-        return "".join("".join(f"{cell}\n" for cell in record) + "\n" for record in records)
     labels = _labels(columns)
     width = max(map(len, labels), default=0) + 1
-    return "".join(
-        "".join(f"{label.rjust(width)}:  {cell}\n" for label, cell in zip(labels, record, strict=True)) + "\n"
-        for record in records
-    )
+
+    def field(column: Column, label: str, cell: str) -> str:
+        if hides_header:
+            # Lines that there are none of leave none: they may be fed to a program.
+            return "" if column.is_lines and cell == "-" else f"{cell}\n"
+        if column.is_lines and cell != "-":
+            # Below the label and not beside it, so that whole lines can be taken.
+            return f"{label.rjust(width)}:\n" + "".join(f"{' ' * _INDENT}{line}\n" for line in cell.split("\n"))
+        return f"{label.rjust(width)}:  {cell}\n"
+
+    def text(record: Sequence[str]) -> str:
+        return "".join(map(field, columns, labels, record))
+
+    return "".join(f"{text(record)}\n" for record in records)
 
 
 def _labels(columns: Iterable[Column]) -> list[str]:
@@ -236,8 +244,7 @@ def _colored(line: Iterable[str], columns: Iterable[Column]) -> list[str]:
     """The cells of a line, those whose value has a mark in its colour."""
     marks = (column.marks.get(cell.rstrip()) for cell, column in zip(line, columns, strict=True))
     return [
-        cell if mark is None else f"\x1b[{_COLORS[mark]}m{cell}\x1b[0m"
-        for cell, mark in zip(line, marks, strict=True)
+        cell if mark is None else f"\x1b[{_COLORS[mark]}m{cell}\x1b[0m" for cell, mark in zip(line, marks, strict=True)
     ]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.command import ActCommand, Action, ContainerName, DeleteContainer, Example, Flag
-from osctld.core.host import Host
+from osctld.core.config.host import Host
 
 
 class CtDel(ActCommand, frozen=True, kw_only=True):
-    """Delete a container with everything in it; what it held is free again."""
+    """Delete a container, its root directory and its interfaces; the addresses that it held are free again."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "del")
     examples: ClassVar[tuple[Example, ...]] = (
@@ -18,7 +18,7 @@ class CtDel(ActCommand, frozen=True, kw_only=True):
     )
 
     container: ContainerName
-    force: Annotated[bool, Flag(("-f", "--force"), "Also when it runs: stop it first")] = False
+    force: Annotated[bool, Flag(("-f", "--force"), "Delete a running container too: stop it first")] = False
 
     def act(self, host: Host) -> Action:
         return DeleteContainer(host.container(self.container).name, self.force)

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, ContainerName, Example, Execute
-from osctld.core.host import Host
+from osctld.core.command import SECRET, ActCommand, Action, Argument, ContainerName, Example, Execute, Flag
+from osctld.core.config.host import Host
+from osctld.core.errors import UsageError
 
 
 class CtExec(ActCommand, frozen=True, kw_only=True):
-    """Run a command in a running container, on the caller's own standard input, output and error.
+    """Run a command in a running container, with the caller's standard input, output and error.
 
-    The exit status is that of the command; 128 + N when signal N ended it, 127 when there is no such command, 126 when
-    it cannot be executed. With input and output on a terminal the command has a terminal of the same type and size;
-    what is typed goes to it, Ctrl-C and Ctrl-Z included. Otherwise osctl passes on the signals that it gets: HUP, INT,
-    QUIT, USR1, USR2, ALRM, TERM, TSTP, CONT. When osctl is killed, the command ends, too; when osctld is, osctl fails
-    and the command ends as soon as osctld is started again.
+    The exit status is the command's own; 128 + N if signal N ended it, 127 if the command was not found, 126 if it
+    could not be executed. If input and output are a terminal, the command gets a terminal of the same type and size,
+    and all keys, Ctrl-C and Ctrl-Z included, go to it. Otherwise osctl forwards the signals that it receives: HUP, INT,
+    QUIT, USR1, USR2, ALRM, TERM, TSTP, CONT. If osctl is killed, the command is ended too; if osctld is killed, osctl
+    fails, and the command is ended when osctld starts again.
 
-    Of the caller's environment the command gets TERM alone, and that at a terminal; PATH and HOME are those of the
-    container's root. Its directory is /.
+    With --run-container the command runs in a stopped container too: its init is not run, and the container is stopped
+    again when the command has ended, together with all that it left running. It has interfaces only with --network.
+    Nothing but what the command itself does changes its root directory; a guest that does not boot is repaired so.
+
+    The command gets no environment from the caller but TERM, and that only on a terminal; PATH and HOME are those of
+    the container's root user. Its working directory is /.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct exec myct01 ip addr", "See the addresses as the container does"),
-        Example("osctl ct exec myct01 sh -c 'ip route; ip -6 route'", "What a shell inside understands is one word"),
+        Example("osctl ct exec myct01 ip addr", "Show the addresses inside the container"),
+        Example("osctl ct exec myct01 sh -c 'ip route; ip -6 route'", "Run a shell command line, as one word"),
+        Example("osctl ct exec -r myct02 rm -f /etc/nologin", "Run a command in a stopped container"),
     )
 
+    run: Annotated[
+        bool, Flag(("-r", "--run-container"), "If the container is stopped, run the command in it without its init")
+    ] = False
+    network: Annotated[bool, Flag(("-n", "--network"), "With --run-container: configure its interfaces")] = False
     container: ContainerName
-    command: Annotated[tuple[str, ...], Argument("Command and its arguments", metavar="cmd", rest=True)]
+    command: Annotated[tuple[str, ...], Argument("Command and its arguments", metavar="cmd", rest=True), SECRET]
 
     def act(self, host: Host) -> Action:
-        return Execute(host.container(self.container).name, self.command)
+        if self.network and not self.run:
+            raise UsageError("--network goes with --run-container")
+        name = host.container(self.container).name
+        return Execute(name, self.command, starts=self.run, has_network=self.network)

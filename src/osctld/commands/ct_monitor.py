@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Example, Watch
+from osctld.core.command import Argument, Example, Look, LookCommand, Watch
+from osctld.core.config.host import Host
 from osctld.core.events import EventFilter
-from osctld.core.host import Host
 
 
-class CtMonitor(ActCommand, frozen=True, kw_only=True):
-    """Print each change of a container's state as it happens, until interrupted: of those named, or of all."""
+class CtMonitor(LookCommand, frozen=True, kw_only=True):
+    """Print each change of state of all containers, or of those named, until interrupted."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "monitor")
-    examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct monitor myct01 myct02", "The states of two containers"),
-    )
+    examples: ClassVar[tuple[Example, ...]] = (Example("osctl ct monitor myct01 myct02", "Watch two containers"),)
 
-    containers: Annotated[
-        tuple[str, ...], Argument("Containers", metavar="ct", many=True, completes="container")
-    ] = ()
+    containers: Annotated[tuple[str, ...], Argument("Containers", metavar="ct", many=True, completes="container")] = ()
 
-    def act(self, host: Host) -> Action:
+    def act(self, host: Host) -> Look:
         names = tuple(host.container(each).name for each in self.containers)
         return Watch(EventFilter(types=("state",), opts={"id": names} if names else {}))

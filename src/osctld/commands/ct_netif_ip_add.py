@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.addresses import InterfaceAddress, Network
-from osctld.core.claims import Holder
-from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName, Option
+from osctld.core.address.addresses import InterfaceAddress, Network
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, OnlyInterface, Option
+from osctld.core.config.address_pools import find_pool, next_address, pools_of
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Conflict, Refused, UsageError
-from osctld.core.host import Host
-from osctld.netif.routed import check_broadcasts, routed_interface
-from osctld.netif.routed_commands import words_to_add
+from osctld.netif.link_options import Delegate, Force, OverlapHost
+from osctld.netif.routed.commands import words_to_add
+from osctld.netif.routed.interface import check_broadcasts, routed_interface
 
 
 class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
-    """Assign addresses to an interface, in this order, and route them unless they are routed to it already.
+    """Assign addresses to an interface, in the order given, and route them unless they are already routed to it.
 
-    An address without prefix length is a /32 or /128. What is routed is the network of the address.
+    An address without prefix length is a /32 or /128. The network of the address is what is routed.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "add")
@@ -25,11 +27,16 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         Example("osctl ct netif ip add myct01 eth0 198.51.100.1/24", "Assign an address, and route its network"),
         Example(
             "osctl ct netif ip add --dry-run myct01 eth0 1.2.3.7 2001:db8:2::7",
-            "See what two more would change, without changing it",
+            "Show what two more would change, without changing anything",
+        ),
+        Example("osctl ct netif ip add --from-pool web myct01 eth0", "Assign the next free address of a pool"),
+        Example(
+            "osctl ct netif ip add --if-needed myct01 eth0 1.2.3.4/32",
+            "Assign an address unless it is assigned, as configuration management does",
         ),
         Example(
             "osctl ct netif ip add --no-route myct01 eth0 192.168.7.1/24",
-            "Assign an address that nothing outside leads to",
+            "Assign an address without routing it",
         ),
         Example(
             "osctl ct netif ip add --route-as 203.0.113.0/28 myct01 eth0 203.0.113.1",
@@ -38,21 +45,25 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
     )
 
     container: ContainerName
-    netif: InterfaceName
-    addresses: Annotated[tuple[str, ...], words_to_add("Addresses", "addr")]
+    netif: OnlyInterface = None
+    addresses: Annotated[tuple[str, ...], words_to_add("Addresses; none with --from-pool", "addr")] = ()
     route: Annotated[bool, Flag(("--route",), "Route the addresses (the default)", negatable=True)] = True
     route_as: Annotated[
         str | None, Option(("--route-as",), "NETWORK", "Route this network, which includes the addresses")
     ] = None
+    if_needed: Annotated[bool, Flag(("--if-needed",), "Leave addresses alone that are assigned already")] = False
+    from_pool: Annotated[
+        str | None,
+        Option(("--from-pool",), "NAME", "Assign the next free address of this pool, and print it", completes="pool"),
+    ] = None
+    version: Annotated[
+        int | None, Option(("-v", "--version"), "4|6", "With --from-pool: of this IP version", choices=("4", "6"))
+    ] = None
+    delegate: Delegate = False
+    overlap_host: OverlapHost = False
+    force: Force = False
 
-    force: Annotated[bool, Flag(("-f", "--force"), "Also inside a network of another container")] = False
-
-    @property
-    def looks_at_host(self) -> bool:
-        # A single address takes nothing along; a network might be that of an uplink.
-        return any("/" in each and not each.endswith("/128" if ":" in each else "/32") for each in self.addresses)
-
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         before = host.container(self.container)
         interface = routed_interface(before, self.netif)
         if self.route_as is not None and not self.route:
@@ -61,15 +72,21 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         draft = interface.draft()
         parsed = []
         suggestions = {}
-        for text in self.addresses:
+        given = self._from_pool(host, surroundings)
+        for text in given or self.addresses:
             address = InterfaceAddress.parse(text)
-            suggestion = f"assign {address.address.as_network()} instead"
+            if self.if_needed and draft.has(address, typed=text):
+                continue
+            single = address.address.as_network()
+            # Nobody is sent to what is refused, too.
+            is_unused = surroundings.is_unused(single, container=before.name)
+            suggestion = f"assign {single} instead" if is_unused else f"it comes with {address}"
             try:
                 draft.assign(address, route=self.route, route_as=route_as)
             except Refused as refused:
                 quoted = refused.quoting(text)
                 is_too_wide = quoted.code == "contains-via" and route_as is None
-                raise quoted.suggesting(suggestion) if is_too_wide else quoted from None
+                raise quoted.suggesting(suggestion) if is_too_wide and is_unused else quoted from None
             parsed.append(address)
             suggestions[address.network] = suggestion
         after = before.with_interface(interface.with_draft(draft))
@@ -79,25 +96,46 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         made_here = frozenset(made)
         told = {network: suggestions[network] for network in wide if network in suggestions}
         for network, suggestion in told.items():
-            _check_nobody_is_there(host, network, suggestion, is_forced=self.force)
-        host.check_not_delegated(
-            Holder(before.name, interface.name),
+            _check_nobody_is_there(surroundings, network, suggestion, is_forced=self.force or self.overlap_host)
+        holder = before.holder(interface)
+        surroundings.check_assigned(parsed, holder, is_forced=self.force or self.overlap_host)
+        surroundings.check_not_delegated(
+            holder,
             (each for each in parsed if each.address.as_network() not in made_here and interface.is_routed(each)),
         )
-        if self.force:
-            host.check_delegation(before, after)
+        is_delegation_allowed = self.force or self.delegate
+        if is_delegation_allowed:
+            surroundings.check_delegation(host, before, after)
         return Edited(
             host.with_container(after),
             after.name,
-            messages=tuple(f"routed {network} ({network.size} addresses)" for network in wide),
+            messages=(*given, *(f"routed {network} ({network.size} addresses)" for network in wide)),
             suggestions=told,
-            is_delegation_allowed=self.force,
+            is_delegation_allowed=is_delegation_allowed,
+            is_overlap_allowed=self.force or self.overlap_host,
         )
 
+    def _from_pool(self, host: Host, surroundings: Surroundings) -> tuple[str, ...]:
+        """The address that the named pool gives; nothing without one."""
+        if self.from_pool is None:
+            if not self.addresses:
+                raise UsageError("missing argument <addr>, or --from-pool NAME")
+            if self.version is not None:
+                raise UsageError(f"-v {self.version} goes with --from-pool, not with {self.addresses[0]}")
+            return ()
+        if self.addresses:
+            raise UsageError(f"--from-pool {self.from_pool}: give either that or {self.addresses[0]}")
+        pool = find_pool(pools_of(host.settings), self.from_pool)
+        resting = pool.resting(surroundings.released)
+        found = next_address(
+            pool, holdings=surroundings.holdings, space=surroundings.networks, resting=resting, version=self.version
+        )
+        return (str(found),)
 
-def _check_nobody_is_there(host: Host, network: Network, suggestion: str, *, is_forced: bool) -> None:
+
+def _check_nobody_is_there(surroundings: Surroundings, network: Network, suggestion: str, *, is_forced: bool) -> None:
     """A network that comes along with one of its addresses must be free: nobody asked for all of it."""
     try:
-        host.check_free_on_host(network, is_forced=is_forced)
+        surroundings.check_free_on_host(network, is_forced=is_forced)
     except Conflict as conflict:
         raise conflict.suggesting(suggestion) from None

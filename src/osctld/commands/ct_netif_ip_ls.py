@@ -6,32 +6,31 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from osctld.core.command import Column, Example
-from osctld.netif.routed import RoutedInterface
-from osctld.netif.routed_commands import WHOSE, RoutedListCommand
+from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
 
 
 class CtNetifIpLs(RoutedListCommand, frozen=True, kw_only=True):
-    """List assigned addresses in the operator's order, of all containers, one, or one interface.
+    """List assigned addresses, in the operator's order: of all containers, of one, or of one interface.
 
-    The state is shown when an address is unrouted.
+    The state is shown if any address is unrouted, unless the header is hidden.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif ip ls", "All addresses of all containers"),
+        Example("osctl ct netif ip ls", "List all addresses of all containers"),
         Example(
             "osctl ct netif ip ls -H -o addr -v 4 myct01 eth0",
-            "The IPv4 addresses of one interface, for a script",
+            "List the IPv4 addresses of one interface, for a script",
         ),
     )
     columns: ClassVar[tuple[Column, ...]] = (
         *WHOSE,
         Column("addr"),
-        Column("state", "routed, or unrouted when nothing leads to it", marks={"unrouted": "doubtful"}),
+        Column("state", "routed, or unrouted if no route covers it", marks={"unrouted": "doubtful"}),
     )
     usual: ClassVar[Mapping[str, Any]] = {"state": "routed"}
 
-    def rows_of(self, interface: RoutedInterface, version: int) -> Iterable[Mapping[str, Any]]:
+    def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
         for address in interface.addresses:
             if address.version == version:
                 yield {

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, Flag, InterfaceName, Option
+from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, Flag, OnlyInterface, Option
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused, UsageError
-from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
+from osctld.netif.routed.interface import routed_interface
 
 
 class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
     """Move an assigned address to the front, or before another one of its IP version.
 
-    The container speaks from the first address of a version that the world can answer.
+    The first routed address of each IP version is the container's source address.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "reorder")
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
             "osctl ct netif ip reorder myct01 eth0 1.2.3.5 --first",
-            "Let the container speak from another of its addresses",
+            "Make another address the container's source address",
         ),
     )
 
     container: ContainerName
-    netif: InterfaceName
+    netif: OnlyInterface = None
     address: Annotated[str, Argument("Assigned address", metavar="addr", completes="address")]
     first: Annotated[bool, Flag(("--first",), "Move it to the front")] = False
     before: Annotated[
         str | None, Option(("--before",), "ADDR", "Move it before this assigned address", completes="address")
     ] = None
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container)
         interface = routed_interface(container, self.netif)
         if self.first == (self.before is not None):

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.addresses import Network
+from osctld.core.address.addresses import Network
 from osctld.core.command import Edited, Example, Flag
-from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
-from osctld.netif.routed_commands import RoutedDelCommand, words_to_take
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
+from osctld.netif.routed.commands import RoutedDelCommand, words_to_take
+from osctld.netif.routed.interface import routed_interface
 
 
 class CtNetifRouteDel(RoutedDelCommand, frozen=True, kw_only=True):
     """Stop routing networks to a container.
 
-    Refused when assigned addresses would be left unrouted; --force leaves them so.
+    Refused if assigned addresses would be left unrouted, unless --leave-unrouted is given.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "del")
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl ct netif route del myct01 eth0 10.5.5.0/24", "Stop routing one network"),
         Example(
-            "osctl ct netif route del --force myct01 eth0 all",
-            "Stop routing all, even if addresses are left that nothing leads to",
+            "osctl ct netif route del --leave-unrouted myct01 eth0 all",
+            "Stop routing all networks, even if that leaves addresses unrouted",
         ),
     )
 
     networks: Annotated[tuple[str, ...], words_to_take("Networks", "network", completes="route")]
-    force: Annotated[bool, Flag(("-f", "--force"), "Also when it leaves addresses unrouted")] = False
+    force: Annotated[bool, Flag(("-f", "--force", "--leave-unrouted"), "Leave addresses unrouted")] = False
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container)
         interface = before = routed_interface(container, self.netif)
         draft = interface.draft()

@@ -6,30 +6,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from osctld.core.command import Column, Example
-from osctld.netif.routed import RoutedInterface
-from osctld.netif.routed_commands import WHOSE, RoutedListCommand
+from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
 
 
 class CtNetifRouteLs(RoutedListCommand, frozen=True, kw_only=True):
-    """List networks routed to containers, of all containers, one, or one interface.
+    """List routed networks: of all containers, of one, or of one interface.
 
-    The next hop is shown when one was chosen.
+    The next hop is shown if one was chosen.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif route ls myct01", "What is routed to one container"),
-        Example("osctl ct netif route ls -o +origin", "All, and whether it came with an address"),
+        Example("osctl ct netif route ls myct01", "List what is routed to one container"),
+        Example("osctl ct netif route ls -o +origin", "List all, with their origin"),
     )
     columns: ClassVar[tuple[Column, ...]] = (
         *WHOSE,
         Column("addr", "the network"),
-        Column("via", "next hop, where it is not the container end", type=str | None),
-        Column("origin", "automatic when it came with an address and goes with it, else operator"),
+        Column("via", "next hop, if not the container end", type=str | None),
+        Column("origin", "automatic if it was added with an address and is removed with it, else operator"),
     )
     usual: ClassVar[Mapping[str, Any]] = {"via": None}
 
-    def rows_of(self, interface: RoutedInterface, version: int) -> Iterable[Mapping[str, Any]]:
+    def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
         for route in interface.routes:
             if route.network.version == version:
                 yield {

@@ -1,83 +1,92 @@
-"""Change an interface."""
+"""Change an interface: what can be said of one, its type declares."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from osctld.core.claims import Holder
-from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName
+import msgspec
+
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, OnlyInterface
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import UsageError
-from osctld.core.host import Host
-from osctld.netif.routed import check_broadcasts, routed_interface
-from osctld.netif.routed_options import AUTO, RoutedOptions
+from osctld.netif.interface_type import given_fields, interface_types, joined_fields, part_for, type_of
+
+_SUMMARY = "Change an interface: interconnecting networks, their ends, MAC address, MTU, precedence."
+_ABOUT = "What is not named stays as it is. In a running container everything changes at once."
+
+_DEFAULT = Flag(("--default",), "Make it the first interface: its default routes are preferred")
+_OF_ALL_TYPES = (
+    ("container", ContainerName),
+    ("netif", OnlyInterface, None),
+    ("default", Annotated[bool, _DEFAULT], False),
+)
 
 
-class CtNetifSet(EditCommand, RoutedOptions, frozen=True, kw_only=True):
-    """Change an interface: its interconnecting networks or their ends, MAC address, MTU, rank.
+class SetInterface(EditCommand, frozen=True, kw_only=True):
+    """What does not depend on the type. The fields come behind those of the types, as people shall see them."""
 
-    IP versions that are not named stay as they are. Without --via the ends of the present network are changed.
-    Addresses that are on no network of the interface any more are routed from then on. In a running container
-    everything changes at once.
-    """
+    if TYPE_CHECKING:
+        container: str
+        netif: str | None
+        default: bool
 
-    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "set")
-    examples: ClassVar[tuple[Example, ...]] = (
-        Example(
-            "osctl ct netif set --via 10.100.20.0/31 myct01 eth0",
-            "Another interconnecting network; connections of the container stay",
-        ),
-        Example("osctl ct netif set --host-addr 10.100.20.1 --ct-addr 10.100.20.0 myct01 eth0", "Swap its ends"),
-        Example(
-            "osctl ct netif set --mtu 1400 --hwaddr 02:xx:xx:xx:xx:01 myct01 eth0",
-            "Another MTU, and a MAC address of which one byte is given",
-        ),
-    )
-
-    container: ContainerName
-    netif: InterfaceName
-    default: Annotated[
-        bool, Flag(("--default",), "Make it the first interface: its default routes are the preferred ones")
-    ] = False
-
-    @property
-    def looks_at_host(self) -> bool:
-        return bool(self.via)
-
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         before = host.container(self.container)
-        interface = routed_interface(before, self.netif)
-        draft = interface.draft()
-        for version in sorted({int(each) for each in self.no_via}):
-            # Beside auto it says, as with `new`, which version to leave out: there may be none of it.
-            if AUTO not in self.via or version in interface.vias:
-                draft.remove_via(version)
-        draft.change_vias(self.chosen_vias(host, interface.vias, is_new=False))
-        changed = self.with_properties(interface.with_draft(draft))
-        if not self._asks_for_something:
-            raise UsageError(
-                f"{self.netif}: nothing to set, give --via, --host-addr and --ct-addr, --no-via, --via-public,"
-                " --hwaddr, --mtu, --guest or --default"
-            )
-        for version, via in changed.vias.items():
-            held = interface.vias.get(version)
-            # A network that is new here was given on to nobody: whoever holds a part of it is in its way.
-            if held is not None and held != via and held.network == via.network:
-                host.check_needs_nothing_given_on(Holder(before.name, changed.name), changed, via.network)
+        interface = before.interface(self.netif)
+        kind = type_of(interface)
+        options = part_for(kind.options, self)
+        given = [name for each in interface_types().values() for name in given_fields(self, each.options)]
+        for name in given:
+            if name not in kind.options.__struct_fields__:
+                raise UsageError(f"{_option(name)}: {interface.name} is a {kind.name} interface and has no such option")
+        permissions = kind.options.permissions
+        if not (self.default or set(given) - permissions):
+            there_are = ", ".join(_option(name) for name in kind.options.__struct_fields__ if name not in permissions)
+            raise UsageError(f"{interface.name}: nothing to set, give {there_are} or --default")
+        changed = kind.changed(host, surroundings, before, interface, options)
         after = before.with_interface(changed)
-        check_broadcasts(after)
+        kind.check(after)
         if self.default:
             after = after.with_interface_first(changed.name)
-        host.check_delegation(before, after)
-        return Edited(host.with_container(after), after.name, is_delegation_allowed=self.force)
-
-    @property
-    def _asks_for_something(self) -> bool:
-        values = (self.via_public, self.hwaddr, self.mtu, self.guest)
-        return bool(
-            self.via
-            or self.host_addr
-            or self.ct_addr
-            or self.no_via
-            or self.default
-            or any(each is not None for each in values)
+        surroundings.check_delegation(host, before, after)
+        return Edited(
+            host.with_container(after),
+            after.name,
+            is_delegation_allowed=options.allows_delegation,
+            is_overlap_allowed=options.allows_overlap,
         )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _command() -> Any:
+    types = interface_types().values()
+    examples = (
+        *(example for kind in types for example in kind.examples_of_set),
+        Example(
+            "osctl ct netif set --mtu 1400 --hwaddr 02:xx:xx:xx:xx:01 myct01 eth0",
+            "Change the MTU, and choose the last byte of the MAC address",
+        ),
+    )
+    words: tuple[str, ...] = ("ct", "netif", "set")
+    about = "\n\n".join([_SUMMARY, _ABOUT, *(kind.about_set for kind in types if kind.about_set)])
+    return msgspec.defstruct(
+        "CtNetifSet",
+        [*joined_fields(kind.options for kind in types), *_OF_ALL_TYPES],
+        bases=(SetInterface,),
+        namespace={
+            "__doc__": about,
+            "__annotations__": {"words": ClassVar, "examples": ClassVar},
+            "words": words,
+            "examples": examples,
+        },
+        module=__name__,
+        frozen=True,
+        kw_only=True,
+    )
+
+
+CtNetifSet: Any = _command()

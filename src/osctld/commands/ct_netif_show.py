@@ -5,75 +5,90 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from osctld.commands.ct_netif_ls import COLUMNS, interface_row
-from osctld.core.addresses import VERSIONS
 from osctld.core.command import (
     Column,
     ContainerName,
     Example,
-    InterfaceName,
     Listing,
     Observed,
+    OnlyInterface,
     Reply,
     ShowOptions,
     ViewCommand,
 )
-from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
+from osctld.core.config.host import Host
+from osctld.netif.interface_type import interface_types, joined_columns, type_of
 
 _COLUMNS = (
     *COLUMNS,
-    Column("host_link", "name of the host's end, also while the container is stopped"),
-    Column("host_addr", "the host's ends of the interconnecting networks", type=dict[str, str]),
-    Column("ct_addr", "the container's ends of the interconnecting networks", type=dict[str, str]),
-    Column("source", "addresses that the container speaks from", type=dict[str, str]),
-    Column("addresses", "assigned, in the operator's order", type=list[str]),
-    Column("routes", "networks routed to the container", type=list[str]),
-    Column("sources", "networks that may be sent from although nothing is routed", type=list[str]),
-    Column("dropped_spoofed", "packets from sources that are not its own, since it started", type=int | None),
-    Column("dropped_bounced", "packets that would go back by the link they came from", type=int | None),
-    Column("rejected_private", "packets between a private interconnecting network and the world", type=int | None),
-    Column("passed_permitted", "packets that passed because their source is among sources", type=int | None),
+    Column("host_link", "name of the host end, also while the container is stopped"),
+    *joined_columns(lambda kind: kind.details),
+    Column("blocked", "routed networks that others have on the host instead", type=list[str]),
+    Column("dropped_spoofed", "packets dropped for a forged source address, since it started", type=int | None),
+    Column("dropped_bridged", "packets dropped because somebody made the host end a bridge port", type=int | None),
+    Column("dropped_bounced", "packets dropped because they would leave by the link they came from", type=int | None),
+    Column(
+        "dropped_neighbours",
+        "packets dropped because they would have added an entry to the host's neighbour table",
+        type=int | None,
+    ),
+    Column(
+        "rejected_private",
+        "packets rejected between a private interconnecting network and beyond the host",
+        type=int | None,
+    ),
+    Column("passed_permitted", "packets passed because of an additional allowed source", type=int | None),
+)
+
+#: Fields that some types have.
+_OF_SOME_TYPE = frozenset(
+    column.name for kind in interface_types().values() for column in (*kind.columns, *kind.details)
 )
 
 
 class CtNetifShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
-    """Show all that is known of one interface."""
+    """Show one interface in detail."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "show")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif show myct01 eth0", "All that is known of an interface"),
-        Example("osctl ct netif show -H -o source myct01 eth0", "The addresses that the container speaks from"),
+        Example("osctl ct netif show myct01 eth0", "Show an interface in detail"),
+        Example("osctl ct netif show -H -o source myct01 eth0", "The source address by IP version"),
     )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     container: ContainerName
-    netif: InterfaceName
+    netif: OnlyInterface = None
 
     def view(self, host: Host, observed: Observed) -> Reply:
         container = host.container(self.container)
-        interface = routed_interface(container, self.netif)
-        versions = [version for version in VERSIONS if version in interface.vias]
+        interface = container.interface(self.netif)
+        kind = type_of(interface)
+        index = container.interfaces.index(interface)
         row = {
-            **interface_row(
-                container, interface, index=container.interfaces.index(interface), observed=observed
-            ),
+            **dict.fromkeys(column.name for column in _COLUMNS),
+            **interface_row(container, interface, index=index, observed=observed),
             "host_link": interface.link,
-            "host_addr": {str(version): str(interface.vias[version].host_address) for version in versions},
-            "ct_addr": {str(version): str(interface.vias[version].container_address) for version in versions},
-            "source": {str(version): str(interface.source(version)) for version in versions},
-            "addresses": [str(each) for each in interface.addresses],
-            "routes": [str(each.network) for each in interface.routes],
-            "sources": [str(each) for each in interface.sources],
+            **kind.detailed(interface),
+            "blocked": _blocked(container.name, interface.link, observed),
             **_counted(interface.link, observed if observed.is_running(container.name) else None),
         }
-        return Listing(columns=_COLUMNS, shown=tuple(each.name for each in _COLUMNS), rows=(row,), is_record=True)
+        of_others = _OF_SOME_TYPE - {column.name for column in (*kind.columns, *kind.details)}
+        shown = tuple(each.name for each in _COLUMNS if each.name not in of_others)
+        return Listing(columns=_COLUMNS, shown=shown, rows=(row,), is_record=True)
+
+
+def _blocked(container: str, link: str, observed: Observed) -> list[str]:
+    yielded = observed.yielded(container) if observed.yielded is not None else ()
+    return [str(each.route.network) for each in yielded if each.route.link == link]
 
 
 def _counted(link: str, observed: Observed | None) -> dict[str, Any]:
     """What the packet filter counted; nothing is known of a link that is not there."""
     columns = {
         "dropped_spoofed": "spoofed",
+        "dropped_bridged": "bridged",
         "dropped_bounced": "bounced",
+        "dropped_neighbours": "limited",
         "rejected_private": "rejected",
         "passed_permitted": "permitted",
     }

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.addresses import Network
-from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, InterfaceName
-from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
-from osctld.netif.routed_commands import words_to_add
+from osctld.core.address.addresses import Network
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, OnlyInterface
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
+from osctld.netif.routed.commands import words_to_add
+from osctld.netif.routed.interface import routed_interface
 
 
 class CtNetifSourceAdd(EditCommand, frozen=True, kw_only=True):
-    """Let a container send from networks although nothing of them is routed to it: a router, a VPN gateway.
+    """Allow additional source networks: a router or a VPN gateway sends from what is not routed to it.
 
-    Host bits are dropped. A source is a permission and no holding: the host gets no route to it, nothing is announced,
-    and others may be given the network. --force permits what another container or the host uses, and with 0.0.0.0/0 or
-    ::/0 everything but the host's own addresses.
+    Host bits are dropped. This is a permission, not a holding: the host gets no route to the network, nothing is
+    announced, and the network may still be assigned to others. --allow-foreign-source permits what another container or
+    the host uses, and 0.0.0.0/0 or ::/0: everything but the host's own addresses.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "add")
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
             "osctl ct netif source add myct01 eth0 100.64.0.0/10 2001:db8:64::/48",
-            "Let a VPN gateway forward what its clients send",
+            "Let a VPN gateway forward its clients' packets",
         ),
-        Example("osctl ct netif source add --force myct01 eth0 0.0.0.0/0", "Switch the check of IPv4 sources off"),
+        Example(
+            "osctl ct netif source add --allow-foreign-source myct01 eth0 0.0.0.0/0",
+            "Disable the source check for IPv4",
+        ),
     )
 
     container: ContainerName
-    netif: InterfaceName
+    netif: OnlyInterface = None
     networks: Annotated[tuple[str, ...], words_to_add("Networks", "network")]
     force: Annotated[
-        bool, Flag(("-f", "--force"), "Also what another container or the host uses, and everything")
+        bool,
+        Flag(
+            ("-f", "--force", "--allow-foreign-source"),
+            "Allow what another container or the host uses, and all of a version",
+        ),
     ] = False
 
-    @property
-    def looks_at_host(self) -> bool:
-        return not self.force
-
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container)
         interface = routed_interface(container, self.netif)
         draft = interface.draft()
@@ -47,5 +51,5 @@ class CtNetifSourceAdd(EditCommand, frozen=True, kw_only=True):
             network = Network.parse(text)
             draft.permit(network, typed=text, is_forced=self.force)
             if not self.force:
-                host.check_unused(network, container=container.name)
+                surroundings.check_unused(network, container=container.name)
         return Edited(host.with_container(container.with_interface(interface.with_draft(draft))), container.name)

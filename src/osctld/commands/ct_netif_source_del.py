@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.addresses import Network
+from osctld.core.address.addresses import Network
 from osctld.core.command import Edited, Example
-from osctld.core.host import Host
-from osctld.netif.routed import routed_interface
-from osctld.netif.routed_commands import RoutedDelCommand, words_to_take
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
+from osctld.netif.routed.commands import RoutedDelCommand, words_to_take
+from osctld.netif.routed.interface import routed_interface
 
 
 class CtNetifSourceDel(RoutedDelCommand, frozen=True, kw_only=True):
-    """Permit sources no longer: what comes from there and is not routed to the container is dropped again."""
+    """Remove additional allowed source networks.
+
+    Packets from there are dropped again, unless the network is routed to the container.
+    """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "del")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif source del myct01 eth0 203.0.113.0/24", "Permit one network no longer"),
-        Example("osctl ct netif source del -v 6 myct01 eth0 all", "Check all IPv6 sources again"),
+        Example("osctl ct netif source del myct01 eth0 203.0.113.0/24", "Remove one network"),
+        Example("osctl ct netif source del -v 6 myct01 eth0 all", "Remove all IPv6 networks"),
     )
 
     networks: Annotated[tuple[str, ...], words_to_take("Networks", "network", completes="source")]
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container)
         interface = routed_interface(container, self.netif)
         draft = interface.draft()

@@ -6,22 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from osctld.core.command import Column, Example
-from osctld.netif.routed import RoutedInterface
-from osctld.netif.routed_commands import WHOSE, RoutedListCommand
+from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
 
 
 class CtNetifSourceLs(RoutedListCommand, frozen=True, kw_only=True):
-    """List networks that containers may send from although nothing is routed, of all containers, one, or one interface.
+    """List additional allowed source networks: of all containers, of one, or of one interface.
 
-    What is routed to a container may be sent from as well; `ct netif route ls` lists that.
+    A container may also send from what is routed to it: see `ct netif route ls`.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif source ls", "Who may send what is not routed to them"),
-        Example("osctl ct netif source ls -H -o addr myct01 eth0", "Those of one interface, for a script"),
+        Example("osctl ct netif source ls", "List all additional allowed sources"),
+        Example("osctl ct netif source ls -H -o addr myct01 eth0", "List those of one interface, for a script"),
     )
     columns: ClassVar[tuple[Column, ...]] = (*WHOSE, Column("addr", "the network"))
 
-    def rows_of(self, interface: RoutedInterface, version: int) -> Iterable[Mapping[str, Any]]:
+    def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
         return ({"addr": str(source)} for source in interface.sources if source.version == version)

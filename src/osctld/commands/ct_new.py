@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.command import ActCommand, Action, Argument, CreateContainer, Edited, Example, Option
+from osctld.core.config.host import POOL, Host
 from osctld.core.errors import Refused
-from osctld.core.host import POOL, Host
 
 #: Distributions that need no archive: built from what the host has.
 BUILT_HERE = "busybox"
@@ -15,21 +15,22 @@ BUILT_HERE = "busybox"
 class CtNew(ActCommand, frozen=True, kw_only=True):
     """Create a container, stopped and without interfaces.
 
-    Its root directory is built from the host's static busybox, or read from a tar archive.
+    Its root directory is built from the host's static busybox, or extracted from a tar archive.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "new")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct new --distribution busybox web", "A small container that needs nothing from elsewhere"),
+        Example("osctl ct new --distribution busybox web", "Create a small container from the host's busybox"),
         Example(
             "osctl ct new --from-archive rootfs.tar --distribution debian --version 12 db",
-            "One whose root directory comes from an archive",
+            "Create a container from an archive",
         ),
     )
 
-    container: Annotated[str, Argument("Id of the new container", metavar="ct")]
+    container: Annotated[str, Argument("Name of the new container", metavar="ct")]
     distribution: Annotated[
-        str | None, Option(("--distribution",), "NAME", "busybox, or what the archive holds", keywords=("busybox",))
+        str | None,
+        Option(("--distribution",), "NAME", "busybox, or the distribution in the archive", keywords=("busybox",)),
     ] = None
     version: Annotated[str, Option(("--version",), "VERSION", "Version of the distribution")] = "stable"
     from_archive: Annotated[
@@ -38,7 +39,7 @@ class CtNew(ActCommand, frozen=True, kw_only=True):
     ] = None
     user: Annotated[
         str | None,
-        Option(("--user",), "NAME", "Share the id range of this user; by default the container has its own"),
+        Option(("--user",), "NAME", "Share this user's id range; by default each container has its own"),
     ] = None
 
     def act(self, host: Host) -> Action:

@@ -6,16 +6,16 @@ from typing import ClassVar
 
 from osctld.commands.ct_ls import COLUMNS, container_row
 from osctld.core.command import Column, ContainerName, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
-from osctld.core.host import Host
+from osctld.core.config.host import Host
 
 
 class CtShow(ViewCommand, ShowOptions, frozen=True, kw_only=True):
-    """Show all that is known of one container."""
+    """Show one container in detail."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "show")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct show myct01", "All that is known of a container"),
-        Example("osctl ct show -H -o init_pid myct01", "The process id of its first process, for a script"),
+        Example("osctl ct show myct01", "Show a container in detail"),
+        Example("osctl ct show -H -o init_pid myct01", "Show the process id of its init process, for a script"),
     )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, ContainerName, Example, Option, StartContainer
-from osctld.core.host import Host
-from osctld.core.life import check_seconds
+from osctld.core.command import ActCommand, Action, ContainerName, Example, Flag, Option, StartContainer
+from osctld.core.config.host import Host
+from osctld.core.config.life import check_seconds
 
 
 class CtStart(ActCommand, frozen=True, kw_only=True):
-    """Start a container, its interfaces configured before its first process runs.
+    """Start a container; its interfaces are configured before its init process runs.
 
-    One that runs already is left as it is.
+    A container that is already running is left alone. After these words, -q and -p mean --queue and --priority; --quiet
+    and --parsable go before them.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "start")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct start myct02", "Start a container, and wait until it runs"),
+        Example("osctl ct start myct02", "Start a container, and wait until it is running"),
     )
 
     container: ContainerName
     wait: Annotated[
-        int, Option(("-w", "--wait"), "SECONDS", "Wait at most so long (60) for it to run; 0 does not wait")
+        int, Option(("-w", "--wait"), "SECONDS", "Wait at most this long (60) for it to run; 0 does not wait")
     ] = 60
+    queue: Annotated[bool, Flag(("-q", "--queue"), "Accepted for compatibility: starts are not queued")] = False
+    priority: Annotated[
+        int | None, Option(("-p", "--priority"), "NUMBER", "Accepted for compatibility: starts are not queued")
+    ] = None
 
     def act(self, host: Host) -> Action:
         check_seconds(self.wait, option="--wait")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.command import ActCommand, Action, ContainerName, Example, Flag, Option, StopContainer
+from osctld.core.config.host import Host
+from osctld.core.config.life import StopMethod, check_seconds
 from osctld.core.errors import UsageError
-from osctld.core.host import Host
-from osctld.core.life import StopMethod, check_seconds
 
 
 class CtStop(ActCommand, frozen=True, kw_only=True):
-    """Stop a container: ask it to power off, and kill it when it does not in time.
+    """Stop a container: ask it to power off, and kill it if it does not in time.
 
-    One that is stopped already is left as it is.
+    A container that is already stopped is left alone.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "stop")
@@ -22,9 +22,9 @@ class CtStop(ActCommand, frozen=True, kw_only=True):
     )
 
     container: ContainerName
-    timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "How long (60) it may take to power off")] = 60
+    timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "Time to power off (60)")] = 60
     kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
-    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail when it does not power off in time")] = False
+    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail if it does not power off in time")] = False
 
     def act(self, host: Host) -> Action:
         method = stop_method(kill=self.kill, dont_kill=self.dont_kill, timeout=self.timeout)

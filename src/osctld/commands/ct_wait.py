@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, ContainerName, Example, WaitForState
+from osctld.core.command import Argument, ContainerName, Example, Look, LookCommand, WaitForState
+from osctld.core.config.host import Host
 from osctld.core.errors import UsageError
-from osctld.core.host import Host
 
 #: All states that a container can be in.
 STATES = ("stopped", "starting", "running", "stopping")
 
 
-class CtWait(ActCommand, frozen=True, kw_only=True):
-    """Wait until a container is in one of these states: stopped, starting, running or stopping.
+class CtWait(LookCommand, frozen=True, kw_only=True):
+    """Wait until a container is in one of the states: stopped, starting, running or stopping.
 
-    Ends at once when it is already.
+    Returns at once if it already is.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "wait")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct wait myct01 running", "Wait until a container runs"),
+        Example("osctl ct wait myct01 running", "Wait until a container is running"),
     )
 
     container: ContainerName
     states: Annotated[tuple[str, ...], Argument("States", metavar="state", many=True, completes="state")]
 
-    def act(self, host: Host) -> Action:
+    def act(self, host: Host) -> Look:
         for each in self.states:
             if each not in STATES:
                 raise UsageError(f"{each!r}: no state of a container (there are {', '.join(STATES)})")

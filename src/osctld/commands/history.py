@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import ActCommand, Action, Argument, Column, Example, ListOptions, ShowHistory
+from osctld.core.command import Argument, Column, Example, ListOptions, Look, LookCommand, ShowHistory
+from osctld.core.config.host import POOL, Host
 from osctld.core.errors import Refused
-from osctld.core.host import POOL, Host
 
 COLUMNS = (
-    Column("time", "local, to the second"),
-    Column("time_iso", "with its offset from UTC (RFC 3339)"),
-    Column("epoch", "in seconds since 1970", type=float),
+    Column("time", "local time"),
+    Column("time_iso", "local time with its offset from UTC (RFC 3339)"),
+    Column("epoch", "seconds since 1970", type=float),
     Column("pool"),
-    Column("command", "as it was typed; long ones are cut unless exact values are asked for", longest=200),
+    Column("user", "user id of whoever asked for it", type=int | None),
+    Column("login", "user id that had logged in before becoming that one", type=int | None),
+    Column("process", "process id of the client", type=int | None),
+    Column("result", "done"),
+    Column("command", "command line; shortened if long, unless exact values are requested", longest=200),
 )
 
 
-class History(ActCommand, ListOptions, frozen=True, kw_only=True):
-    """Show the commands that changed something, oldest first."""
+class History(LookCommand, ListOptions, frozen=True, kw_only=True):
+    """List the commands that changed something, oldest first."""
 
     words: ClassVar[tuple[str, ...]] = ("history",)
-    examples: ClassVar[tuple[Example, ...]] = (Example("osctl history", "All that was changed, and when"),)
+    examples: ClassVar[tuple[Example, ...]] = (Example("osctl history", "List all changes"),)
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
-    pools: Annotated[tuple[str, ...], Argument("Pools; there is one, default", metavar="pool", many=True)] = ()
+    pools: Annotated[tuple[str, ...], Argument("Pools; the only one is default", metavar="pool", many=True)] = ()
 
-    def act(self, host: Host) -> Action:
+    def act(self, host: Host) -> Look:
         for each in self.pools:
             if each != POOL:
                 raise Refused(f"pool {each!r} not found", code="pool-not-found", subject=each)

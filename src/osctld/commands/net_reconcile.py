@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.command import ActCommand, Action, Argument, Example, Reconcile
-from osctld.core.host import Host
+from osctld.core.config.host import Host
 
 
 class NetReconcile(ActCommand, frozen=True, kw_only=True):
-    """Compare what the kernel holds with what is wanted, mend what differs, and say what that was.
+    """Compare the kernel with the configuration, repair differences, and report them.
 
-    The host's side is kept so at all times. Inside a container differences are the tenant's affair unless the
-    interface's guest policy is to enforce: this command mends them too.
+    The host side is kept in this state at all times. Differences inside a container are left to the tenant, unless the
+    interface's guest policy is enforce; this command repairs those too.
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "reconcile")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net reconcile --dry-run", "What differs, as the commands that would mend it"),
-        Example("osctl net reconcile myct01", "Mend what differs in one container and on its side of the host"),
+        Example("osctl net reconcile --dry-run", "Show the differences as commands that would repair them"),
+        Example("osctl net reconcile myct01", "Repair one container and its host side"),
     )
 
     container: Annotated[
-        str | None, Argument("Container; all when none is named", metavar="ct", completes="container")
+        str | None, Argument("Container; all of them by default", metavar="ct", completes="container")
     ] = None
 
     def act(self, host: Host) -> Action:

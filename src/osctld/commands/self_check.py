@@ -1,27 +1,29 @@
-"""Look for what on the host stands in the way of containers."""
+"""Find what on the host hinders containers."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from osctld.core import health
-from osctld.core.command import ActCommand, Action, CheckHealth, Column, Example, ListOptions
-from osctld.core.host import Host
+from osctld.core.command import CheckHealth, Column, Example, ListOptions, Look, LookCommand
+from osctld.core.config.host import Host
+from osctld.core.health import findings
 
 
-class SelfCheck(ActCommand, ListOptions, frozen=True, kw_only=True):
-    """Look for what on the host stands in the way of containers, and say how to mend it.
+class SelfCheck(LookCommand, ListOptions, frozen=True, kw_only=True):
+    """Find what on the host hinders containers, and show how to fix it.
 
-    Forwarding, firewalls of others, settings that come back at boot, limits, programs that would manage our links.
-    Nothing is changed. The exit status is 1 when there are errors among the findings.
+    Checks forwarding, other firewalls, settings that return at boot, limits, and programs that would manage our links.
+    Changes nothing. The exit status is 1 if any finding is an error. Commands are on lines of their own, ready to
+    paste.
     """
 
     words: ClassVar[tuple[str, ...]] = ("self", "check")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl self check", "What is not as it should be, and why"),
-        Example("osctl -j self check", "The same for a program"),
+        Example("osctl self check", "List what is wrong, and why"),
+        Example("osctl self check -H -o commands", "List only the commands that fix it, one per line"),
+        Example("osctl -j self check", "The same as JSON"),
     )
-    columns: ClassVar[tuple[Column, ...]] = health.COLUMNS
+    columns: ClassVar[tuple[Column, ...]] = findings.COLUMNS
 
-    def act(self, host: Host) -> Action:
+    def act(self, host: Host) -> Look:
         return CheckHealth()

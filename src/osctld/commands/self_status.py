@@ -5,44 +5,46 @@ from __future__ import annotations
 from typing import ClassVar
 
 from osctld.core.command import Column, Example, Listing, Observed, Reply, ShowOptions, ViewCommand
-from osctld.core.host import Host
-from osctld.netif.routed import RoutedInterface
+from osctld.core.config.host import Host
+from osctld.netif.interface_type import type_of
 
 _COLUMNS = (
     Column("version", "of osctld"),
+    Column("build", "build; osctl and osctld differ only until the daemon is restarted"),
     Column("pid", type=int),
     Column("state_dir"),
     Column("run_dir"),
-    Column("uptime", "since the daemon was started", unit="nanoseconds", type=int),
+    Column("uptime", "time since the daemon started", unit="nanoseconds", type=int),
     Column("containers", type=int),
     Column("running", type=int),
     Column("interfaces", type=int),
-    Column("addresses", "assigned to interfaces", type=int),
-    Column("routes", "to containers", type=int),
-    Column("drift", "what somebody changed inside containers and is left so", type=list[str]),
-    Column("last_reconcile", "what the last comparison with the kernel found"),
+    Column("addresses", "number of assigned addresses", type=int),
+    Column("routes", "number of routed networks", type=int),
+    Column("drift", "changes made inside containers that are left as they are", type=list[str], is_lines=True),
+    Column("shutdown", "why containers are not started, if they are not", type=str | None),
+    Column("last_reconcile", "result of the last comparison with the kernel"),
 )
 
 
 class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
-    """Show what the daemon looks after and how it does."""
+    """Show the daemon's state."""
 
     words: ClassVar[tuple[str, ...]] = ("self", "status")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl self status", "What the daemon looks after"),
-        Example("osctl self status -H -o last_reconcile", "What the last look at the kernel found"),
+        Example("osctl self status", "Show the daemon's state"),
+        Example("osctl self status -H -o last_reconcile", "Show the result of the last comparison with the kernel"),
     )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS
 
     def view(self, host: Host, observed: Observed) -> Reply:
         interfaces = [each for container in host.containers.values() for each in container.interfaces]
-        routed = [each for each in interfaces if isinstance(each, RoutedInterface)]
+        amounts = [type_of(each).amounts(each) for each in interfaces]
         counts = {
             "containers": len(host.containers),
             "running": sum(map(observed.is_running, host.containers)),
             "interfaces": len(interfaces),
-            "addresses": sum(len(each.addresses) for each in routed),
-            "routes": sum(len(each.routes) for each in routed),
+            "addresses": sum(each.get("addresses", 0) for each in amounts),
+            "routes": sum(each.get("routes", 0) for each in amounts),
         }
         known = {**observed.daemon, **counts}
         return Listing(

@@ -3,14 +3,18 @@
 A command is a frozen value. Its fields are annotated with `Argument`, `Option` or `Flag`; that one declaration makes
 the parser, the help, completion and the manual. There is one file per command in `osctld.commands`, found by name.
 
-    EditCommand   edit(host)            -> Edited     changes what is wanted
+    EditCommand   edit(host, surroundings) -> Edited  changes what is wanted
     ViewCommand   view(host, observed)  -> Reply      answers and changes nothing
     ActCommand    act(host)             -> Action     a value that the daemon performs: start, stop, exec
+    LookCommand   act(host)             -> Look       the same for what changes nothing: check, history, events
+
+What looks, that is ViewCommand and LookCommand, may be asked for by the read-only group (`osctld.core.access`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -18,16 +22,21 @@ import msgspec
 from osctld.core.events import EventFilter
 
 if TYPE_CHECKING:
-    from osctld.core.addresses import Network
-    from osctld.core.host import Host
-    from osctld.core.life import StopMethod
+    from osctld.core.address.addresses import Network
+    from osctld.core.authority.null_routes import Yielded
+    from osctld.core.config.host import Host
+    from osctld.core.config.life import StopMethod
+    from osctld.core.config.surroundings import Surroundings
 
 
 # --- declarations ------------------------------------------------------------------------------------------------
 
 #: What completion offers for a value: things of the configuration (interfaces, addresses, routes and sources are those
 #: of the container and interface typed before), fields of the listing, states of containers, or files of the caller.
-Completes: TypeAlias = Literal["container", "interface", "address", "route", "source", "field", "state", "file", ""]
+Completes: TypeAlias = Literal[
+    "container", "interface", "address", "route", "source", "link", "uplink", "pool", "block", "field", "state", "file",
+    "",
+]  # fmt: skip
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -36,6 +45,8 @@ class Argument(msgspec.Struct, frozen=True):
     A field with a default is an optional argument. With `rest`, everything behind it, options included, belongs to
     it (the command line of `ct exec`). With `from_stdin`, a lone `-` among many words stands for the
     words of the caller's standard input. `keywords` are words with a meaning of their own, like "all".
+    `fits` is the pattern of an argument that may be left out although others follow: a word that it does not match is
+    the next argument's, and so is one that matches when there are too few words and it matches that one's pattern too.
     """
 
     help: str
@@ -45,6 +56,7 @@ class Argument(msgspec.Struct, frozen=True):
     from_stdin: bool = False
     completes: Completes = ""
     keywords: tuple[str, ...] = ()
+    fits: str = ""
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -53,7 +65,8 @@ class Option(msgspec.Struct, frozen=True):
     str as it is; int as a number; tuple[str, ...] when it may be given more than once, or with `commas` as one
     comma-separated list.
     `is_file`: the value names a file that the client opens with its own rights. `keywords` are values with a
-    meaning of their own, like "auto"; others are taken too, unlike with `choices`.
+    meaning of their own, like "auto"; others are taken too, unlike with `choices`. `shorthands` are short options that
+    stand for a value: `-4`.
     """
 
     names: tuple[str, ...]
@@ -64,6 +77,7 @@ class Option(msgspec.Struct, frozen=True):
     is_file: bool = False
     completes: Completes = ""
     keywords: tuple[str, ...] = ()
+    shorthands: Mapping[str, str] = {}
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -74,9 +88,54 @@ class Flag(msgspec.Struct, frozen=True):
     negatable: bool = False
 
 
+class Secret:
+    """Beside a declaration: what is given there may hold secrets. It is told neither by events, nor by the history,
+    nor by the log."""
+
+
+SECRET = Secret()
+_NOT_TOLD = "***"
+
+
+@functools.cache
+def secret_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields of a command that are declared with `SECRET`."""
+    return frozenset(
+        each.name
+        for each in msgspec.structs.fields(kind)
+        if any(isinstance(note, Secret) for note in getattr(each.type, "__metadata__", ()))
+    )
+
+
+def without_secrets(words: Iterable[str], command: Command) -> tuple[str, ...]:
+    """The words of a command line, those left out that were given for something secret."""
+    secrets: set[str] = set()
+    for name in secret_fields(type(command)):
+        value = getattr(command, name)
+        secrets.update(value if isinstance(value, tuple) else (value,))
+    return tuple(
+        _NOT_TOLD if word in secrets or ("=" in word and word.partition("=")[2] in secrets) else word for word in words
+    )
+
+
+#: What a word must look like to be the name of an interface, where an address or the word `all` could stand too.
+NAME_OF_INTERFACE = r"(?!all\Z)[A-Za-z0-9_][A-Za-z0-9_-]*"
+
 #: The two arguments that most commands begin with.
 ContainerName: TypeAlias = Annotated[str, Argument("Container", metavar="ct", completes="container")]
 InterfaceName: TypeAlias = Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
+#: The second where it need not be said: None stands for the only one that the container has.
+OnlyInterface: TypeAlias = Annotated[
+    str | None,
+    Argument(
+        "Interface; may be omitted if the container has only one",
+        metavar="netif",
+        completes="interface",
+        fits=NAME_OF_INTERFACE,
+    ),
+]
+#: Of an IP version.
+VERSION_SHORTHANDS = {"-4": "4", "-6": "6"}
 
 
 # --- replies -----------------------------------------------------------------------------------------------------
@@ -90,7 +149,8 @@ class Column(msgspec.Struct, frozen=True):
     """One field of a listing. `unit` says how the exact value is made readable: bytes, or nanoseconds as a time.
 
     `type` is that of its values, for the published schema. `marks` are values that are seen at a glance. `longest`: so
-    many characters are shown of what is not asked for exactly; 0 for all.
+    many characters are shown of what is not asked for exactly; 0 for all. `is_lines`: values are lists whose parts are
+    told on lines of their own, in listings that are records or paragraphs.
     """
 
     name: str
@@ -99,6 +159,7 @@ class Column(msgspec.Struct, frozen=True):
     type: Any = str
     marks: Mapping[str, Mark] = {}
     longest: int = 0
+    is_lines: bool = False
 
 
 Row: TypeAlias = Mapping[str, Any]
@@ -116,6 +177,8 @@ class Listing(msgspec.Struct, frozen=True):
     is_paragraphs: bool = False
     #: What a person is told instead of an empty listing.
     when_empty: str = ""
+    #: What a person is told before all rows, and instead of none.
+    verdict: str = ""
     exit_status: int = 0
 
 
@@ -147,9 +210,29 @@ class Edited(msgspec.Struct, frozen=True):
     host: Host
     container: str
     messages: tuple[str, ...] = ()
+    #: Other containers that the same edit changes.
+    others: tuple[str, ...] = ()
+    #: Networks that were parked and are wanted from now on: the authority is asked for them again.
+    taken: tuple[Network, ...] = ()
     suggestions: Mapping[Network, str] = {}
     #: `--force`: a more specific network inside a wider one of another holder is allowed, an equal one never.
     is_delegation_allowed: bool = False
+    #: `--overlap-host`: what the host uses is allowed, but for its addresses and the edges of its networks.
+    is_overlap_allowed: bool = False
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """All containers that it changes."""
+        return (self.container, *self.others)
+
+    def without_stale_parking(self) -> Edited:
+        """The same in which nothing is parked that is not held any more."""
+        host = self.host
+        for name in self.containers:
+            container = host.container(name)
+            if container.parked:
+                host = host.with_container(container.with_parked(container.parked))
+        return msgspec.structs.replace(self, host=host) if host is not self.host else self
 
 
 class LifeFacts(msgspec.Struct, frozen=True):
@@ -171,8 +254,12 @@ class Observed(msgspec.Struct, frozen=True):
     daemon: Mapping[str, Any]
     #: The state alone, which is known; all of a life's facts are read anew, from several files each.
     state: Callable[[str], str] | None = None
+    #: Links on which the host is in a network.
+    links: Callable[[], Collection[str]] = tuple
     #: Packets that the packet filter counted of a host link, by set: asked for one link at a time.
     counted: Callable[[str], Mapping[str, int]] | None = None
+    #: What is not made of a container's routes because others are in the way.
+    yielded: Callable[[str], Sequence[Yielded]] | None = None
 
     def life(self, container: str) -> LifeFacts:
         return self.lives.get(container) or LifeFacts("stopped")
@@ -214,17 +301,50 @@ class RestartContainer(msgspec.Struct, frozen=True):
     method: StopMethod
 
 
+class ShutDown(msgspec.Struct, frozen=True):
+    """Stop all containers, and start none until the host has rebooted. Without `is_forced`, only when none runs."""
+
+    timeout_seconds: int
+    is_forced: bool
+
+
+class AbortShutdown(msgspec.Struct, frozen=True):
+    """Permit starts again, and start what a shutdown has stopped."""
+
+
 class Execute(msgspec.Struct, frozen=True):
-    """Run a command inside, on the caller's own descriptors."""
+    """Run a command inside, on the caller's own descriptors.
+
+    With `starts`, in a stopped container too: without the guest's init, and with its interfaces if `has_network`.
+    """
 
     container: str
     command: tuple[str, ...]
+    starts: bool = False
+    has_network: bool = False
 
 
 class Reconcile(msgspec.Struct, frozen=True):
     """Bring the kernel to what is wanted, inside the guests too: of one container, or of all."""
 
     container: str | None
+
+
+class BackUp(msgspec.Struct, frozen=True):
+    """Copy all that is kept into a file that the client makes."""
+
+    file: str
+
+
+class RestoreCopy(msgspec.Struct, frozen=True):
+    """Keep what such a file holds instead of what is kept. `replaces_host`: also when it is of another host.
+
+    `takes`: what was given up since the file was made is held again, and not parked.
+    """
+
+    file: str
+    replaces_host: bool
+    takes: bool
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -241,7 +361,17 @@ class WaitForState(msgspec.Struct, frozen=True):
 
 
 class CheckHealth(msgspec.Struct, frozen=True):
-    """Look for what on the host stands in the way of containers."""
+    """Find what on the host hinders containers."""
+
+
+class ShowCondition(msgspec.Struct, frozen=True):
+    """Say what is not as it should be."""
+
+
+class ShowMetrics(msgspec.Struct, frozen=True):
+    """Say that, and what was counted, for Prometheus; with `has_head` as an answer to a request of HTTP."""
+
+    has_head: bool = False
 
 
 class ShowHistory(msgspec.Struct, frozen=True):
@@ -251,18 +381,83 @@ class ShowHistory(msgspec.Struct, frozen=True):
     shown: tuple[str, ...]
 
 
-Action: TypeAlias = (
+class ShowHolders(msgspec.Struct, frozen=True):
+    """Say who holds a network, or held it at a moment, as it was typed."""
+
+    network: Network
+    at: str | None
+
+
+class ListHoldings(msgspec.Struct, frozen=True):
+    """List what is held: by one container, or by all and by the host; of one IP version, or of both."""
+
+    container: str | None
+    version: int | None
+
+
+class ListUplinks(msgspec.Struct, frozen=True):
+    """List the links whose networks containers may use parts of."""
+
+
+class ListPools(msgspec.Struct, frozen=True):
+    """List the pools of addresses, and how much of each is used."""
+
+
+class DeclareUplink(msgspec.Struct, frozen=True):
+    """Let containers use parts of the networks of a link, or not any more."""
+
+    link: str
+    is_declared: bool
+
+
+class BlockNetworks(msgspec.Struct, frozen=True):
+    """Drop what is sent to these networks, for so many seconds; None: until somebody ends it."""
+
+    networks: tuple[Network, ...]
+    seconds: int | None
+
+
+class UnblockNetworks(msgspec.Struct, frozen=True):
+    """Drop it no more."""
+
+    networks: tuple[Network, ...]
+
+
+class ListBlocks(msgspec.Struct, frozen=True):
+    """List the networks that are blocked."""
+
+
+#: Actions that change nothing.
+Look: TypeAlias = (
     CheckHealth
-    | CreateContainer
+    | ShowCondition
+    | ShowMetrics
+    | Watch
+    | WaitForState
+    | ShowHistory
+    | ShowHolders
+    | ListHoldings
+    | ListUplinks
+    | ListPools
+    | ListBlocks
+)
+
+Action: TypeAlias = (
+    CreateContainer
     | DeleteContainer
     | StartContainer
     | StopContainer
     | RestartContainer
+    | ShutDown
+    | AbortShutdown
     | Execute
     | Reconcile
-    | Watch
-    | WaitForState
-    | ShowHistory
+    | BackUp
+    | RestoreCopy
+    | DeclareUplink
+    | BlockNetworks
+    | UnblockNetworks
+    | Look
 )
 
 
@@ -277,23 +472,22 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all commands. The class docstring is the help: first line the summary."""
 
     words: ClassVar[tuple[str, ...]]
+    #: Whether it can change nothing, whatever its options are. Its kind says so, and no command by itself.
+    looks: ClassVar[bool] = False
     examples: ClassVar[tuple[Example, ...]] = ()
     #: All fields that a listing of this command may have, for the manual and for completion.
     columns: ClassVar[tuple[Column, ...]] = ()
 
 
 class EditCommand(Command, frozen=True, kw_only=True):
-    @property
-    def looks_at_host(self) -> bool:
-        """Whether `edit` has to know what the host uses now: `Host.networks` is looked up before."""
-        return False
-
-    def edit(self, host: Host) -> Edited:
-        """Raises Refused or Conflict; a pure function of the configuration."""
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        """Raises Refused or Conflict; a pure function of the configuration and of what surrounds it."""
         raise NotImplementedError
 
 
 class ViewCommand(Command, frozen=True, kw_only=True):
+    looks: ClassVar[bool] = True
+
     def view(self, host: Host, observed: Observed) -> Reply:
         """Raises Refused when what was asked about does not exist."""
         raise NotImplementedError
@@ -305,6 +499,15 @@ class ActCommand(Command, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
+class LookCommand(ActCommand, frozen=True, kw_only=True):
+    """An action that changes nothing: the type of what it gives says so."""
+
+    looks: ClassVar[bool] = True
+
+    def act(self, host: Host) -> Look:
+        raise NotImplementedError
+
+
 class ShowOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of every command that shows one record. `cli` reads these fields when it shows a Listing."""
 
@@ -313,7 +516,7 @@ class ShowOptions(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             ("-o", "--output"),
             "FIELDS",
-            "Show these fields, in this order; +FIELDS shows them too, -FIELDS does not, all shows every one",
+            "Show these fields, in this order; +FIELDS adds, -FIELDS removes, all shows every field",
             commas=True,
             completes="field",
         ),
@@ -335,11 +538,15 @@ class GlobalOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options that may stand anywhere before the words `ct exec` runs."""
 
     json: Annotated[bool, Flag(("-j", "--json"), "Print data as one line of JSON")] = False
-    parsable: Annotated[bool, Flag(("-p", "--parsable"), "Print exact values instead of readable ones")] = False
+    parsable: Annotated[bool, Flag(("-p", "--parsable"), "Print exact values instead of human-readable ones")] = False
     quiet: Annotated[bool, Flag(("-q", "--quiet"), "Do not print progress")] = False
     color: Annotated[bool, Flag(("--color",), "Colour what a terminal shows", negatable=True)] = True
-    pool: Annotated[
-        str | None, Option(("--pool",), "NAME", "Only this pool; there is one, default", keywords=("default",))
+    pool: Annotated[str | None, Option(("--pool",), "NAME", "Pool; the only one is default", keywords=("default",))] = (
+        None
+    )
+    if_generation: Annotated[
+        int | None,
+        Option(("--if-generation",), "N", "Change nothing unless the container's configuration has this generation"),
     ] = None
     dry_run: Annotated[bool, Flag(("--dry-run",), "Print what would change as ip, sysctl and nft lines")] = False
     help: Annotated[bool, Flag(("--help",), "Show help")] = False

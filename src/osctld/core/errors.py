@@ -4,6 +4,7 @@
     ├── UsageError      the words of the command line make no sense         exit 64
     ├── Refused         the request makes no sense for this configuration   exit 1
     │   └── Conflict    something else holds what was asked for             exit 1
+    ├── Denied          not for this user                                   exit 77
     ├── Unavailable     not now: try again                                  exit 1
     └── ApplyFailed     the kernel or the engine said no, in its own words  exit 1
 
@@ -64,6 +65,13 @@ class Conflict(Refused):
     """Another interface, or the host itself, holds what was asked for; nothing was changed."""
 
     default_code = "conflict"
+
+
+class Denied(OsctlError):
+    """Whoever asks may not have this done; nothing was changed."""
+
+    exit_status = 77  # EX_NOPERM of sysexits.h
+    default_code = "permission-denied"
 
 
 class Unavailable(OsctlError):

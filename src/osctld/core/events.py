@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -22,18 +23,13 @@ class Event(msgspec.Struct, frozen=True):
 Happening: TypeAlias = tuple[str, Mapping[str, Any]]
 
 
-def plain_fields(command: msgspec.Struct) -> dict[str, Any]:
-    """What a command was given, as plain values, for those who listen. Words that may hold secrets are left out."""
-    fields = {name: getattr(command, name) for name in command.__struct_fields__ if name not in _NOT_TOLD}
-    return {name: value for name, value in fields.items() if value not in (None, (), "") and _is_plain(value)}
-
-
-#: `command` is what `ct exec` runs inside.
-_NOT_TOLD = ("command", "password")
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int)) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
+def plain_fields(command: msgspec.Struct, *, secret: Collection[str] = ()) -> dict[str, Any]:
+    """What a command was given, as plain values, for those who listen; without the fields that are secret."""
+    fields = {name: getattr(command, name) for name in command.__struct_fields__ if name not in secret}
+    # What was not given says nothing.
+    given = {name: value for name, value in fields.items() if value not in (None, (), "", UNSET)}
+    plain: dict[str, Any] = msgspec.to_builtins(given)
+    return plain
 
 
 class EventFilter(msgspec.Struct, frozen=True):

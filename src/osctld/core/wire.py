@@ -1,9 +1,9 @@
 """The bytes between client and daemon: one JSON document a line, UTF-8.
 
-The daemon speaks first: `{"version": "0.1.0"}`. A request is `{"cmd": NAME, "opts": {...}}`. Answers: any number of
-`{"status": true, "progress": TEXT}`, then one final `{"status": true, "response": ANY}` or `{"status": false,
-"message": TEXT, "code": ..., "subject": ..., "holder": ...}`. Beside `response`, `changed` says whether anything is
-different now, where something could be. What there is to ask for: `osctld.protocol`.
+The daemon speaks first: `{"version": "0.1.0", "build": "0123456789ab"}`. A request is `{"cmd": NAME, "opts": {...}}`.
+Answers: any number of `{"status": true, "progress": TEXT}`, then one final `{"status": true, "response": ANY}` or
+`{"status": false, "message": TEXT, "code": ..., "subject": ..., "holder": ...}`. Beside `response`, `changed` says
+whether anything is different now, where something could be. What there is to ask for: `osctld.protocol`.
 
 Where a command runs on the client's own descriptors, its answer is `{"status": true, "response": "continue"}` first.
 The client then sends standard input, output and error, each with one byte that means nothing (SCM_RIGHTS), and gets
@@ -35,6 +35,7 @@ import msgspec
 
 class Greeting(msgspec.Struct, frozen=True):
     version: str
+    build: str = "unknown"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -47,16 +48,18 @@ class Signal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CliRequest(msgspec.Struct, frozen=True):
-    """A command line as it was typed, and where.
+    """A command line as it was typed.
 
-    `columns` is the terminal's width, 0 when there is none; `terminal_type` is TERM of the client's environment.
+    `columns` is the terminal's width, 0 when there is none; `terminal_type` is TERM of the client's environment;
+    `version` and `build` are the client's.
     """
 
     argv: list[str]
-    cwd: str = "/"
     columns: int = 0
     stdout_is_terminal: bool = False
     terminal_type: str = ""
+    version: str = "unknown"
+    build: str = "unknown"
 
 
 class CliResponse(msgspec.Struct, frozen=True):

@@ -46,6 +46,8 @@ def find_requests(package: ModuleType) -> Mapping[str, type[Request]]:
         for each in vars(module).values():
             if not (isinstance(each, type) and issubclass(each, Request) and each.__module__ == module.__name__):
                 continue
+            if "words" not in vars(each):  # what others of the file have in common
+                continue
             if each.words[0] != module_info.name or name_of(each) in found:
                 raise TypeError(f"{module.__name__}.{each.__name__} is not where it belongs, or there twice")
             found[name_of(each)] = each

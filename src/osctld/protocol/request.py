@@ -9,9 +9,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from osctld.core.command import ActCommand, Command, EditCommand, ExitStatus, Listing, Reply, Text, ViewCommand
+from osctld.core.command import (
+    ActCommand,
+    Command,
+    EditCommand,
+    ExitStatus,
+    Listing,
+    LookCommand,
+    Reply,
+    Text,
+    ViewCommand,
+)
+from osctld.core.config.host import POOL, Container, Host
 from osctld.core.errors import Refused
-from osctld.core.host import POOL, Container, Host
 
 #: Identifiers are `CT` or `POOL:CT`.
 POOL_MARK = ":"
@@ -50,6 +60,10 @@ class ViewRequest(Request, ViewCommand, frozen=True, kw_only=True):
 
 class ActRequest(Request, ActCommand, frozen=True, kw_only=True):
     """Something to do."""
+
+
+class LookRequest(Request, LookCommand, frozen=True, kw_only=True):
+    """Something to find out or to wait for."""
 
 
 def find_container(host: Host, id: str, *, pool: str | None = None) -> Container:  # noqa: A002 the protocol's name

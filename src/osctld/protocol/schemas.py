@@ -1,10 +1,10 @@
 """What each answer looks like, as JSON schema (draft 2020-12), from the declared types.
 
-    osctl/NAME       the answer of a command of ours: `response` of the typed request, and what `-j` prints
-    original/NAME    `response` of a request of the original's protocol
-    plan             `response` of any change that was asked for with `dry_run`
-    message          the lines of the protocol around it
-    error            what `-j` prints on standard error
+osctl/NAME       the answer of a command of ours: `response` of the typed request, and what `-j` prints
+original/NAME    `response` of a request of the original's protocol
+plan             `response` of any change that was asked for with `dry_run`
+message          the lines of the protocol around it
+error            what `-j` prints on standard error
 """
 
 from __future__ import annotations

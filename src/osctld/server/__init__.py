@@ -1,6 +1,7 @@
 """The Unix socket: one JSON document a line in, one out.
 
     listener      accepts connections, and ends them when the daemon ends
+    door          who may connect, in which role, and how many
     lines         one connection's bytes: lines in both directions, descriptors beside them
     documents     lines to documents and back
     connection    one client: its requests in order, each answered by one of

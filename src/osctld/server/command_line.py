@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from osctld.aside import considered
 from osctld.cli.events import event_line
 from osctld.cli.interpret import interpret, refusal
 from osctld.cli.parse import Invocation, wants_standard_input, with_standard_input
 from osctld.cli.show import printable, show
-from osctld.core.command import ExitStatus, Listing
+from osctld.core.command import ExitStatus, Listing, Reply, Text, without_secrets
 from osctld.core.errors import OsctlError, Refused
 from osctld.core.events import Event
+from osctld.core.person import Asked, Person
 from osctld.core.wire import CliRequest, CliResponse
 from osctld.server.documents import internal_error
-from osctld.server.lines import TooLong
+from osctld.server.lines import TooLong, TooSlow
 from osctld.server.ports import Caller, Performer
 
 log = logging.getLogger("osctld")
@@ -31,13 +32,11 @@ log = logging.getLogger("osctld")
 _LONGEST_LOGGED = 500
 
 
-#: Listings of more rows are made into text in a thread, so that others are answered meanwhile.
-_LONG_LISTING = 2000
-
-
 class Client(Protocol):
     """The connection that the request came from."""
 
+    @property
+    def person(self) -> Person: ...
     def tell(self, message: Mapping[str, Any]) -> None: ...
     def succeed(self, response: Any, *, changed: bool | None = None) -> None: ...
     def fail(self, message: str, *, code: str, subject: str = "", holder: str = "") -> None: ...
@@ -45,7 +44,7 @@ class Client(Protocol):
     async def next_signal(self) -> int: ...
     def close_descriptors(self) -> None: ...
     def go_on_until_left(self) -> None: ...
-    async def flush(self) -> None: ...
+    async def flush(self, *, is_patient: bool = False) -> None: ...
 
 
 async def answer_command_line(opts: Mapping[str, Any], performer: Performer, client: Client) -> None:
@@ -62,28 +61,28 @@ async def answer_command_line(opts: Mapping[str, Any], performer: Performer, cli
 async def _response(request: CliRequest, performer: Performer, client: Client) -> CliResponse:
     columns = request.columns
     is_json = False
+    typed: Sequence[str] = ()
     try:
-        interpreted = interpret(request.argv, columns=columns)
+        interpreted = interpret(request.argv, columns=columns, client=(request.version, request.build))
         if isinstance(interpreted, CliResponse):
             return interpreted
         is_json = interpreted.options.json
-        caller = _Person(client, request, is_quiet=interpreted.options.quiet or is_json, is_json=is_json)
+        typed = without_secrets(request.argv, interpreted.command)
+        caller = _Person(client, request, typed=typed, is_quiet=interpreted.options.quiet or is_json, is_json=is_json)
         is_colored = request.stdout_is_terminal and interpreted.options.color and request.terminal_type != "dumb"
         return await _perform(interpreted, performer, caller, is_colored=is_colored)
     except OsctlError as error:
         return refusal(error, columns=columns, is_json=is_json)
-    except (TooLong, ConnectionError):
+    except (TooLong, TooSlow, ConnectionError):
         raise
     except Exception as error:
-        log.exception("a command failed: %s", printable(" ".join(request.argv))[:_LONGEST_LOGGED])
+        log.exception("a command failed: %s", printable(" ".join(typed))[:_LONGEST_LOGGED])
         return refusal(internal_error(error), is_json=is_json)
     finally:
         client.close_descriptors()
 
 
-async def _perform(
-    invocation: Invocation, performer: Performer, caller: Caller, *, is_colored: bool
-) -> CliResponse:
+async def _perform(invocation: Invocation, performer: Performer, caller: Caller, *, is_colored: bool) -> CliResponse:
     command = invocation.command
     if wants_standard_input(command):
         command = with_standard_input(command, await caller.read_stdin())
@@ -94,15 +93,30 @@ async def _perform(
         case _:
             status = 0
     work = functools.partial(show, reply, command, invocation.options, is_colored=is_colored)
-    is_long = isinstance(reply, Listing) and len(reply.rows) > _LONG_LISTING
-    return CliResponse(stdout=await asyncio.to_thread(work) if is_long else work(), exit=status)
+    return CliResponse(stdout=await considered(_length(reply), work), exit=status)
+
+
+def _length(reply: Reply) -> int:
+    """How many things there are to be made into text."""
+    match reply:
+        case Text(lines=lines):
+            return len(lines)
+        case Listing(rows=rows):
+            # A list in a cell may be long in a record of one thing; rows of lists have short ones.
+            lists = (each for row in rows[:1] for each in row.values() if isinstance(each, list | tuple))
+            return len(rows) + sum(map(len, lists))
+        case _:
+            return 0
 
 
 class _Person:
     """The caller of a command line. Each thing is asked for once."""
 
-    def __init__(self, client: Client, request: CliRequest, *, is_quiet: bool, is_json: bool) -> None:
-        self.command_line = shlex.join(["osctl", *request.argv])
+    def __init__(
+        self, client: Client, request: CliRequest, *, typed: Sequence[str], is_quiet: bool, is_json: bool
+    ) -> None:
+        """`typed` are the words as they may be told to others."""
+        self.asked = Asked(shlex.join(["osctl", *typed]), client.person)
         self.terminal_type = request.terminal_type
         self._client = client
         self._is_quiet = is_quiet
@@ -131,6 +145,12 @@ class _Person:
             raise Refused(f"cannot open {path!r}: Is a directory", code="file", subject=path)
         return received[0]
 
+    async def new_file(self, path: str) -> int:
+        answer, received = await self._client.ask({"need": "new file", "path": path}, descriptors=1)
+        if "error" in answer:
+            raise Refused(f"cannot make {path!r}: {answer['error']}", code="file", subject=path)
+        return received[0]
+
     async def descriptors(self) -> tuple[int, int, int]:
         if self._standard is None:
             answer, received = await self._client.ask({"need": "descriptors"}, descriptors=3)
@@ -150,4 +170,4 @@ class _Person:
 
     async def event(self, event: Event) -> None:
         self._client.tell({"print": event_line(event, is_json=self._is_json)})
-        await self._client.flush()
+        await self._client.flush(is_patient=True)

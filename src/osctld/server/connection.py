@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from osctld.cli.version import VERSION
+from osctld.cli.version import BUILD, VERSION
+from osctld.core.access import Role
 from osctld.core.errors import Refused
+from osctld.core.person import Person
 from osctld.server.command_line import answer_command_line
 from osctld.server.documents import decode, encode, request, signal_number
-from osctld.server.lines import LONGEST_LINE, Lines, TooLong
+from osctld.server.door import Limits, Peer
+from osctld.server.lines import Gone, Lines, TooLong, TooSlow
 from osctld.server.ports import Performer
 from osctld.server.program import CONTINUE, answer_program
+
+log = logging.getLogger("osctld")
+
+#: How long the streams of a command that has ended are kept from their end.
+_HOLDING_SECONDS = 10.0
 
 _NOT_JSON = "syntax error, expected a valid JSON"
 
@@ -21,33 +31,70 @@ _NOT_JSON = "syntax error, expected a valid JSON"
 class Connection:
     """Greets, then answers request after request until the client goes or the server closes."""
 
-    def __init__(self, connection: socket.socket, performer: Performer) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        performer: Performer,
+        *,
+        peer: Peer,
+        role: Role,
+        limits: Limits,
+        may_keep: Callable[[Connection], bool],
+    ) -> None:
+        """`performer` does what somebody of this role may ask for. `may_keep` is asked whether as much as the client
+        has not taken yet may be kept for it."""
+        self.peer = peer
         self._performer = performer
-        self._lines = Lines(connection, on_hang_up=self._cancel)
+        self._limits = limits
+        self._longest = limits.longest_line if role is Role.OPERATOR else limits.longest_line_of_reader
+        self._may_keep = may_keep
+        self._lines = Lines(
+            connection,
+            longest=self._longest,
+            line_seconds=limits.request_seconds,
+            taking_seconds=limits.answer_seconds,
+            on_hang_up=self._cancel,
+        )
         self.task: asyncio.Task[None] | None = None
         self._is_busy = False
         self._is_finishing = False
+        #: Closes the streams of a command that has ended, unless the client moves before.
+        self._letting_go: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:
         try:
-            self._write({"version": VERSION})
+            self._write({"version": VERSION, "build": BUILD})
             while not self._is_finishing:
                 line = await self._lines.next()
+                self._let_go()
                 self._is_busy = True
                 try:
                     await self._answer(line)
                     await self._lines.flush()
                 finally:
                     self._is_busy = False
-        except TooLong:
-            self.fail(f"request is longer than {LONGEST_LINE} bytes", code="too-long")
-            await self._lines.flush()
-        except ConnectionError:
-            pass
+        except (TooLong, TooSlow, ConnectionError) as error:
+            await self._say_farewell(error)
         finally:
+            self._let_go()
             self._lines.close()
             # A cancelled task keeps its last frame, and with it the last request of us, who would keep the task.
             self.task = None
+
+    async def _say_farewell(self, error: Exception) -> None:
+        seconds = self._limits.request_seconds
+        match error:
+            case TooLong():
+                self.fail(f"request is longer than {self._longest} bytes", code="too-long")
+            case TooSlow():
+                self.fail(f"request was not complete within {seconds:g} s", code="too-slow")
+            case Gone(args=(str(why),)):
+                log.warning("a client of user %d %s: its connection is closed", self.peer.user, why)
+                return
+            case _:
+                return
+        with contextlib.suppress(ConnectionError):
+            await self._lines.flush()
 
     def finish(self) -> None:
         """End after the running request, now when there is none."""
@@ -96,10 +143,18 @@ class Connection:
 
     def _write(self, message: Mapping[str, Any]) -> None:
         self._lines.write(encode(message))
+        if self._lines.unsent_bytes and not self._may_keep(self):
+            log.warning("a client of user %d leaves too much untaken: its connection is closed", self.peer.user)
+            self._cancel()  # as if it had left: what performs its command knows that
 
-    async def flush(self) -> None:
-        """Wait until all that was said has been taken."""
-        await self._lines.flush()
+    @property
+    def unsent_bytes(self) -> int:
+        return self._lines.unsent_bytes
+
+    async def flush(self, *, is_patient: bool = False) -> None:
+        """Wait until all that was said has been taken. Raises ConnectionError when the client takes nothing for too
+        long, unless `is_patient`."""
+        await self._lines.flush(is_patient=is_patient)
 
     # --- what only the client can give ------------------------------------------------------------------------------
 
@@ -151,7 +206,11 @@ class Connection:
 
     @property
     def user_id(self) -> int:
-        return self._lines.user_id
+        return self.peer.user
+
+    @property
+    def person(self) -> Person:
+        return self.peer.person
 
     async def next_signal(self) -> int:
         """Wait for a line that tells of a signal. What else arrives are requests, whose turn comes later."""
@@ -159,6 +218,16 @@ class Connection:
         assert number is not None
         return number
 
-    def close_descriptors(self) -> None:
-        """Close what the client gave for the request that has ended."""
-        self._lines.close_descriptors()
+    def close_descriptors(self, *, is_later: bool = False) -> None:
+        """Close what the client gave for the request that has ended; `is_later` when it asks for something else or
+        leaves. One that does neither may wait for the end of its pipes, and gets it after a while."""
+        if is_later:
+            self._letting_go = asyncio.get_running_loop().call_later(_HOLDING_SECONDS, self._let_go)
+        else:
+            self._lines.close_descriptors()
+
+    def _let_go(self) -> None:
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+            self._letting_go = None
+            self._lines.close_descriptors()

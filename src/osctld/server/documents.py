@@ -65,6 +65,12 @@ def encode(message: Mapping[str, Any]) -> bytes:
         return json.dumps(message).encode()
 
 
+def refusal(error: OsctlError) -> dict[str, Any]:
+    """The last word on a request that was refused."""
+    message = printable(error.message)
+    return {"status": False, "message": message, "code": error.code, "subject": error.subject, "holder": error.holder}
+
+
 def shortened(text: str) -> str:
     """Printable, and not too long to be told back."""
     return printable(text[:_LONGEST_QUOTE]) + "..." * (len(text) > _LONGEST_QUOTE)

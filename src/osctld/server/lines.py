@@ -14,19 +14,13 @@ import logging
 import os
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 
 log = logging.getLogger("osctld")
 
-#: Bytes of the longest request line.
-LONGEST_LINE = 1 << 24
-
 _CHUNK = 1 << 18
 _MOST_DESCRIPTORS = 3
-#: struct ucred: process, user, group.
-_CREDENTIALS = struct.Struct("iII")
 
 
 class Gone(ConnectionError):
@@ -37,18 +31,39 @@ class TooLong(Exception):
     """A line without an end."""
 
 
+class TooSlow(Exception):
+    """A line that was begun and not ended in time."""
+
+
 class Lines:
     """Both directions of one connected socket. Its reader never waits; what is not sent at once is kept."""
 
-    def __init__(self, connection: socket.socket, *, on_hang_up: Callable[[], None]) -> None:
-        """`on_hang_up` is called when the other side is closed altogether, rather than for sending only."""
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        longest: int,
+        line_seconds: float,
+        taking_seconds: float,
+        on_hang_up: Callable[[], None],
+    ) -> None:
+        """`longest` is in bytes. A line takes `line_seconds` at most from its first byte to its last, and while
+        something is to be taken, some of it has to be within `taking_seconds`.
+
+        `on_hang_up` is called when the other side is closed altogether, rather than for sending only.
+        """
         connection.setblocking(False)
         self._socket = connection
+        self._longest = longest
+        self._line_seconds = line_seconds
+        self._taking_seconds = taking_seconds
         self._on_hang_up = on_hang_up
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         # Incoming.
         self._partial = bytearray()
+        #: When the first byte of the partial line came.
+        self._begun = 0.0
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._is_reading = False
@@ -62,6 +77,8 @@ class Lines:
         # Outgoing.
         self._unsent = bytearray()
         self._sent = asyncio.Event()
+        #: When some of it was taken last.
+        self._taken = 0.0
         self._read_on()
 
     def close(self) -> None:
@@ -79,19 +96,26 @@ class Lines:
     # --- incoming ---------------------------------------------------------------------------------------------------
 
     async def next(self) -> bytes:
-        """The next line. Raises Gone when none will come, TooLong when it does not end."""
+        """The next line. Raises Gone when none will come, TooLong or TooSlow when it does not end."""
+        called = self._loop.time()
         while not self._lines:
-            if len(self._partial) > LONGEST_LINE:
+            if len(self._partial) > self._longest:
                 raise TooLong
             if self._has_ended:
                 raise Gone
             self._arrival.clear()
-            await self._arrival.wait()
+            # As long as we did not want it, it was not too slow: perhaps we did not read.
+            end = max(called, self._begun) + self._line_seconds if self._partial else None
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._arrival.wait()
+            except TimeoutError:
+                raise TooSlow from None
         line = self._lines.popleft()
         self._waiting_bytes -= len(line) + 1
-        if len(line) > LONGEST_LINE:
+        if len(line) > self._longest:
             raise TooLong
-        if self._waiting_bytes <= LONGEST_LINE:
+        if self._waiting_bytes <= self._longest:
             self._read_on()
         return line
 
@@ -111,13 +135,6 @@ class Lines:
             del self._partial[:1]
         self._waiting_bytes -= 1
         return line[0]
-
-    @property
-    def user_id(self) -> int:
-        """The user of the process at the other side when it connected (SO_PEERCRED, unix(7))."""
-        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, user, _ = _CREDENTIALS.unpack(credentials)
-        return int(user)
 
     def keep_descriptor(self, descriptor: int) -> int:
         """Close it with those that came."""
@@ -190,14 +207,17 @@ class Lines:
             self._end()
 
     def _take(self, data: bytes) -> None:
+        if not self._partial:
+            self._begun = self._loop.time()
         self._partial += data
         self._waiting_bytes += len(data)
         if b"\n" in data:
             *lines, rest = self._partial.split(b"\n")
             self._lines.extend(bytes(line) for line in lines)
             self._partial = rest
+            self._begun = self._loop.time()
         # Backpressure: a client that sends faster than it is answered waits in its own send.
-        if self._waiting_bytes > LONGEST_LINE:
+        if self._waiting_bytes > self._longest:
             self._stop_reading()
         self._arrival.set()
 
@@ -211,26 +231,41 @@ class Lines:
 
     # --- outgoing ---------------------------------------------------------------------------------------------------
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was said and not taken yet."""
+        return len(self._unsent)
+
     def write(self, line: bytes) -> None:
         """Send a line, at once as far as the client takes it, the rest when it reads on."""
         if self._is_closed:
             return  # work that goes on without its client may still have something to say
+        if not self._unsent:
+            self._taken = self._loop.time()
         self._unsent += line + b"\n"
         self._send_some()
         if self._unsent:
             self._loop.add_writer(self._socket, self._send_some)
 
-    async def flush(self) -> None:
-        """Wait until all is sent."""
+    async def flush(self, *, is_patient: bool = False) -> None:
+        """Wait until all is sent. Raises Gone when the client takes none of it for too long, unless `is_patient`."""
+        called = self._loop.time()
         while self._unsent:
             self._sent.clear()
-            await self._sent.wait()
+            end = None if is_patient else max(called, self._taken) + self._taking_seconds
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._sent.wait()
+            except TimeoutError:
+                if self._loop.time() >= max(called, self._taken) + self._taking_seconds:
+                    raise Gone("does not take its answer") from None
 
     def _send_some(self) -> None:
         try:
             while self._unsent:
                 sent = self._socket.send(self._unsent)
                 del self._unsent[:sent]
+                self._taken = self._loop.time()
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

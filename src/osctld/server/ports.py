@@ -6,6 +6,7 @@ from typing import Protocol
 
 from osctld.core.command import Command, GlobalOptions, Reply
 from osctld.core.events import Event
+from osctld.core.person import Asked
 
 
 class Caller(Protocol):
@@ -13,8 +14,8 @@ class Caller(Protocol):
     the request and stay non-inheritable."""
 
     @property
-    def command_line(self) -> str:
-        """What was typed, as a shell would take it."""
+    def asked(self) -> Asked:
+        """What was typed, as a shell would take it, and by whom."""
 
     def progress(self, text: str) -> None:
         """Tell the person one line now."""
@@ -24,6 +25,10 @@ class Caller(Protocol):
 
     async def open_file(self, path: str) -> int:
         """A descriptor of a file, opened for reading with the caller's rights. Raises Refused, quoting the path."""
+
+    async def new_file(self, path: str) -> int:
+        """A descriptor of a file that was made with the caller's rights, for writing; it goes again should the command
+        fail. Raises Refused, quoting the path, also when there is one."""
 
     async def descriptors(self) -> tuple[int, int, int]:
         """The caller's standard input, output and error. Raises Refused when they cannot be had."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import fcntl
 import logging
 import os
 import stat
-from collections.abc import Mapping
+import termios
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from osctld.cli.show import printable
+from osctld.core.command import secret_fields
 from osctld.core.errors import OsctlError, Refused
 from osctld.core.events import Event
+from osctld.core.person import Asked, Person
 from osctld.protocol.answers import answer
 from osctld.protocol.reading import COMMAND_LINE, read
+from osctld.protocol.request import Request
 from osctld.server.documents import encode, internal_error
-from osctld.server.lines import TooLong
+from osctld.server.lines import TooLong, TooSlow
 from osctld.server.ports import Performer
 
 log = logging.getLogger("osctld")
@@ -32,6 +39,11 @@ SUBSCRIBED = "subscribed"
 _STREAM = "-"
 
 
+#: How long the answer to a command waits for a client that reads nothing of what the command wrote.
+_READING_SECONDS = 3.0
+_LOOK_SECONDS = 0.002
+
+
 class Client(Protocol):
     """The connection that the request came from."""
 
@@ -39,15 +51,17 @@ class Client(Protocol):
     def user_id(self) -> int:
         """Whose process it is."""
 
+    @property
+    def person(self) -> Person: ...
     def tell(self, message: Mapping[str, Any]) -> None: ...
     def succeed(self, response: Any, *, changed: bool | None = None) -> None: ...
     def fail(self, message: str, *, code: str, subject: str = "", holder: str = "") -> None: ...
     async def take_descriptors(self, count: int) -> list[int]: ...
     def keep_descriptor(self, descriptor: int) -> int: ...
     async def next_signal(self) -> int: ...
-    def close_descriptors(self) -> None: ...
+    def close_descriptors(self, *, is_later: bool = False) -> None: ...
     def go_on_until_left(self) -> None: ...
-    async def flush(self) -> None: ...
+    async def flush(self, *, is_patient: bool = False) -> None: ...
 
 
 async def answer_program(cmd: str, opts: Mapping[str, Any], performer: Performer, client: Client) -> None:
@@ -55,22 +69,35 @@ async def answer_program(cmd: str, opts: Mapping[str, Any], performer: Performer
     caller = _Program(cmd, opts, client)
     try:
         asked = read(cmd, opts)
+        caller.is_of_original = isinstance(asked.command, Request)
+        caller.hide(secret_fields(type(asked.command)))
         reply = await performer.perform(asked.command, asked.options, caller)
+        caller.keep_or_remove(is_kept=True)
         said = answer(reply, asked.command, asked.options)
         for line in said.progress:
             caller.progress(line)
+        if caller.is_of_original:
+            await caller.let_output_be_read()
         client.succeed(said.response, changed=said.changed)
-        # Before the descriptors are closed: the original's client takes the end of its pipes for a failure.
         await client.flush()
     except OsctlError as error:
         _fail(client, error)
-    except (TooLong, ConnectionError):
+    except (TooLong, TooSlow, ConnectionError):
         raise
     except Exception as error:
-        log.exception("a request failed: %s", caller.command_line[:_LONGEST_LOGGED])
+        log.exception("a request failed: %s", caller.asked.command_line[:_LONGEST_LOGGED])
         _fail(client, internal_error(error))
     finally:
-        client.close_descriptors()
+        caller.keep_or_remove(is_kept=False)
+        # The original's client looks at its pipes before it looks at the answer, and takes their end for a failure.
+        client.close_descriptors(is_later=caller.is_of_original and caller.has_streams)
+
+
+def _unread_bytes(pipe: int) -> int:
+    """How much of what was written to a pipe nobody has read yet; either end tells (FIONREAD, pipe(7))."""
+    counted = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, counted)
+    return counted[0]
 
 
 def _fail(client: Client, error: OsctlError) -> None:
@@ -87,14 +114,22 @@ class _Program:
         self._opts = opts
         self._client = client
         self._standard: tuple[int, int, int] | None = None
+        #: Whether it asks in the original's words rather than in ours.
+        self.is_of_original = False
+        self._made = ""
+
+    def hide(self, secret: Collection[str]) -> None:
+        """Leave out of the command line what is secret: these keys, and what was typed, where they stand too."""
+        if secret:
+            self._opts = {key: value for key, value in self._opts.items() if key not in (*secret, COMMAND_LINE)}
 
     @property
-    def command_line(self) -> str:
+    def asked(self) -> Asked:
         """What its user typed, if it says so; else the request."""
         typed = self._opts.get(COMMAND_LINE)
         if not isinstance(typed, str) or not typed.strip():  # the history has no empty lines
             typed = f"{self._cmd} {encode(self._opts).decode()}"
-        return printable(typed)
+        return Asked(printable(typed), self._client.person)
 
     def progress(self, text: str) -> None:
         self._client.tell({"progress": printable(text)})
@@ -106,11 +141,7 @@ class _Program:
         if path == _STREAM:
             (descriptor,) = await self._client.take_descriptors(1)
             return descriptor
-        # It names a file where the daemon is, and shall reach no other files than its user may.
-        if self._client.user_id != os.geteuid():
-            raise Refused(f"cannot open {path!r}: not for user {self._client.user_id}", code="file", subject=path)
-        if not os.path.isabs(path):
-            raise Refused(f"cannot open {path!r}: the path is not absolute", code="file", subject=path)
+        self._check_reachable(path)
         try:
             # Not waiting for the other end of a FIFO: everybody else waits here.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -123,11 +154,76 @@ class _Program:
         os.set_blocking(descriptor, True)
         return descriptor
 
+    async def new_file(self, path: str) -> int:
+        if path == _STREAM:
+            return await self.open_file(path)
+        self._check_reachable(path)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", "embedded null byte")
+            raise Refused(f"cannot make {path!r}: {reason}", code="file", subject=path) from None
+        self._made = path
+        return self._client.keep_descriptor(descriptor)
+
+    def keep_or_remove(self, *, is_kept: bool) -> None:
+        """See to a file that was made: its name is on the disk like its content, or gone."""
+        path, self._made = self._made, ""
+        if not path:
+            return
+        if not is_kept:
+            os.unlink(path)
+            return
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _check_reachable(self, path: str) -> None:
+        """Raises Refused."""
+        # It names a file where the daemon is, and shall reach no other files than its user may.
+        if self._client.user_id != os.geteuid():
+            raise Refused(f"cannot open {path!r}: not for user {self._client.user_id}", code="file", subject=path)
+        if not os.path.isabs(path):
+            raise Refused(f"cannot open {path!r}: the path is not absolute", code="file", subject=path)
+
     async def descriptors(self) -> tuple[int, int, int]:
         if self._standard is None:
             stdin, stdout, stderr = await self._client.take_descriptors(3)
             self._standard = (stdin, stdout, stderr)
+            if self.is_of_original:
+                self._make_pipes_block()
         return self._standard
+
+    def _make_pipes_block(self) -> None:
+        """Ruby since 3.0 makes pipes that do not block, and few programs write to such without losing something.
+
+        The ends that were sent are the command's alone: the original's client closes its own at once.
+        """
+        for each in self._standard or ():
+            if stat.S_ISFIFO(os.fstat(each).st_mode):
+                os.set_blocking(each, True)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether the client gave its standard streams."""
+        return self._standard is not None
+
+    async def let_output_be_read(self) -> None:
+        """Wait until the client has read what a command wrote to its pipes, as long as it goes on reading.
+
+        The original's client reads nothing more once it has seen the answer.
+        """
+        pipes = [each for each in (self._standard or ())[1:] if stat.S_ISFIFO(os.fstat(each).st_mode)]
+        loop = asyncio.get_running_loop()
+        unread, since = -1, loop.time()
+        while left := sum(map(_unread_bytes, pipes)):
+            if left != unread:
+                unread, since = left, loop.time()
+            elif loop.time() > since + _READING_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)  # nothing tells that a pipe has become empty
 
     async def next_signal(self) -> int:
         return await self._client.next_signal()
@@ -140,7 +236,5 @@ class _Program:
         self._client.go_on_until_left()
 
     async def event(self, event: Event) -> None:
-        self._client.succeed(
-            {"type": event.type, "opts": event.opts, "sequence": event.sequence, "time": event.time}
-        )
-        await self._client.flush()
+        self._client.succeed({"type": event.type, "opts": event.opts, "sequence": event.sequence, "time": event.time})
+        await self._client.flush(is_patient=True)

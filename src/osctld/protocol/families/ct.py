@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -11,13 +11,17 @@ from osctld.commands.ct_exec import CtExec
 from osctld.commands.ct_ls import container_row
 from osctld.commands.ct_new import CtNew
 from osctld.commands.ct_restart import CtRestart
+from osctld.commands.ct_set_autostart import CtSetAutostart
 from osctld.commands.ct_start import CtStart
 from osctld.commands.ct_stop import CtStop
-from osctld.core.command import Action, Listing, Observed, Reply
+from osctld.commands.ct_unset_autostart import CtUnsetAutostart
+from osctld.core.command import SECRET, Action, Edited, Listing, Observed, Reply
+from osctld.core.config.autostart import USUAL_DELAY, USUAL_PRIORITY
+from osctld.core.config.host import POOL, Container, Host
+from osctld.core.config.life import StopMethod
+from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
-from osctld.core.host import Container, Host
-from osctld.core.life import StopMethod
-from osctld.protocol.request import ActRequest, ViewRequest, check_pool, find_container
+from osctld.protocol.request import ActRequest, EditRequest, ViewRequest, check_pool, find_container
 
 #: Seconds, where a request does not say how long to wait for a start or a poweroff.
 USUAL_SECONDS = 60
@@ -60,12 +64,15 @@ class ExitStatusAnswer(msgspec.Struct, frozen=True):
     exitstatus: int
 
 
-class TemplateOfRepository(msgspec.Struct, frozen=True):
+class TemplateOfRepository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distribution: str | None = None
     version: str | None = None
+    arch: str | None = None
+    vendor: str | None = None
+    variant: str | None = None
 
 
-class Template(msgspec.Struct, frozen=True):
+class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A template by name (`remote`), an archive at a path, or one that comes as a descriptor (`stream`)."""
 
     type: Literal["remote", "archive", "stream"]
@@ -86,7 +93,9 @@ class CtList(ViewRequest, frozen=True, kw_only=True):
     state: tuple[str, ...] | None = None
 
     def view(self, host: Host, observed: Observed) -> Reply:
-        chosen = [find_container(host, each) for each in self.ids] if self.ids else host.sorted_containers
+        # One that there is not, or not any more, is left out, as by the original.
+        named = None if not self.ids else {each.removeprefix(f"{POOL}:") for each in self.ids}
+        chosen = [each for each in host.sorted_containers if named is None or each.name in named]
         rows = [_shown(each, observed) for each in chosen]
         pools = (self.pool,) if isinstance(self.pool, str) else self.pool
         for field, wanted in (
@@ -124,6 +133,9 @@ class CtCreate(ActRequest, frozen=True, kw_only=True):
     dataset: str | None = None
     distribution: str | None = None
     version: str | None = None
+    arch: str | None = None
+    vendor: str | None = None
+    variant: str | None = None
     repository: str | None = None
     no_template: bool = False
     template: Template | None = None
@@ -135,13 +147,17 @@ class CtCreate(ActRequest, frozen=True, kw_only=True):
         for what, value in (("dataset", self.dataset), ("repository", self.repository)):
             if value is not None:
                 raise Refused(f"{what} not found: {value!r}", code=f"{what}-not-found", subject=value)
+        named = self.template.template if self.template is not None else TemplateOfRepository()
+        for what in ("vendor", "variant"):
+            value = getattr(self, what) or getattr(named, what)
+            if value not in (None, "default"):
+                raise Refused(f"{what} not found: {value!r}", code=f"{what}-not-found", subject=value)
         if self.no_template:
             raise Refused(
                 f"{self.id!r}: no_template is not supported, provide template archive or stream",
                 code="unsupported",
                 subject=self.id,
             )
-        named = self.template.template if self.template is not None else TemplateOfRepository()
         distribution = self.distribution or named.distribution
         archive = self._archive()
         if archive is None and distribution is None:
@@ -179,12 +195,17 @@ class CtDelete(ActRequest, frozen=True, kw_only=True):
 
 
 class CtStartRequest(ActRequest, frozen=True, kw_only=True):
-    """`wait` in seconds; false does not wait."""
+    """`wait` in seconds; false does not wait. Who asks for a place in the queue of starts, with whatever priority, gets
+    the first one: it is always empty."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "start")
 
     id: str
     wait: int | bool = USUAL_SECONDS
+    queue: bool = False
+    priority: int | None = None
+    debug: Literal[False] = False
+    force: bool = False
 
     def act(self, host: Host) -> Action:
         name = find_container(host, self.id, pool=self.pool).name
@@ -197,6 +218,7 @@ class CtStopRequest(ActRequest, frozen=True, kw_only=True):
     id: str
     timeout: int = USUAL_SECONDS
     method: str = StopMethod.SHUTDOWN_OR_KILL.value
+    progress: bool = True
 
     def act(self, host: Host) -> Action:
         name = find_container(host, self.id, pool=self.pool).name
@@ -232,19 +254,79 @@ class CtRestartRequest(ActRequest, frozen=True, kw_only=True):
         ).act(host)
 
 
+class HowToAutostart(msgspec.Struct, frozen=True):
+    priority: int = USUAL_PRIORITY
+    delay: int = USUAL_DELAY
+
+
+class CtSetRequest(EditRequest, frozen=True, kw_only=True):
+    """Properties of a container; those that it has not here are refused."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "set")
+
+    id: str
+    nesting: bool | None = None
+    autostart: HowToAutostart | None = None
+    hostname: Any = None
+    dns_resolvers: Any = None
+    distribution: Any = None
+    seccomp_profile: Any = None
+    attrs: Any = None
+
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        _refuse_unsupported(self)
+        container = find_container(host, self.id, pool=self.pool)
+        if self.nesting is not None:
+            container = container.with_nesting(has_nesting=self.nesting)
+        after = host.with_container(container)
+        if self.autostart is not None:
+            how = self.autostart
+            command = CtSetAutostart(container=container.name, priority=how.priority, delay=how.delay)
+            return command.edit(after, surroundings)
+        return Edited(after, container.name)
+
+
+class CtUnsetRequest(EditRequest, frozen=True, kw_only=True):
+    """Properties that a container shall not have any more: true each."""
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "unset")
+
+    id: str
+    nesting: bool = False
+    autostart: bool = False
+    hostname: Any = None
+    dns_resolvers: Any = None
+    seccomp_profile: Any = None
+    attrs: Any = None
+
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        _refuse_unsupported(self)
+        container = find_container(host, self.id, pool=self.pool)
+        if self.nesting:
+            container = container.with_nesting(has_nesting=False)
+        after = host.with_container(container)
+        if self.autostart:
+            return CtUnsetAutostart(container=container.name).edit(after, surroundings)
+        return Edited(after, container.name)
+
+
 class CtExecRequest(ActRequest, frozen=True, kw_only=True):
-    """Its standard input, output and error come as descriptors when the answer is `continue`."""
+    """Its standard input, output and error come as descriptors when the answer is `continue`. With `run`, in a stopped
+    container too, with its interfaces if `network`."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")
     answers: ClassVar[Any] = ExitStatusAnswer
 
     id: str
-    cmd: tuple[str, ...]
+    cmd: Annotated[tuple[str, ...], SECRET]
+    run: bool = False
+    network: bool = False
 
     def act(self, host: Host) -> Action:
         if not self.cmd:
             raise Refused(f"{self.id!r}: cmd is empty, there is nothing to run", code="bad-opts", subject="cmd")
-        return CtExec(container=find_container(host, self.id, pool=self.pool).name, command=self.cmd).act(host)
+        name = find_container(host, self.id, pool=self.pool).name
+        return CtExec(container=name, command=self.cmd, run=self.run, network=self.network).act(host)
 
 
 def _shown(container: Container, observed: Observed) -> dict[str, Any]:
@@ -264,15 +346,21 @@ def _shown(container: Container, observed: Observed) -> dict[str, Any]:
         "version": row["version"],
         "state": row["state"],
         "init_pid": row["init_pid"],
-        "autostart": container.is_wanted,
-        "autostart_priority": None,
-        "autostart_delay": None,
+        "autostart": row["autostart"],
+        "autostart_priority": row["autostart_priority"],
+        "autostart_delay": row["autostart_delay"],
         "hostname": None,
         "dns_resolvers": None,
-        "nesting": False,
+        "nesting": row["nesting"],
         "seccomp_profile": None,
         "log_file": f"{observed.daemon['state_dir']}/log/ct/{container.name}.log",
     }
+
+
+def _refuse_unsupported(request: CtSetRequest | CtUnsetRequest) -> None:
+    for name in ("hostname", "dns_resolvers", "distribution", "seccomp_profile", "attrs"):
+        if getattr(request, name, None) is not None:
+            raise Refused(f"{request.id!r}: {name} is not supported", code="unsupported", subject=name)
 
 
 def _seconds(wait: int | bool) -> int:

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from osctld.core.command import Action, Watch
+from osctld.core.command import Look, Watch
+from osctld.core.config.host import Host
 from osctld.core.events import EventFilter
-from osctld.core.host import Host
-from osctld.protocol.request import ActRequest
+from osctld.protocol.request import LookRequest
 
 
 class ShownEvent(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class ShownEvent(msgspec.Struct, frozen=True):
     time: float
 
 
-class EventSubscribe(ActRequest, frozen=True, kw_only=True):
+class EventSubscribe(LookRequest, frozen=True, kw_only=True):
     """Answered by `subscribed`, and from then on by each event: those of one type or of several, with these values
     of its opts, each a value or an array of acceptable ones."""
 
@@ -32,6 +32,6 @@ class EventSubscribe(ActRequest, frozen=True, kw_only=True):
     type: str | tuple[str, ...] = ()
     opts: Mapping[str, Any] = {}
 
-    def act(self, host: Host) -> Action:
+    def act(self, host: Host) -> Look:
         types = (self.type,) if isinstance(self.type, str) else self.type
         return Watch(EventFilter(types=types, opts=self.opts))

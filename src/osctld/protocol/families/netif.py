@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,46 +12,56 @@ from osctld.commands.ct_netif_del import CtNetifDel
 from osctld.commands.ct_netif_ip_add import CtNetifIpAdd
 from osctld.commands.ct_netif_ip_del import CtNetifIpDel
 from osctld.commands.ct_netif_ls import interface_row
-from osctld.commands.ct_netif_new_routed import CtNetifNewRouted
 from osctld.commands.ct_netif_rename import CtNetifRename
 from osctld.commands.ct_netif_route_add import CtNetifRouteAdd
 from osctld.commands.ct_netif_route_del import CtNetifRouteDel
 from osctld.commands.ct_netif_set import CtNetifSet
-from osctld.core.addresses import VERSIONS, Network
+from osctld.core.address.addresses import VERSIONS
 from osctld.core.command import Edited, Listing, Observed, Reply
+from osctld.core.config.host import POOL, Container, Host
+from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
-from osctld.core.host import POOL, Container, Host
-from osctld.netif.routed import RoutedInterface, routed_interface
+from osctld.netif.interface_type import (
+    InterfaceRequest,
+    InterfaceType,
+    given_fields,
+    interface_types,
+    joined_columns,
+    joined_fields,
+    part_for,
+    type_named,
+    type_of,
+)
+from osctld.netif.routed.interface import routed_interfaces
 from osctld.protocol.request import EditRequest, ViewRequest, check_pool, find_container
 
 #: The original takes a MAC address of this length, and leaves the rest to LXC.
 _LENGTH_OF_HWADDR = 17
 
-
-class ViaOfVersion(msgspec.Struct, frozen=True):
-    """An interconnecting network, and its ends where they are not the default ones."""
-
-    network: str
-    host_addr: str | None = None
-    ct_addr: str | None = None
+#: Keys of the original's bridged interfaces, refused by name until a type has them.
+_NOT_HERE = ("link", "dhcp", "gateways")
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-class ShownInterface(msgspec.Struct, frozen=True):
-    name: str
-    index: int
-    type: str
-    link: str | None
-    veth: str | None
-    via: dict[str, str] | None
+def _shown_columns() -> list[tuple[str, Any]]:
+    """What is answered of an interface: of every one, and of some types."""
+    columns = joined_columns(lambda kind: tuple(each for each in kind.columns if each.name in kind.answered))
+    return [
+        *(("name", str), ("index", int), ("type", str), ("link", str | None), ("veth", str | None)),
+        *((each.name, each.type) for each in columns),
+    ]
 
 
-class ListedInterface(ShownInterface, frozen=True):
-    pool: str
-    ctid: str
-    hwaddr: str | None
+ShownInterface: Any = msgspec.defstruct("ShownInterface", _shown_columns(), module=__name__, frozen=True)
+ListedInterface: Any = msgspec.defstruct(
+    "ListedInterface",
+    [("pool", str), ("ctid", str), ("hwaddr", str | None)],
+    bases=(ShownInterface,),
+    module=__name__,
+    frozen=True,
+)
 
 
 class AddressesOfInterface(msgspec.Struct, frozen=True):
@@ -73,79 +83,87 @@ class RoutesOfInterface(msgspec.Struct, frozen=True):
 # --- interfaces ---------------------------------------------------------------------------------------------------
 
 
-class NetifCreate(EditRequest, frozen=True, kw_only=True):
-    words: ClassVar[tuple[str, ...]] = ("netif", "create")
-
-    id: str
-    name: str
-    type: str
-    hwaddr: str | None = None
-    via: Mapping[str, ViaOfVersion] = {}
-
-    @property
-    def looks_at_host(self) -> bool:
-        return True
-
-    def edit(self, host: Host) -> Edited:
-        container = find_container(host, self.id, pool=self.pool)
-        if self.type != "routed":
-            raise Refused(f"{self.type!r} is not supported, only 'routed'", code="bad-type", subject=self.type)
-        networks, host_ends, container_ends = _options(self.via)
-        return CtNetifNewRouted(
-            container=container.name,
-            netif=self.name,
-            via=networks,
-            host_addr=host_ends,
-            ct_addr=container_ends,
-            hwaddr=self.hwaddr,
-        ).edit(host)
-
-
-class NetifSet(EditRequest, frozen=True, kw_only=True):
-    """`via` names all that there shall be: what it does not name goes. Without it, nothing of that changes."""
-
-    words: ClassVar[tuple[str, ...]] = ("netif", "set")
-    nullable: ClassVar[tuple[str, ...]] = ("hwaddr",)
+class RequestOfInterface(EditRequest, frozen=True, kw_only=True):
+    """What `netif_create` and `netif_set` have in common. Each type of interface adds its own keys."""
 
     id: str
     name: str
     hwaddr: str | UnsetType | None = UNSET
-    link: str | None = None
-    via: dict[str, ViaOfVersion] | None = None
+    link: Any = None
+    tx_queues: int = 1
+    rx_queues: int = 1
+    max_tx: int = 0
+    max_rx: int = 0
 
-    @property
-    def looks_at_host(self) -> bool:
-        return self.via is not None
+    def request(self, kind: InterfaceType[Any]) -> InterfaceRequest:
+        """The keys of a type. Raises Refused for those that other types have, or none has here."""
+        own = kind.request.__struct_fields__
+        given = [key for key in _NOT_HERE if getattr(self, key, None) is not None]
+        given += [key for each in interface_types().values() for key in given_fields(self, each.request)]
+        for key in given:
+            if key not in own:
+                value = getattr(self, key)
+                raise Refused(
+                    f"{self.name} is a {kind.name} interface: no {key} {value!r}",
+                    code=f"bad-{key}",
+                    subject=str(value),
+                )
+        # It has one queue and no limit.
+        for key, usual in (("tx_queues", 1), ("rx_queues", 1), ("max_tx", 0), ("max_rx", 0)):
+            if key not in own and (value := getattr(self, key)) != usual:
+                raise Refused(f"{key} {value} is not supported", code="unsupported", subject=key)
+        return cast("InterfaceRequest", part_for(kind.request, self))
 
-    def edit(self, host: Host) -> Edited:
+
+class CreateInterface(RequestOfInterface, frozen=True, kw_only=True):
+    type: str
+    dhcp: Any = None
+    gateways: Any = None
+
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = find_container(host, self.id, pool=self.pool)
-        interface = routed_interface(container, self.name)
+        kind = type_named(self.type)
+        options = dict(self.request(kind).to_create())
+        if isinstance(self.hwaddr, str):
+            options["hwaddr"] = self.hwaddr
+        return kind.new(container=container.name, netif=self.name, **options).edit(host, surroundings)
+
+
+class SetInterface(RequestOfInterface, frozen=True, kw_only=True):
+    nullable: ClassVar[tuple[str, ...]] = ("hwaddr",)
+
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        container = find_container(host, self.id, pool=self.pool)
+        interface = container.interface(self.name)
         if isinstance(self.hwaddr, str) and len(self.hwaddr) != _LENGTH_OF_HWADDR:
             raise Refused(
                 f"{self.hwaddr!r}: hwaddr has to be a {_LENGTH_OF_HWADDR} character string or null",
                 code="bad-hwaddr",
                 subject=self.hwaddr,
             )
-        if self.link is not None:
-            raise Refused(f"{self.name} is not on a bridge: no link {self.link!r}", code="bad-link", subject=self.link)
-        if self.hwaddr is UNSET and self.via is None:
+        options = dict(self.request(type_of(interface)).to_change(interface))
+        if not isinstance(self.hwaddr, UnsetType):
+            options["hwaddr"] = self.hwaddr or "-"
+        if not options:
             return Edited(host, container.name)
-        networks, host_ends, container_ends = _options(self.via or {})
-        named = {Network.parse(each).version for each in networks}
-        gone = [each for each in sorted(interface.vias) if each not in named] if self.via is not None else []
-        hwaddr = None if self.hwaddr is UNSET else "-" if self.hwaddr is None else self.hwaddr
-        assert not isinstance(hwaddr, UnsetType)
-        if not networks and not gone and hwaddr is None:
-            return Edited(host, container.name)
-        return CtNetifSet(
-            container=container.name,
-            netif=self.name,
-            via=networks,
-            host_addr=host_ends,
-            ct_addr=container_ends,
-            no_via=tuple(str(version) for version in gone),
-            hwaddr=hwaddr,
-        ).edit(host)
+        return cast("Edited", CtNetifSet(container=container.name, netif=self.name, **options).edit(host, surroundings))
+
+
+def _request(name: str, words: tuple[str, ...], base: type[RequestOfInterface]) -> Any:
+    """A request with the keys of all types beside those of every interface."""
+    return msgspec.defstruct(
+        name,
+        joined_fields(kind.request for kind in interface_types().values()),
+        bases=(base,),
+        namespace={"__annotations__": {"words": ClassVar}, "words": words},
+        module=__name__,
+        frozen=True,
+        kw_only=True,
+    )
+
+
+NetifCreate: Any = _request("NetifCreate", ("netif", "create"), CreateInterface)
+NetifSet: Any = _request("NetifSet", ("netif", "set"), SetInterface)
 
 
 class NetifRename(EditRequest, frozen=True, kw_only=True):
@@ -155,12 +173,13 @@ class NetifRename(EditRequest, frozen=True, kw_only=True):
     old_name: str
     new_name: str
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = find_container(host, self.id, pool=self.pool)
         if self.new_name == self.old_name:
             container.interface(self.old_name)
             return Edited(host, container.name)
-        return CtNetifRename(container=container.name, netif=self.old_name, new_name=self.new_name).edit(host)
+        command = CtNetifRename(container=container.name, netif=self.old_name, new_name=self.new_name)
+        return command.edit(host, surroundings)
 
 
 class NetifDelete(EditRequest, frozen=True, kw_only=True):
@@ -169,9 +188,9 @@ class NetifDelete(EditRequest, frozen=True, kw_only=True):
     id: str
     name: str
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = find_container(host, self.id, pool=self.pool)
-        return CtNetifDel(container=container.name, netif=self.name).edit(host)
+        return CtNetifDel(container=container.name, netif=self.name).edit(host, surroundings)
 
 
 class NetifList(ViewRequest, frozen=True, kw_only=True):
@@ -231,21 +250,14 @@ class NetifIpAdd(EditRequest, frozen=True, kw_only=True):
     addr: str
     route: bool | str = False
 
-    @property
-    def looks_at_host(self) -> bool:
-        return self._command(self.id).looks_at_host
-
-    def edit(self, host: Host) -> Edited:
-        return self._command(find_container(host, self.id, pool=self.pool).name).edit(host)
-
-    def _command(self, container: str) -> CtNetifIpAdd:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         return CtNetifIpAdd(
-            container=container,
+            container=find_container(host, self.id, pool=self.pool).name,
             netif=self.name,
             addresses=(self.addr,),
             route=self.route is not False,
             route_as=self.route if isinstance(self.route, str) else None,
-        )
+        ).edit(host, surroundings)
 
 
 class NetifIpDel(EditRequest, frozen=True, kw_only=True):
@@ -259,14 +271,14 @@ class NetifIpDel(EditRequest, frozen=True, kw_only=True):
     keep_route: bool = False
     version: int | None = None
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         return CtNetifIpDel(
             container=find_container(host, self.id, pool=self.pool).name,
             netif=self.name,
             addresses=(self.addr,),
             keep_route=self.keep_route,
             version=_known_version(self.version),
-        ).edit(host)
+        ).edit(host, surroundings)
 
 
 class NetifIpList(ViewRequest, frozen=True, kw_only=True):
@@ -300,19 +312,17 @@ class NetifRouteAdd(EditRequest, frozen=True, kw_only=True):
     addr: str
     via: str | None = None
 
-    @property
-    def looks_at_host(self) -> bool:
-        return self._command(self.id).looks_at_host
-
-    def edit(self, host: Host) -> Edited:
-        return self._command(find_container(host, self.id, pool=self.pool).name).edit(host)
-
-    def _command(self, container: str) -> CtNetifRouteAdd:
-        return CtNetifRouteAdd(container=container, netif=self.name, networks=(self.addr,), via=self.via)
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        container = find_container(host, self.id, pool=self.pool).name
+        command = CtNetifRouteAdd(container=container, netif=self.name, networks=(self.addr,), via=self.via)
+        return command.edit(host, surroundings)
 
 
 class NetifRouteDel(EditRequest, frozen=True, kw_only=True):
-    """`addr` is a network, or `all`, then with `version` for one IP version only."""
+    """`addr` is a network, or `all`, then with `version` for one IP version only.
+
+    Addresses that are left without a route are shown as unrouted: its client has no word to ask for that.
+    """
 
     words: ClassVar[tuple[str, ...]] = ("netif", "route", "del")
 
@@ -321,13 +331,14 @@ class NetifRouteDel(EditRequest, frozen=True, kw_only=True):
     addr: str
     version: int | None = None
 
-    def edit(self, host: Host) -> Edited:
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         return CtNetifRouteDel(
             container=find_container(host, self.id, pool=self.pool).name,
             netif=self.name,
             networks=(self.addr,),
             version=_known_version(self.version),
-        ).edit(host)
+            force=True,
+        ).edit(host, surroundings)
 
 
 class NetifRouteList(ViewRequest, frozen=True, kw_only=True):
@@ -353,20 +364,6 @@ class NetifRouteList(ViewRequest, frozen=True, kw_only=True):
 # --- what they share ----------------------------------------------------------------------------------------------
 
 
-def _options(via: Mapping[str, ViaOfVersion]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Networks, host ends and container ends, as they would be typed. Raises Refused for a wrong IP version."""
-    for version, each in via.items():
-        if version not in map(str, VERSIONS):
-            raise Refused(f"unsupported IP version {version!r}: expected 4 or 6", code="bad-version", subject=version)
-        if str(Network.parse(each.network).version) != version:
-            raise Refused(f"{each.network} is not IPv{version}", code="bad-version", subject=each.network)
-    return (
-        tuple(each.network for each in via.values()),
-        tuple(each.host_addr for each in via.values() if each.host_addr is not None),
-        tuple(each.ct_addr for each in via.values() if each.ct_addr is not None),
-    )
-
-
 def _known_version(version: int | None) -> int | None:
     if version not in (None, *VERSIONS):
         raise Refused(f"unsupported IP version {version}: expected 4 or 6", code="bad-version", subject=str(version))
@@ -381,15 +378,12 @@ def _containers(host: Host, ids: tuple[str, ...], *, pool: str | None) -> list[C
 
 
 def _routed(
-    host: Host, id: str | None, name: str | None, *, pool: str | None  # noqa: A002 the protocol's name
-) -> Iterator[tuple[Container, RoutedInterface]]:
-    for container in _containers(host, () if id is None else (id,), pool=pool):
-        if id is not None and name is not None:
-            yield container, routed_interface(container, name)
-            continue
-        for each in container.interfaces:
-            if isinstance(each, RoutedInterface):
-                yield container, each
+    host: Host, container_id: str | None, name: str | None, *, pool: str | None
+) -> Iterator[tuple[Container, Any]]:
+    ids = () if container_id is None else (container_id,)
+    for container in _containers(host, ids, pool=pool):
+        for interface in routed_interfaces(container, name if ids else None):
+            yield container, interface
 
 
 def _by_version(texts: Iterator[tuple[int, str]]) -> dict[str, list[str]]:

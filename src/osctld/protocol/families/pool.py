@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from osctld.core.command import Listing, Observed, Reply
-from osctld.core.host import POOL, Host
+from osctld.core.config.host import POOL, Host
 from osctld.protocol.request import ViewRequest, check_pool
 
 

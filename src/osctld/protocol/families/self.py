@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from osctld.core.command import Observed, Reply, Text
-from osctld.core.host import Host
-from osctld.protocol.request import ViewRequest
+from osctld.commands.self_shutdown import SelfShutdown as ShutdownCommand
+from osctld.core.command import Action, Observed, Reply, Text
+from osctld.core.config.host import Host
+from osctld.protocol.request import ActRequest, ViewRequest
 
 
 class SelfPing(ViewRequest, frozen=True, kw_only=True):
@@ -19,3 +20,12 @@ class SelfPing(ViewRequest, frozen=True, kw_only=True):
     def response(self, reply: Reply) -> Any:
         assert isinstance(reply, Text)
         return reply.lines[0]
+
+
+class SelfShutdown(ActRequest, frozen=True, kw_only=True):
+    """Nobody is asked whether they mean it: that is for those who speak with people."""
+
+    words: ClassVar[tuple[str, ...]] = ("self", "shutdown")
+
+    def act(self, host: Host) -> Action:
+        return ShutdownCommand(force=True).act(host)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from osctld.core.command import Listing, Observed, Reply
+from osctld.core.command import Listing, Observed, Reply, Text
+from osctld.core.config.host import POOL, Host
 from osctld.core.errors import Refused
-from osctld.core.host import POOL, Host
 from osctld.protocol.request import ViewRequest, check_pool
 
 
@@ -58,6 +58,58 @@ class UserShow(ViewRequest, frozen=True, kw_only=True):
         if row is None:
             raise Refused(f"user not found: {self.name!r}", code="user-not-found", subject=self.name)
         return Listing(columns=(), shown=(), rows=(row,), is_record=True)
+
+
+class UserCreate(ViewRequest, frozen=True, kw_only=True):
+    """A user comes with the first container that names it, and nothing is to be made: what is asked for is held
+    against what it will have. `ugid` names nobody here; the id on the host of the user's root is that of its map."""
+
+    words: ClassVar[tuple[str, ...]] = ("user", "create")
+
+    name: str
+    ugid: int
+    uid_map: tuple[str, ...] = ()
+    gid_map: tuple[str, ...] = ()
+
+    def view(self, host: Host, observed: Observed) -> Reply:
+        check_pool(self.pool)
+        if self.ugid < 1:
+            raise Refused(f"invalid ugid: {self.ugid}, must be greater than 0", code="bad-ugid", subject=str(self.ugid))
+        for what, given in (("UID", self.uid_map), ("GID", self.gid_map)):
+            if not given:
+                raise Refused(f"{self.name!r}: missing {what} map", code="no-map", subject=self.name)
+        if self.name in _users(host):
+            raise Refused(f"user already exists: {self.name!r}", code="user-exists", subject=self.name)
+        id_map = host.id_map_for(self.name)
+        offered = f"0:{id_map.offset}:{id_map.size}"
+        for what, given in (("UID", self.uid_map), ("GID", self.gid_map)):
+            if given != (offered,):
+                raise Refused(
+                    f"{what} map is not valid: {' '.join(given)}, {self.name!r} can have {offered}",
+                    code="bad-map",
+                    subject=" ".join(given),
+                )
+        return Text()
+
+    def response(self, reply: Reply) -> Any:
+        return None
+
+
+class UserDelete(ViewRequest, frozen=True, kw_only=True):
+    """A user goes with its last container: one that no container has is deleted already."""
+
+    words: ClassVar[tuple[str, ...]] = ("user", "delete")
+
+    name: str
+
+    def view(self, host: Host, observed: Observed) -> Reply:
+        check_pool(self.pool)
+        if self.name.removeprefix(f"{POOL}:") in _users(host):
+            raise Refused(f"user has container(s): {self.name!r}", code="user-in-use", subject=self.name)
+        return Text()
+
+    def response(self, reply: Reply) -> Any:
+        return None
 
 
 def _users(host: Host) -> dict[str, dict[str, Any]]:

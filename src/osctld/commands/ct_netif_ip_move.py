@@ -1,0 +1,65 @@
+"""Move addresses to another interface."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, Flag, InterfaceName
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
+from osctld.core.errors import Refused, UsageError
+from osctld.netif.routed.commands import ALL, words_to_take
+from osctld.netif.routed.interface import check_broadcasts, routed_interface
+from osctld.netif.routed.move import movable, move
+
+
+class CtNetifIpMove(EditCommand, frozen=True, kw_only=True):
+    """Move addresses from an interface to another one, of the same or another container, in one change.
+
+    Their routes go along and their order stays; they come behind what the other interface has. Running containers
+    keep answering: the host's route is replaced, and everything is done, or nothing.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "move")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif ip move myct01 eth0 myct02 eth0 1.2.3.4", "Give an address to another container"),
+        Example("osctl ct netif ip move --dry-run myct01 eth0 myct02 eth0 all", "See what moving all of them changes"),
+    )
+
+    container: ContainerName
+    netif: InterfaceName
+    to_container: Annotated[str, Argument("Container that gets them", metavar="to-ct", completes="container")]
+    to_netif: Annotated[str, Argument("Its interface", metavar="to-netif", completes="interface")]
+    addresses: Annotated[tuple[str, ...], words_to_take("Addresses", "addr", completes="address")]
+    force: Annotated[
+        bool, Flag(("-f", "--force", "--delegate"), "Allow an address whose route has to stay: it is delegated")
+    ] = False
+
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        before, to = host.container(self.container), host.container(self.to_container)
+        source, target = routed_interface(before, self.netif), routed_interface(to, self.to_netif)
+        if source.uuid == target.uuid:
+            raise Refused(f"{self.netif} of {before.name}: the addresses are there already", code="same")
+        if ALL in self.addresses and len(self.addresses) > 1:
+            raise UsageError(f"{' '.join(self.addresses)}: {ALL} stands for everything, give it alone")
+        chosen = movable(source) if self.addresses == (ALL,) else source.all_assigned(self.addresses)
+        moved = move(source, target, chosen, is_forced=self.force)
+        surroundings.check_assigned(chosen, to.holder(target), is_forced=True)
+        after = before.with_interface(moved.source)
+        if to.name == before.name:
+            after = after.with_interface(moved.target)
+            check_broadcasts(after)
+            return Edited(
+                host.with_container(after), after.name, is_delegation_allowed=self.force, is_overlap_allowed=self.force
+            )
+        to_after = to.with_interface(moved.target)
+        check_broadcasts(to_after)
+        if self.force:
+            surroundings.check_delegation(host.with_container(after), to, to_after)
+        return Edited(
+            host.with_container(after).with_container(to_after),
+            after.name,
+            others=(to_after.name,),
+            is_delegation_allowed=self.force,
+            is_overlap_allowed=self.force,
+        )

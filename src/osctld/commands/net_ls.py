@@ -1,0 +1,34 @@
+"""List what is held."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core import who
+from osctld.core.command import Argument, Column, Example, ListHoldings, ListOptions, Look, LookCommand, Option
+from osctld.core.config.host import Host
+
+
+class NetLs(LookCommand, ListOptions, frozen=True, kw_only=True):
+    """List every address and network that somebody holds: interfaces of containers, running or stopped, and the host.
+
+    With a container, what that one holds.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("net", "ls")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl net ls", "All that is held, by containers and by the host"),
+        Example("osctl net ls -H -o network -v 4 myct01", "The IPv4 networks of a container, for a script"),
+    )
+    columns: ClassVar[tuple[Column, ...]] = who.LIST_COLUMNS
+
+    container: Annotated[
+        str | None, Argument("Container; all and the host if none is named", metavar="ct", completes="container")
+    ] = None
+    version: Annotated[
+        int | None, Option(("-v", "--version"), "4|6", "Only of this IP version", choices=("4", "6"))
+    ] = None
+
+    def act(self, host: Host) -> Look:
+        name = host.container(self.container).name if self.container is not None else None
+        return ListHoldings(name, self.version)

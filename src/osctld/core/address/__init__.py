@@ -1,0 +1,1 @@
+"""Addresses and networks as values: parsed, compared, packed by the hundred thousand."""

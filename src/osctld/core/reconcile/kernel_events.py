@@ -1,0 +1,92 @@
+"""What the kernel was heard to tell of changes, and whom that concerns.
+
+News say where something changed, never what is there now: somebody looks, and finds out. So they may come late, twice,
+or of things that are gone.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from osctld.core.address.addresses import Network
+from osctld.core.authority.rules import Holdings
+from osctld.core.config.host import Host
+from osctld.core.plan.kernel_state import HostFacts
+
+#: In `Heard.settings_of`, for the settings of all links at once: ipv6/conf/all/forwarding.
+ALL_LINKS = "all"
+
+
+class LinkNews(msgspec.Struct, frozen=True):
+    """A link of the host came, changed or went, and was this at that moment. `mtu` is in bytes."""
+
+    index: int
+    name: str
+    group: int
+    mtu: int
+    is_up: bool
+    is_gone: bool
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What changed on the host since somebody last listened. Links go by their names."""
+
+    links: frozenset[LinkNews] = frozenset()
+    #: Links on which addresses, routes or neighbours came, changed or went.
+    changed_on: frozenset[str] = frozenset()
+    #: Links of which a setting changed.
+    settings_of: frozenset[str] = frozenset()
+    #: Destinations of routes that came, went or were replaced by another's.
+    networks: frozenset[Network] = frozenset()
+    #: Somebody changed the packet filter's tables.
+    is_filter_changed: bool = False
+    #: Routing rules came or went.
+    are_rules_changed: bool = False
+    #: There was more than could be kept, and it is not known what.
+    was_lost: bool = False
+
+
+class Concerned(msgspec.Struct, frozen=True):
+    """Whose state is to be looked at: that of these containers, forwarding, or everything, the host's level first."""
+
+    containers: frozenset[str]
+    everything: bool
+    forwarding: bool = False
+
+
+def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFacts) -> Concerned:
+    """Say whom news concern. `facts` is what was last found of the uplinks."""
+    containers = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
+    uplinks = {each.name: each for each in facts.uplinks}
+    gone = {each.index for each in heard.links if each.is_gone}
+    found = set()
+    forwarding = False
+    everything = heard.is_filter_changed or heard.are_rules_changed or heard.was_lost
+    for link in heard.links:
+        uplink = uplinks.get(link.name)
+        if link.name in containers:
+            found.add(containers[link.name])
+        elif link.group == host.settings.host.link_group and uplink is None:
+            # One of ours was given another name, and whose it was is told by nobody; or it is a leftover.
+            everything |= link.index not in gone
+        else:
+            # Our links take their MTU from the uplinks.
+            everything |= uplink is not None and (link.is_gone or not link.is_up or link.mtu != uplink.mtu)
+            forwarding |= not link.is_gone
+    for name in heard.settings_of:
+        everything |= host.settings.host.manage_forwarding and (name == ALL_LINKS or name in uplinks)
+    for network in heard.networks:
+        if network.length == 0:
+            everything = True  # which links lead out
+            continue
+        everything |= any(each.network == network for each in host.blocks)
+        for claim in holdings.overlapping(network):
+            if claim.network.length > network.length:
+                break  # what lies inside has routes of its own
+            found.add(claim.holder.container)
+    named = heard.changed_on | heard.settings_of - {ALL_LINKS}
+    found.update(containers[name] for name in named if name in containers)
+    # Nobody tells that accept_ra of a link was set; who does that does something else to the link as well.
+    forwarding |= any(name not in containers for name in named)
+    is_ours_to_manage = host.settings.host.manage_forwarding and bool(host.containers)
+    return Concerned(frozenset(found), everything, forwarding and is_ours_to_manage)

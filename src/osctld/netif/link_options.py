@@ -1,0 +1,88 @@
+"""What can be said of any interface that is a link with a MAC address: declared once for all types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol, TypeAlias
+
+from osctld.core.address.hardware_address import complete_mac
+from osctld.core.command import Column, Flag, Option
+from osctld.core.config.host import GuestPolicy, derived_mac
+from osctld.core.errors import UsageError
+
+#: The fields of listings that say what was chosen.
+HWADDR = Column("hwaddr", "MAC address of the container end", type=str | None)
+MTU = Column("mtu", "MTU of both ends, if one was set", type=int | None)
+GUEST = Column("guest", "policy for changes made inside: report, enforce or once")
+
+
+Hwaddr: TypeAlias = Annotated[
+    str | None,
+    Option(
+        ("--hwaddr",),
+        "MAC|-",
+        "MAC address of the container end; each x stands for a chosen digit, - for the default address",
+    ),
+]
+Mtu: TypeAlias = Annotated[
+    str | None,
+    Option(
+        ("--mtu",),
+        "N|-",
+        "MTU of both ends; - for the default: the smallest of the host's uplinks, at least 1280 with IPv6",
+    ),
+]
+Guest: TypeAlias = Annotated[
+    str | None,
+    Option(
+        ("--guest",),
+        "POLICY",
+        "Changes made inside are reported (report), undone (enforce), or not looked for (once)",
+        choices=tuple(GuestPolicy),
+    ),
+]
+#: What is refused otherwise: a more specific network inside of another container's, and one that the host uses.
+Delegate: TypeAlias = Annotated[
+    bool, Flag(("--delegate",), "Allow a network that lies inside one held by another container")
+]
+OverlapHost: TypeAlias = Annotated[
+    bool, Flag(("--overlap-host",), "Allow a network that overlaps one of the host; never one of its addresses")
+]
+Force: TypeAlias = Annotated[bool, Flag(("-f", "--force"), "The same as --delegate and --overlap-host together")]
+#: Options that ask for nothing by themselves.
+PERMISSIONS = frozenset({"delegate", "overlap_host", "force"})
+
+
+class LinkOptions(Protocol):
+    """Options that have these."""
+
+    @property
+    def hwaddr(self) -> str | None: ...
+    @property
+    def mtu(self) -> str | None: ...
+    @property
+    def guest(self) -> str | None: ...
+
+
+def chosen_properties(options: LinkOptions, uuid: str) -> dict[str, Any]:
+    """What was chosen for the interface of that UUID: `mac`, `mtu`, `guest_policy`, those that were.
+
+    Raises Refused and UsageError for what makes no sense.
+    """
+    found: dict[str, Any] = {}
+    if options.hwaddr == "-":
+        found["mac"] = derived_mac(uuid, side="guest")
+    elif options.hwaddr is not None:
+        found["mac"] = complete_mac(options.hwaddr, interface_uuid=uuid)
+    if options.mtu is not None:
+        found["mtu"] = _mtu(options.mtu)
+    if options.guest is not None:
+        found["guest_policy"] = GuestPolicy(options.guest)
+    return found
+
+
+def _mtu(text: str) -> int | None:
+    if text == "-":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise UsageError(f"invalid argument: --mtu {text} (expected a number, or -)")
+    return int(text)

@@ -1,0 +1,138 @@
+"""What the commands about addresses, routes and sources share, declared once: their arguments, rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, TypeVar
+
+from osctld.core.address.addresses import VERSIONS
+from osctld.core.command import (
+    VERSION_SHORTHANDS,
+    Argument,
+    Column,
+    Completes,
+    ContainerName,
+    EditCommand,
+    Listing,
+    ListOptions,
+    Observed,
+    OnlyInterface,
+    Option,
+    Reply,
+    ViewCommand,
+)
+from osctld.core.config.host import POOL, Container, Host
+from osctld.core.errors import UsageError
+from osctld.netif.routed.interface import RoutedInterface, routed_interfaces
+
+#: What the commands for addresses, routes and sources are about.
+Routed: TypeAlias = RoutedInterface
+
+#: Instead of things by name: all that there are.
+ALL = "all"
+
+
+class OfAVersion(Protocol):
+    """An address or a network."""
+
+    @property
+    def version(self) -> int: ...
+
+
+T = TypeVar("T", bound=OfAVersion)
+
+
+# --- to list ------------------------------------------------------------------------------------------------------
+
+
+#: The first columns: whose something is, and of which version. Behind them stands what it is, then what is known of it.
+WHOSE = (Column("pool"), Column("ctid"), Column("netif"), Column("version", "of IP", type=int))
+
+
+class RoutedListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):
+    """Lists something that routed interfaces have: of all containers, of one, or of one interface.
+
+    What was named is not shown again. `columns` begin with WHOSE and the thing itself.
+    """
+
+    #: Of columns behind those, the value that is no news: where all rows have it, the column is left out.
+    usual: ClassVar[Mapping[str, Any]] = {}
+
+    container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
+    netif: Annotated[str | None, Argument("Interface", metavar="netif", completes="interface")] = None
+    version: Annotated[
+        int | None,
+        Option(("-v", "--version"), "4|6", "Only this IP version", choices=("4", "6"), shorthands=VERSION_SHORTHANDS),
+    ] = None
+
+    def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
+        """What an interface has of one IP version, without the columns that say whose it is."""
+        raise NotImplementedError
+
+    def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002 - given to every view
+        rows = tuple(
+            {"pool": POOL, "ctid": container.name, "netif": interface.name, "version": version, **row}
+            for container, interface in self._chosen(host)
+            for version in VERSIONS
+            if self.version in (None, version)
+            for row in self.rows_of(interface, version)
+        )
+        always = self.columns[: len(WHOSE) + 1]
+        named = 0 if self.container is None else 2 if self.netif is None else 3
+        # A script that wants no header counts on the columns that it knows.
+        told = {} if self.hide_header else self.usual
+        news = (column for column, usual in told.items() if any(row[column] != usual for row in rows))
+        shown = (*(each.name for each in always[named:]), *news)
+        return Listing(columns=self.columns, shown=shown, rows=rows)
+
+    def _chosen(self, host: Host) -> Iterator[tuple[Container, RoutedInterface]]:
+        """Raises Refused when what is named does not exist, or does not route."""
+        for container in host.sorted_containers if self.container is None else [host.container(self.container)]:
+            for interface in routed_interfaces(container, self.netif if self.container is not None else None):
+                yield container, interface
+
+
+# --- to add and to take away --------------------------------------------------------------------------------------
+
+
+def words_to_add(noun: str, metavar: str) -> Argument:
+    """The argument of a command that adds things: one or more."""
+    return Argument(f"{noun}; - reads them from standard input", metavar=metavar, many=True, from_stdin=True)
+
+
+def words_to_take(noun: str, metavar: str, completes: Completes) -> Argument:
+    """The argument of a command that takes things away: one or more by name, or all."""
+    text = f"{noun}, or {ALL}; - reads them from standard input"
+    return Argument(text, metavar=metavar, many=True, from_stdin=True, completes=completes, keywords=(ALL,))
+
+
+class RoutedDelCommand(EditCommand, frozen=True, kw_only=True):
+    """Takes things from a routed interface: those that are named, or all, of one IP version too."""
+
+    container: ContainerName
+    netif: OnlyInterface = None
+    version: Annotated[
+        int | None,
+        Option(
+            ("-v", "--version"),
+            "4|6",
+            "With all: only those of this IP version",
+            choices=("4", "6"),
+            shorthands=VERSION_SHORTHANDS,
+        ),
+    ] = None
+
+    def chosen(
+        self, typed: tuple[str, ...], present: Iterable[T], find: Callable[[tuple[str, ...]], Iterable[T]]
+    ) -> list[tuple[str, T]]:
+        """The things that shall go, each with the word that asks for it. `find` gives those that words name.
+
+        Raises UsageError when -v goes with names, and what `find` raises.
+        """
+        if typed == (ALL,):
+            return [(ALL, each) for each in present if self.version in (None, each.version)]
+        if ALL in typed:
+            raise UsageError(f"{' '.join(typed)}: {ALL} stands for everything, give it alone")
+        if self.version is not None:
+            raise UsageError(f"-v {self.version} goes with {ALL}, not with {typed[0]}")
+        return list(zip(typed, find(typed), strict=True))

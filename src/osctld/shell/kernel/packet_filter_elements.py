@@ -1,0 +1,391 @@
+"""Elements of the sets in our nftables table, by netlink: added, removed, and asked for one by one.
+
+libnftables reads whole sets before it changes one, so that an element would cost more the more containers there are.
+Formats and numbers are those of linux/include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from osctld.core.address.addresses import BITS, VERSION_OF_PACKED, Address, Network, PackedNetwork
+from osctld.core.plan.changes import Change, Remove, Replace, subject_of
+from osctld.core.plan.kernel_state import (
+    HOST,
+    FilterElement,
+    KernelObject,
+    PermittedSource,
+    PrivateNetwork,
+    SiblingLinks,
+    StoppedNetwork,
+)
+from osctld.core.plan.packet_filter import (
+    ARP_COUNTERS,
+    BRIDGE_COUNTERS,
+    COUNTERS,
+    FAMILY,
+    NAME,
+    OWN,
+    PRIVATE,
+    ROUTED,
+    SIBLINGS,
+    SOURCES,
+    STOPPED,
+    private_comment,
+    read_private_comment,
+    set_of,
+)
+from osctld.shell.kernel.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    YES,
+    Answer,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    message,
+)
+
+NETLINK_NETFILTER = 12
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
+NFNL_SUBSYS_NFTABLES = 10
+#: linux/include/uapi/linux/netfilter.h
+NFPROTO = {"inet": 1, "arp": 3, "bridge": 7}
+NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = (NFNL_SUBSYS_NFTABLES << 8 | each for each in (12, 13, 14))
+NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
+NFTA_LIST_ELEM = 1
+NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA = 1, 3, 6
+NFT_SET_ELEM_INTERVAL_END = 1
+NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS = 7, 2, 2
+NFTA_SET_ELEM_KEY_END = 10
+NFTA_DATA_VALUE = 1
+NLA_F_NESTED = 0x8000
+
+#: Type of a comment in what nft keeps of its own with an element (libnftnl/include/libnftnl/udata.h).
+UDATA_COMMENT = 0
+
+_NFGENMSG = struct.Struct("=BBH")  # family, version, resource
+_INDEXES = struct.Struct("=II")
+_HEADER = struct.Struct("=HH")
+_FLAGS = struct.Struct(">I")
+_PACKETS = struct.Struct(">Q")
+
+#: Bytes of a link's name in a key (IFNAMSIZ).
+_NAME_SIZE = 16
+
+#: Family and name of each set that counts.
+_COUNTERS = (
+    *((FAMILY, each) for each in COUNTERS),
+    *(("arp", each) for each in ARP_COUNTERS),
+    *(("bridge", each) for each in BRIDGE_COUNTERS),
+)
+
+#: A link's number by its name, None when there is no such link.
+IndexOf = Callable[[str], int | None]
+
+
+class PacketFilterElements:
+    """A socket to the packet filter of the network namespace in which this object is made."""
+
+    def __init__(self, index: IndexOf) -> None:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        self._socket = NetlinkSocket(opened)
+        self._index = index
+
+    @property
+    def port(self) -> int:
+        return self._socket.port
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def perform(self, changes: Sequence[Change]) -> list[Answer]:
+        """Add and remove elements as one transaction: one answer for each; after a refusal nothing was done."""
+        steps: list[tuple[int, bool, FilterElement]] = []  # position of the change, is a removal, what
+        for position, change in enumerate(changes):
+            if isinstance(change, Replace):
+                steps.append((position, True, _element_of(change.old)))
+            steps.append((position, isinstance(change, Remove), _element_of(subject_of(change))))
+        messages: list[tuple[int, int, bytes]] = []
+        for position, is_removal, element in steps:
+            body = self._body(element)
+            if body is None:
+                answers = [Answer(errno.ECANCELED)] * len(changes)
+                answers[position] = Answer(errno.ENODEV, "Interface does not exist")
+                return answers
+            kind, flags = (NFT_MSG_DELSETELEM, 0) if is_removal else (NFT_MSG_NEWSETELEM, NLM_F_CREATE)
+            messages.append((kind, flags, body))
+        answers = [YES] * len(changes)
+        for (position, _, _), answer in zip(steps, self._transact(messages), strict=True):
+            if answer.errno:
+                answers[position] = answer
+        return answers
+
+    def _transact(self, messages: Sequence[tuple[int, int, bytes]]) -> list[Answer]:
+        """Messages as kind, flags and body: one answer for each, the same for all when it is about the whole."""
+        count = len(messages) + 2
+        first = self._socket.reserve(count)
+        marker = _NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
+        packed = [message(NFNL_MSG_BATCH_BEGIN, 0, marker, first)]
+        for number, (kind, flags, body) in enumerate(messages, start=first + 1):
+            packed.append(message(kind, flags | NLM_F_ACK, body, number))
+        packed.append(message(NFNL_MSG_BATCH_END, 0, marker, first + count - 1))
+        told = self._socket.transact(packed, first=first, count=count)
+        whole = told.get(0)
+        if whole is not None and whole.errno:
+            return [whole] * len(messages)
+        lost = Answer(errno.ENOBUFS, "the kernel's answer was lost")
+        return [told.get(position, lost) for position in range(1, count - 1)]
+
+    def counted(self, link: str) -> dict[str, int]:
+        """Packets of a link by the set that counts them; sets that know nothing of it are left out."""
+        found: dict[str, int] = {}
+        for family, name in _COUNTERS:
+            data = self._socket.get(NFT_MSG_GETSETELEM, _list(name, _key(_padded(link)), family=family))
+            for element in _attributes_of_elements([data] if data is not None else []):
+                found[name] = found.get(name, 0) + _packets_of(element)
+        return found
+
+    def all_counted(self) -> dict[str, dict[str, int]]:
+        """Packets by the set that counts them and by link, of all links of which anything was counted."""
+        found: dict[str, dict[str, int]] = {}
+        for family, name in _COUNTERS:
+            by_link = found.setdefault(name, {})
+            for element in _attributes_of_elements(self._socket.dump(NFT_MSG_GETSETELEM, _list(name, family=family))):
+                key = attributes(element.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
+                link = key.rstrip(b"\0").decode(errors="surrogateescape")
+                by_link[link] = by_link.get(link, 0) + _packets_of(element)
+        return found
+
+    def forget_counted(self, link: str) -> None:
+        """Remove what is counted of a link. That there is nothing is as good."""
+        for family, name in _COUNTERS:
+            self._transact([(NFT_MSG_DELSETELEM, 0, _list(name, _key(_padded(link)), family=family))])
+
+    def present(self, elements: Iterable[FilterElement]) -> Iterator[FilterElement]:
+        """Those of the elements that are there, and when links of theirs are gone, all that are left of gone links.
+
+        Nobody can name the latter any more.
+        """
+        has_gone_links = False
+        for each in elements:
+            body = self._body(each, is_question=True)
+            has_gone_links |= body is None
+            found = self._socket.get(NFT_MSG_GETSETELEM, body) if body is not None else None
+            if found is None:
+                continue
+            if isinstance(each, SiblingLinks):
+                yield each
+                continue
+            # Asked for an address, the kernel answers with what includes it, or with the nearest beginning below it.
+            yield from (there for there in _read(set_of(each), [found]) if there.key == each.key)
+        if has_gone_links:
+            for each in itertools.chain(self._dump_set(OWN), self._dump_set(SIBLINGS)):
+                if isinstance(each, SiblingLinks) and each.is_of_gone_link:
+                    yield each
+
+    def stopped(self) -> frozenset[PackedNetwork]:
+        """The networks of stopped containers that the packet filter knows."""
+        found: set[PackedNetwork] = set()
+        for name in STOPPED.values():
+            keys: set[bytes] = set()
+            ends: set[bytes] = set()
+            for element in _attributes_of_elements(self._socket.dump(NFT_MSG_GETSETELEM, _list(name))):
+                key = attributes(element.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
+                is_end = element.get(NFTA_SET_ELEM_FLAGS, b"\0")[-1] & NFT_SET_ELEM_INTERVAL_END
+                (ends if is_end else keys).add(key)
+            behind = sorted(each for each in ends if any(each))  # nft(8) puts one before all others
+            for start, end in zip(sorted(keys), behind, strict=False):
+                size = int.from_bytes(end, "big") - int.from_bytes(start, "big")
+                if size > 0:  # what somebody else has put there may be no network: it is none of ours then
+                    found.add(start + bytes((8 * len(start) - size.bit_length() + 1,)))
+        return frozenset(found)
+
+    def change_stopped(self, removed: Sequence[PackedNetwork], added: Sequence[PackedNetwork]) -> Answer:
+        """One transaction for all of them, those that are removed first."""
+        messages = [
+            (kind, flags, body)
+            for kind, flags, networks in (
+                (NFT_MSG_DELSETELEM, 0, removed),
+                (NFT_MSG_NEWSETELEM, NLM_F_CREATE, added),
+            )
+            for body in _bodies_of_stopped(networks)
+        ]
+        return next((each for each in self._transact(messages) if each.errno), YES)
+
+    def are_links_there(self, each: FilterElement) -> bool:
+        """Whether all links are there that have to be for the element to be added."""
+        return self._body(each) is not None
+
+    def dump(self) -> Iterator[FilterElement]:
+        """All elements. A link that is gone shows as its bare number where the set knows links by number."""
+        for name in (OWN, SIBLINGS, *PRIVATE.values(), *SOURCES.values(), *ROUTED.values()):
+            yield from self._dump_set(name)
+
+    def _dump_set(self, name: str) -> Iterator[FilterElement]:
+        return _read(name, self._socket.dump(NFT_MSG_GETSETELEM, _list(name)))
+
+    def _body(self, each: FilterElement, *, is_question: bool = False) -> bytes | None:
+        """None for siblings of which one is gone."""
+        if isinstance(each, SiblingLinks):
+            one, other = self._number(each.link), self._number(each.sibling)
+            if one is None or other is None:
+                return None
+            return _list(set_of(each), _key(_INDEXES.pack(one, other)))
+        name = set_of(each)
+        if isinstance(each, PermittedSource):
+            link = _padded(each.link)
+            return _list(name, _key(link + each.network.address.packed) + _key_end(link + each.network.last.packed))
+        start = _key(each.network.address.packed)
+        if is_question:
+            return _list(name, start)
+        if isinstance(each, StoppedNetwork):
+            return _list(name, start, _end(each.network))
+        comment = private_comment(each).encode() + b"\0"
+        comment = attribute(NFTA_SET_ELEM_USERDATA, bytes([UDATA_COMMENT, len(comment)]) + comment)
+        return _list(name, start + comment, _end(each.network))
+
+    def _number(self, name: str) -> int | None:
+        return int(name) if name.isdigit() else self._index(name)
+
+
+#: So many networks fit into one message: its attributes are of less than 65536 bytes.
+_IN_ONE_MESSAGE = 900
+
+
+def _bodies_of_stopped(networks: Sequence[PackedNetwork]) -> Iterator[bytes]:
+    """Messages about elements of the sets of stopped containers' networks: both ends of each."""
+    for size, version in VERSION_OF_PACKED.items():
+        some = [each for each in networks if len(each) == size]
+        octets, bits = BITS[version] >> 3, BITS[version]
+        start = attribute(NLA_F_NESTED | NFTA_LIST_ELEM, _key(bytes(octets)))[:-octets]
+        flags = attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END))
+        end = attribute(NLA_F_NESTED | NFTA_LIST_ELEM, _key(bytes(octets)) + flags)[: -octets - len(flags)]
+        for at in range(0, len(some), _IN_ONE_MESSAGE):
+            elements = b"".join(
+                [
+                    b"".join(
+                        (
+                            start, each[:-1], end,
+                            (int.from_bytes(each[:-1], "big") + (1 << bits - each[-1])).to_bytes(octets, "big"), flags,
+                        )
+                    )
+                    for each in some[at : at + _IN_ONE_MESSAGE]
+                ]
+            )  # fmt: skip
+            yield _list(STOPPED[version]) + attribute(NLA_F_NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, elements)
+
+
+def _element_of(each: KernelObject) -> FilterElement:
+    assert isinstance(each, FilterElement)
+    return each
+
+
+def _list(name: str, *elements: bytes, family: str = FAMILY) -> bytes:
+    """The body of a message about a set, or elements of it."""
+    body = (
+        _NFGENMSG.pack(NFPROTO[family], 0, 0)
+        + attribute(NFTA_SET_ELEM_LIST_TABLE, NAME.encode() + b"\0")
+        + attribute(NFTA_SET_ELEM_LIST_SET, name.encode() + b"\0")
+    )
+    if elements:
+        inner = b"".join(attribute(NLA_F_NESTED | NFTA_LIST_ELEM, each) for each in elements)
+        body += attribute(NLA_F_NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, inner)
+    return body
+
+
+def _key(value: bytes) -> bytes:
+    return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, value))
+
+
+def _key_end(value: bytes) -> bytes:
+    return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY_END, attribute(NFTA_DATA_VALUE, value))
+
+
+def _end(network: Network) -> bytes:
+    """The element behind the last address. No unicast network reaches to the end of all addresses."""
+    beyond = network.number + network.size
+    key = beyond.to_bytes(BITS[network.version] // 8, "big")
+    return _key(key) + attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END))
+
+
+def _attributes_of_elements(messages: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
+    """The attributes of each element in messages of the kernel's."""
+    for data in messages:
+        elements = attributes(data, _NFGENMSG.size).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
+        offset = 0
+        while offset + _HEADER.size <= len(elements):
+            length, _ = _HEADER.unpack_from(elements, offset)
+            yield attributes(elements[offset + _HEADER.size : offset + length])
+            offset += (max(length, _HEADER.size) + 3) & ~3
+
+
+def _packets_of(element: Mapping[int, bytes]) -> int:
+    """What an element has counted."""
+    counter = attributes(attributes(element.get(NFTA_SET_ELEM_EXPR, b"")).get(NFTA_EXPR_DATA, b""))
+    return int(_PACKETS.unpack(counter[NFTA_COUNTER_PACKETS])[0]) if NFTA_COUNTER_PACKETS in counter else 0
+
+
+def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Key and comment of each element in messages of the kernel's."""
+    for found in _attributes_of_elements(messages):
+        key = attributes(found.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
+        yield key, _comment(found.get(NFTA_SET_ELEM_USERDATA, b""))
+
+
+def _read(name: str, messages: Iterable[bytes]) -> Iterator[FilterElement]:
+    """What the elements of a set in messages of the kernel's stand for."""
+    if name in PRIVATE.values():
+        yield from _networks(messages)
+    elif name in SOURCES.values() or name in ROUTED.values():
+        yield from _sources(messages, is_routed=name in ROUTED.values())
+    else:
+        for key, _ in _elements(messages):
+            one, other = _INDEXES.unpack(key)
+            yield SiblingLinks(HOST, _name(one), _name(other))
+
+
+def _sources(messages: Iterable[bytes], *, is_routed: bool) -> Iterator[PermittedSource]:
+    """Link, first and last address are in one element. A range that is no network is nobody's of ours."""
+    for found in _attributes_of_elements(messages):
+        key, end = (
+            attributes(found.get(kind, b"")).get(NFTA_DATA_VALUE, b"")
+            for kind in (NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END)
+        )
+        link = key[:_NAME_SIZE].rstrip(b"\0").decode(errors="surrogateescape")
+        first, last = Address.from_packed(key[_NAME_SIZE:]), Address.from_packed((end or key)[_NAME_SIZE:])
+        network = first.with_length(BITS[first.version] - (first.number ^ last.number).bit_length()).network
+        if (network.address, network.last) == (first, last):
+            yield PermittedSource(HOST, link, network, is_routed=is_routed)
+
+
+def _padded(link: str) -> bytes:
+    return link.encode().ljust(_NAME_SIZE, b"\0")
+
+
+def _comment(data: bytes) -> str:
+    while len(data) >= 2:
+        kind, length = data[0], data[1]
+        if kind == UDATA_COMMENT:
+            return data[2 : 2 + length].rstrip(b"\0").decode(errors="surrogateescape")
+        data = data[2 + length :]
+    return ""
+
+
+def _networks(messages: Iterable[bytes]) -> Iterator[PrivateNetwork]:
+    """The networks that the comments tell: an element is only one end of a range, and ends have none."""
+    for key, comment in _elements(messages):
+        found = read_private_comment(comment)
+        if found is not None and found.network.address.packed == key:
+            yield found
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)

@@ -1,0 +1,1 @@
+"""What is kept on disk: the database, files beside it, and each container's document mirrored at its root."""

@@ -1,0 +1,393 @@
+"""What kernels hold for single containers: look, plan, give it to them, take it down, on the host and inside.
+
+All of it runs in turn with everything else that changes something. When to do which is known to the daemon, to the
+supervisor and to the reconciler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from osctld.aside import considered
+from osctld.core.authority.null_routes import Yielded
+from osctld.core.config.edition import LATEST
+from osctld.core.config.host import POOL, Container, Host
+from osctld.core.config.settings import Settings
+from osctld.core.errors import ApplyFailed
+from osctld.core.plan.address_order import is_in_order
+from osctld.core.plan.changes import subject_of
+from osctld.core.plan.kernel_state import (
+    HOST,
+    FilterElement,
+    HostFacts,
+    KernelState,
+    Key,
+    LinkScope,
+    SoughtRoutes,
+    Sysctl,
+    Veth,
+    guest,
+    sought_routes,
+    union,
+)
+from osctld.core.plan.planner import Plan, plan_changes
+from osctld.core.plan.text import describe
+from osctld.core.reconcile.drift import aim, aim_at_all, beside_others, refuse_ipv6_in_vain, too_small_for_ipv6
+from osctld.core.reconcile.ownership import reclaim, split, without_ipv6
+from osctld.daemon.change_notes import ChangeNotes
+from osctld.sync.drift import Drift
+from osctld.sync.host import HostSync
+from osctld.sync.obstacles import Obstacles
+from osctld.sync.plan_sender import IN_THE_WAY, PlanSender
+from osctld.sync.ports import Editions, Kernel, Presence
+
+log = logging.getLogger("osctld")
+
+#: So many times a container is planned for anew because others' routes were found under keys of ours.
+FOUND_IN_THE_WAY = 5
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A plan, and what it leaves different inside the guest, in words, because somebody there made it so."""
+
+    plan: Plan
+    drift: tuple[str, ...] = ()
+    #: The life was configured by an earlier version, and what that wanted differently becomes as it is wanted now.
+    is_renewal: bool = False
+
+
+class PlannedTogether(msgspec.Struct, frozen=True):
+    """The same for several containers, what is left different in each."""
+
+    plan: Plan
+    drift: Mapping[str, tuple[str, ...]]
+
+
+class Aimed(msgspec.Struct, frozen=True):
+    """What a plan for one container shall reach, what there is of ours and of others, on which links inside there is no
+    IPv6, and what is left different, in words."""
+
+    want: KernelState
+    have: KernelState
+    foreign: KernelState
+    without_ipv6: frozenset[str]
+    drift: tuple[str, ...]
+
+
+class Before(msgspec.Struct, frozen=True):
+    """What was wanted of a container until now: in the edition in which its life was configured, and all that may be
+    ours, for that edition may have been left half way."""
+
+    saved: KernelState
+    ours: KernelState
+    #: What a change wanted that was neither kept nor undone.
+    begun: KernelState | None
+    is_old: bool
+
+
+class ContainerSync:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        kernel: Kernel,
+        lives: Presence,
+        editions: Editions,
+        host: HostSync,
+        sender: PlanSender,
+        notes: ChangeNotes,
+        drift: Drift,
+        obstacles: Obstacles,
+        tell: Callable[[str, Mapping[str, Any]], None],
+    ) -> None:
+        """`tell` takes an event, its type and opts."""
+        self._settings = settings
+        self._kernel = kernel
+        self._lives = lives
+        self._editions = editions
+        self._host = host
+        self._sender = sender
+        self._notes = notes
+        self._drift = drift
+        self._obstacles = obstacles
+        self._tell = tell
+
+    # --- plans ----------------------------------------------------------------------------------------------------
+
+    async def plan(
+        self, before: Container, after: Container, *, mends_guest: bool = False, facts: HostFacts | None = None
+    ) -> Planned:
+        """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container.
+
+        What the tenant changed inside is mended with `mends_guest`, or as the interface's policy and the change ask.
+        With `facts` the host is taken to be as a look of just now saw it.
+        """
+        until_now = self._before(before, facts)
+        want, yielded = self._wanted(before, after, until_now, facts)
+        if yielded:
+            self._obstacles.refuse_asked(yielded, self._host.desired(before, facts), container=after)
+        work = functools.partial(
+            self._plan, until_now, want, after, mends_guest=mends_guest, is_change=after is not before
+        )
+        return await considered(len(until_now.saved) + len(want), work)
+
+    async def plan_together(self, changes: Sequence[tuple[Container, Container]]) -> PlannedTogether:
+        """One plan for the changes of several running containers, each from what it was to what it shall be.
+
+        What passes from one to another on the host is replaced there, and missing at no moment.
+        """
+        if len(changes) == 1:
+            planned = await self.plan(*changes[0])
+            return PlannedTogether(planned.plan, {changes[0][1].name: planned.drift})
+        reduced = [self._reduced(after) for _, after in changes]
+        # What yields may be passed on: that asks for nothing new.
+        before = union(self._host.desired(before) for before, _ in changes)
+        for (_, yielded), (_, after) in zip(reduced, changes, strict=True):
+            self._obstacles.refuse_asked(yielded, before, container=after)
+        states = [
+            (self._before(before), want, after) for (before, after), (want, _) in zip(changes, reduced, strict=True)
+        ]
+        size = sum(len(until_now.saved) + len(want) for until_now, want, _ in states)
+        return await considered(size, lambda: self._plan_union(states))
+
+    async def plan_beside(self, containers: Sequence[Container], *, have: KernelState, want: KernelState) -> Plan:
+        """One plan that brings some of the host's own objects from what they are to what is wanted, and with them those
+        running containers to what is wanted of them then: what passes from one to the other is replaced."""
+        states = [
+            (until_now, self._wanted(each, each, until_now, None)[0], each)
+            for each in containers
+            for until_now in [self._before(each)]
+        ]
+
+        def plan() -> Plan:
+            aims = [
+                self._aim(until_now, desired, each, mends_guest=False, is_change=False)
+                for until_now, desired, each in states
+            ]
+            return plan_changes(
+                union([*(each.want for each in aims), want]),
+                union([*(each.have for each in aims), have]),
+                union(each.foreign for each in aims),
+                renames_while_up=self._host.facts.renames_while_up,
+            )
+
+        return await considered(sum(len(desired) for _, desired, _ in states), plan)
+
+    def _plan_union(self, states: Sequence[tuple[Before, KernelState, Container]]) -> PlannedTogether:
+        aims = [
+            self._aim(until_now, want, after, mends_guest=False, is_change=True) for until_now, want, after in states
+        ]
+        plan = plan_changes(
+            union(each.want for each in aims),
+            union(each.have for each in aims),
+            union(each.foreign for each in aims),
+            renames_while_up=self._host.facts.renames_while_up,
+        )
+        for (_, _, after), aimed in zip(states, aims, strict=True):
+            of_guest = [each for each in plan.changes if subject_of(each).namespace == guest(after.name)]
+            refuse_ipv6_in_vain(of_guest, aimed.want, without_ipv6=aimed.without_ipv6)
+        names = [after.name for _, _, after in states]
+        return PlannedTogether(plan, dict(zip(names, (each.drift for each in aims), strict=True)))
+
+    def _plan(
+        self, until_now: Before, want: KernelState, after: Container, *, mends_guest: bool, is_change: bool
+    ) -> Planned:
+        aimed = self._aim(until_now, want, after, mends_guest=mends_guest, is_change=is_change)
+        plan = plan_changes(aimed.want, aimed.have, aimed.foreign, renames_while_up=self._host.facts.renames_while_up)
+        if is_change:
+            refuse_ipv6_in_vain(plan.changes, aimed.want, without_ipv6=aimed.without_ipv6)
+        return Planned(plan, aimed.drift, is_renewal=until_now.is_old)
+
+    def _before(self, before: Container, facts: HostFacts | None = None) -> Before:
+        edition = self._editions.of(before.name)
+        saved = self._desired(before, facts, edition=edition)
+        unsettled = self._notes.begun(before.name)
+        begun = self._desired(unsettled, edition=edition) if unsettled is not None else None
+        ours = saved if begun is None else begun.with_objects(saved.objects)
+        if edition != LATEST:
+            # Among them the wanted ones, which take the place of others that they would be unlike otherwise.
+            renewed = [self._desired(each, facts) for each in (unsettled, before) if each is not None]
+            ours = union([*renewed, ours])
+        return Before(saved, ours, begun, is_old=edition != LATEST)
+
+    def _wanted(
+        self, before: Container, after: Container, until_now: Before, facts: HostFacts | None
+    ) -> tuple[KernelState, tuple[Yielded, ...]]:
+        if after is before and not until_now.is_old:
+            return until_now.saved, ()
+        want, yielded = self._reduced(after, facts)
+        return want, yielded if after is not before else ()
+
+    def _aim(
+        self, until_now: Before, want: KernelState, after: Container, *, mends_guest: bool, is_change: bool
+    ) -> Aimed:
+        """Look at one container, and say what there is of ours, what is others', and what a plan shall reach."""
+        saved, ours = until_now.saved, until_now.ours
+        # An edit looks at what it knows of; whoever mends has to see what nobody wants, too.
+        sought = sought_routes(ours, want) if is_change and not mends_guest else None
+        observed = self._observe(after.name, [ours, want] if want is not ours else [ours], sought=sought)
+        have, foreign = split(observed, saved=ours, settings=self._settings)
+        want = beside_others(want, foreign)
+        policies = {each.name: each.guest_policy for each in after.interfaces}
+        without = without_ipv6(foreign)
+        if until_now.is_old:
+            without |= too_small_for_ipv6(have)
+        known = ours if until_now.is_old else saved
+        aimed = (
+            aim_at_all(want, have, before=known, without_ipv6=without)
+            if mends_guest
+            else aim(
+                want,
+                have,
+                before=saved,
+                known=known,
+                unsettled=until_now.begun,
+                policies=policies,
+                without_ipv6=without,
+            )
+        )
+        have, foreign = reclaim(have, foreign, saved=ours, want=want, aim=aimed.want)
+        return Aimed(aimed.want, have, foreign, without, tuple(map(describe, aimed.drift)))
+
+    async def plan_start(self, container: Container, facts: HostFacts, *, is_running: bool) -> Plan:
+        """What a start would do for the container, whose namespaces are still to be made.
+
+        Of one that `is_running` nothing is left by then, nor of what others put on its links.
+        """
+        desired = self._desired(container, facts)
+        return plan_changes(desired, KernelState()) if is_running else await self._plan_new(container, desired)
+
+    async def _plan_new(self, container: Container, desired: KernelState) -> Plan:
+        """What a container whose namespaces are new lacks of all that is wanted."""
+
+        def plan() -> Plan:
+            observed = self._observe(container.name, [desired])
+            have, foreign = split(observed, saved=desired, settings=self._settings)
+            return plan_changes(desired, have, foreign, renames_while_up=self._host.facts.renames_while_up)
+
+        return await considered(len(desired), plan)
+
+    async def plan_end(self, container: Container) -> Plan:
+        """What is to be taken away on the host when the container has ended."""
+        desired = self._desired(container)
+
+        def plan() -> Plan:
+            have, _ = split(self._observe(container.name, [desired]), saved=desired, settings=self._settings)
+            return plan_changes(KernelState(), KernelState(each for each in have.objects if each.namespace == HOST))
+
+        return await considered(len(desired), plan)
+
+    # --- a life ---------------------------------------------------------------------------------------------------
+
+    async def configure(self, container: Container) -> None:
+        """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
+        self._obstacles.try_again(container.name)
+        self._editions.note(container.name)
+        for attempt in range(FOUND_IN_THE_WAY):
+            try:
+                plan = await self._plan_new(container, self._desired(container))
+                await self._sender.apply(plan, names=[container.name])
+                return
+            except ApplyFailed as error:
+                if error.code != IN_THE_WAY or attempt == FOUND_IN_THE_WAY - 1:
+                    raise
+
+    async def take_down(self, name: str, container: Container | None) -> None:
+        """Remove what is left of a container on the host after its life. Presses on; failures are logged."""
+        begun = self._notes.begun(name)
+        await self._notes.settle(name)  # what is left in the guest ends with it
+        self._drift.forget(name)
+        self._obstacles.forget(name)
+        self._editions.forget(name)
+        for each in (begun, container):
+            if each is not None:
+                await self._take_down(each)
+
+    async def _take_down(self, container: Container) -> None:
+        # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
+        # changes too, and then leaves pairs of siblings behind that nobody can name any more.
+        for _attempt in range(2):
+            plan = await self.plan_end(container)
+            if not plan:
+                break
+            await self._sender.press_on(plan, name=container.name)
+        self._kernel.forget_counted(each.link for each in container.interfaces)
+
+    def is_renewed(self, name: str) -> None:
+        """Everything of a container is as it is wanted now, whichever version has begun its life."""
+        self._editions.note(name)
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def observe_host_side(self, host: Host) -> Any:
+        """One look at the links of all containers on the host: for `is_as_wanted` alone."""
+        names = {each.link for one in host.containers.values() for each in one.interfaces}
+        return await asyncio.shield(asyncio.to_thread(self._kernel.observe_host_side, names))
+
+    async def is_as_wanted(self, container: Container, host_side: Any) -> bool:
+        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things.
+
+        Without it the host is looked at now.
+        """
+        desired = self._desired(container)
+
+        def look() -> bool:
+            have = self._observe(container.name, [desired], host_side)
+            if have != desired:  # else all of it is ours, and nobody need ask
+                have, _ = split(have, saved=desired, settings=self._settings)
+            return have == desired and is_in_order(have, desired)
+
+        return await considered(len(desired), look)
+
+    def _desired(self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST) -> KernelState:
+        """What the kernel shall hold for the container now: without what yields to others."""
+        return self._reduced(container, facts, edition=edition)[0]
+
+    def _reduced(
+        self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST
+    ) -> tuple[KernelState, tuple[Yielded, ...]]:
+        return self._obstacles.reduce(container.name, self._host.desired(container, facts, edition=edition))
+
+    def note_yielded(self, container: Container) -> None:
+        """Tell which routes of a container are not made because of others on the host, once for each difference."""
+        name = container.name
+        yielded = self._reduced(container)[1] if self._obstacles.may_be_for(name) else ()
+        if not self._obstacles.tell(name, yielded):
+            return
+        self._tell("blocked", {"pool": POOL, "id": name, "what": [str(each) for each in yielded]})
+        for each in yielded:
+            log.warning("%s: %s", name, each)
+        if not yielded:
+            log.info("%s: nothing is in the way of its routes any more", name)
+
+    def _observe(
+        self, name: str, wanted: Sequence[KernelState], host_side: Any = None, *, sought: SoughtRoutes | None = None
+    ) -> KernelState:
+        """Look at all links of one container, on both sides."""
+        inside = guest(name)
+        namespaces = self._lives.namespaces([name])
+        links: dict[LinkScope, None] = {}
+        sysctls: dict[str, None] = {}
+        settings: dict[Key, None] = {}
+        elements: dict[FilterElement, None] = {}
+        for state in wanted:
+            for each in state.others.values():
+                if isinstance(each, Veth):
+                    links[LinkScope(HOST, each.name)] = None
+                    links[LinkScope(inside, each.peer_name)] = None
+                elif isinstance(each, Sysctl) and each.namespace == HOST:
+                    sysctls[each.path] = None
+                elif isinstance(each, Sysctl):
+                    settings[each.key] = None
+                elif isinstance(each, FilterElement):
+                    elements[each] = None
+        return self._kernel.observe(
+            list(links), namespaces, sysctls=list(sysctls), inside=settings.keys(), elements=list(elements),
+            host_side=host_side, sought=sought,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Whole machines under QEMU: their images, their states, and the hand inside them."""

@@ -1,0 +1,190 @@
+"""Null routes and other routes of somebody else's on the host: what is theirs wins, all else of a container goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from whole.bare_daemon import BARE
+from whole.host import Topology, run, wait_until
+from whole.test_events import everything
+from whole.test_healing import events_of
+
+VIAS = ["10.100.10.100/30", "fd00:1::/126"]
+#: Of each IP version, one that is attacked and one that is not.
+ATTACKED = {4: "1.2.3.10", 6: "2001:db8:2::10"}
+SPARED = {4: "1.2.3.4", 6: "2001:db8:2::4"}
+BYSTANDER = "1.2.3.5"
+
+pytestmark = pytest.mark.requires_kernel("nftables fib")
+
+
+@pytest.fixture
+def host() -> Iterator[Topology]:
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=VIAS, addresses=[*SPARED.values(), *ATTACKED.values()])
+        host.new_container("other", via=["10.100.10.104/30"], addresses=[BYSTANDER])
+        yield host
+
+
+def ip(version: int) -> list[str]:
+    return ["-6"] if version == 6 else []
+
+
+def is_answered(host: Topology, address: str) -> bool:
+    return host.ping(host.R, address, count=1) == 1
+
+
+def is_routed(host: Topology, version: int, address: str) -> bool:
+    """Whether the host's route to it is there. A ping that is lost takes a second to say so."""
+    routes = host.ip_json(host.H, *ip(version), "route", "show", network(version, address))
+    return any(each.get("dev", "").startswith("osweb") for each in routes)
+
+
+def blocked(host: Topology) -> list[str]:
+    found: list[str] = host.osctl_json("ct", "netif", "show", "web", "eth0")["blocked"]
+    return found
+
+
+def findings(host: Topology, *codes: str) -> list[dict[str, Any]]:
+    # Its exit status is 1 when there are errors among the findings.
+    found = json.loads(host.osctl("-j", "self", "check", check=False).stdout)
+    return [each for each in found if each["code"] in codes]
+
+
+def network(version: int, address: str) -> str:
+    return f"{address}/{32 if version == 4 else 128}"
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_null_route_wins_at_once_is_told_and_yields_again_when_its_command_is_run(
+    host: Topology, version: int, kind: str
+) -> None:
+    attacked, exact = ATTACKED[version], network(version, ATTACKED[version])
+    verb = "replace" if version == 4 else "add"  # IPv6 gives it a metric of its own, which loses against ours
+
+    with everything(host) as listener:
+        host.ip(host.H, *ip(version), "route", verb, kind, exact)
+        wait_until(lambda: not is_routed(host, version, attacked), "nothing leads to it", seconds=1)
+        wait_until(lambda: events_of(listener, "blocked"), "an event tells", seconds=1)
+        assert not events_of(listener, "mended")
+    assert blocked(host) == [exact]
+    assert [is_answered(host, each) for each in (attacked, SPARED[version], BYSTANDER)] == [False, True, True]
+    assert f"web: {exact} is null-routed on the host: {kind} {exact}\n" in host.osctl("net", "reconcile").stdout
+    (found,) = findings(host, "null-route")
+    assert found["what"] == f"web: {exact} is null-routed on the host: {kind} {exact}"
+
+    for command in found["commands"]:
+        host.in_namespace(host.H, *command.split())
+
+    wait_until(lambda: is_routed(host, version, attacked), "it is routed again", seconds=1)
+    assert is_answered(host, attacked)
+    wait_until(lambda: blocked(host) == [], "it is told no more")
+    assert findings(host, "null-route") == []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_container_starts_and_is_edited_beside_a_null_route(host: Topology, version: int) -> None:
+    host.osctl("ct", "stop", "-k", "web")
+    host.ip(host.H, *ip(version), "route", "add", "blackhole", network(version, ATTACKED[version]))
+
+    host.osctl("ct", "start", "web")
+
+    assert [is_answered(host, each) for each in (SPARED[version], ATTACKED[version])] == [True, False]
+    assert blocked(host) == [network(version, ATTACKED[version])]
+    host.osctl("ct", "netif", "rename", "web", "eth0", "wan0")
+    host.osctl("ct", "netif", "ip", "add", "web", "wan0", "1.2.3.77")
+    host.osctl("ct", "netif", "set", "--via", "10.100.10.108/30", "web", "wan0")
+    assert [is_answered(host, each) for each in (SPARED[version], ATTACKED[version])] == [True, False]
+    host.osctl("ct", "netif", "ip", "del", "web", "wan0", ATTACKED[version])
+    assert host.ip_json(host.H, *ip(version), "route", "show", "type", "blackhole") != []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_asking_for_exactly_what_is_null_routed_is_refused_by_name_and_changes_nothing(
+    host: Topology, version: int
+) -> None:
+    asked = {4: "1.2.3.66/32", 6: "2001:db8:2::66/128"}[version]
+    host.ip(host.H, *ip(version), "route", "add", "blackhole", asked)
+    family = "-6 " if version == 6 else ""
+
+    for words in (["--dry-run"], []):
+        refusal = host.refusal_without_trace("ct", "netif", "ip", "add", *words, "web", "eth0", asked)
+
+        assert refusal == (
+            f"{asked} is null-routed on the host: blackhole {asked}; "
+            f"ip {family}route del blackhole {asked} makes room for web"
+        )
+
+
+def test_a_wider_null_route_is_an_aggregate_and_takes_nothing_away(host: Topology) -> None:
+    host.ip(host.H, "route", "add", "blackhole", "1.2.3.0/24")
+    host.ip(host.H, "-6", "route", "add", "unreachable", "2001:db8:2::/48")
+
+    assert all(is_answered(host, each) for each in (*SPARED.values(), *ATTACKED.values()))
+    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert blocked(host) == []
+
+
+def test_with_a_network_that_is_null_routed_all_inside_of_it_yields(host: Topology) -> None:
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    host.osctl("ct", "netif", "ip", "add", "--route-as", "10.5.5.9/32", "web", "eth0", "10.5.5.9", check=False)
+
+    host.ip(host.H, "route", "replace", "blackhole", "10.5.5.0/24")
+
+    wait_until(lambda: "10.5.5.0/24" in blocked(host), "it is told", seconds=1)
+    assert not host.ip_json(host.H, "route", "show", "root", "10.5.5.0/24", "dev", host.veth("web"))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_route_of_somebody_elses_under_our_key_stops_no_start_and_no_other_edit(host: Topology, version: int) -> None:
+    exact = network(version, ATTACKED[version])
+    host.osctl("ct", "stop", "-k", "web")
+    metric = ["metric", "8"] if version == 6 else []
+    host.ip(host.H, *ip(version), "route", "add", exact, "dev", "up0", *metric)
+
+    host.osctl("ct", "start", "web")
+
+    assert is_answered(host, SPARED[version])
+    assert blocked(host) == [exact]
+    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
+    assert is_answered(host, "1.2.3.77")
+    assert f"not mended: web: {exact}: the host already has route {exact} dev up0" in host.refusal("net", "reconcile")
+    (found,) = findings(host, "in-the-way")
+    assert found["what"].startswith(f"web: {exact}: the host already has route {exact} dev up0")
+
+    for command in found["commands"]:
+        host.in_namespace(host.H, *command.split())
+
+    wait_until(lambda: is_routed(host, version, ATTACKED[version]), "it is routed", seconds=1)
+    assert is_answered(host, ATTACKED[version])
+    wait_until(lambda: blocked(host) == [], "it is told no more")
+
+
+def test_very_many_routes_in_the_way_are_looked_at_together(host: Topology) -> None:
+    networks = [f"10.7.{number // 256}.{number % 256}/32" for number in range(2000)]
+    host.osctl("ct", "stop", "-k", "web")
+    host.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin="\n".join(networks))
+    batch = "".join(f"route add {each} dev up0\n" for each in networks)
+    run("ip", "-n", host.H, "-batch", "-", stdin=batch)
+
+    host.osctl("ct", "start", "web")
+
+    assert is_answered(host, SPARED[4])
+    assert blocked(host) == networks
+
+
+def test_null_routes_that_came_while_no_daemon_ran_are_yielded_to_by_the_next(host: Topology) -> None:
+    host.kill_daemon()
+    for version, attacked in ATTACKED.items():
+        host.ip(host.H, *ip(version), "route", "replace", "blackhole", attacked)
+    host.start_daemon()
+
+    wait_until(lambda: blocked(host) == [network(*each) for each in ATTACKED.items()], "both are told")
+
+    assert not any(is_answered(host, each) for each in ATTACKED.values())
+    assert all(is_answered(host, each) for each in SPARED.values())

@@ -1,0 +1,219 @@
+"""Our links are nobody's ports, and the host is a router for containers alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from whole import packets
+from whole.bare_daemon import BARE
+from whole.host import HOST_4, HOST_6, ROUTER_4, ROUTER_6, WORLD_4, Topology, differences, run, wait_until
+from whole.test_events import everything
+from whole.test_healing import events_of
+from whole.test_isolation import send
+
+VIAS = ["10.100.10.100/30", "fd00:1::/126"]
+ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]
+#: A network that is not the uplink's, where the host is managed from: its address there, and another machine's.
+LAN = {4: ("172.16.7.1", "172.16.7.2", 24), 6: ("2001:db8:77::1", "2001:db8:77::2", 64)}
+HOST, ROUTER = {4: HOST_4, 6: HOST_6}, {4: ROUTER_4, 6: ROUTER_6}
+
+pytestmark = pytest.mark.requires_kernel("nftables fib")
+
+
+@pytest.fixture
+def host() -> Iterator[Topology]:
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        yield host
+
+
+def master_of(host: Topology, link: str) -> str | None:
+    (found,) = host.ip_json(host.H, "link", "show", link)
+    return found.get("master")
+
+
+def bridge_with_a_witness(host: Topology) -> None:
+    """vmbr0 on the host, and `away0`, its other port, behind which R listens at `beyond0`."""
+    host.ip(host.H, "link", "add", "vmbr0", "type", "bridge")
+    host.ip(host.H, "link", "add", "away0", "type", "veth", "peer", "name", "beyond0", "netns", host.R)
+    for command in ("set away0 master vmbr0 up", "set vmbr0 up"):
+        host.ip(host.H, "link", *command.split())
+    host.ip(host.R, "link", "set", "beyond0", "up")
+
+
+def found_ports(host: Topology) -> list[dict[str, Any]]:
+    # Its exit status is 1 when there are errors among the findings.
+    findings = json.loads(host.osctl("-j", "self", "check", check=False).stdout)
+    return [each for each in findings if each["code"] == "bridge-port"]
+
+
+# --- ports -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires_kernel("bridge")
+def test_a_link_that_is_made_a_bridge_port_is_taken_out_within_a_second_and_told(host: Topology) -> None:
+    bridge_with_a_witness(host)
+    before, veth = host.comparable_state("web"), host.veth("web")
+
+    with everything(host) as listener:
+        host.ip(host.H, "link", "set", veth, "master", "vmbr0")
+        wait_until(lambda: events_of(listener, "mended"), "an event tells", seconds=1)
+        (told,) = events_of(listener, "mended")
+
+    assert (told["id"], f"link {veth}" in json.dumps(told["what"])) == ("web", True)
+    assert master_of(host, veth) is None
+    # The bridge itself takes an address of its ports, and is none of ours.
+    assert not [each for each in differences(before, host.comparable_state("web")) if veth in each]
+    assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
+
+
+@pytest.mark.requires_kernel("bridge")
+def test_nothing_enters_a_bridge_by_a_link_of_ours_even_where_it_is_left_there() -> None:
+    with Topology(program=BARE, settings='[host]\nforeign_master = "report"\n') as host:
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        bridge_with_a_witness(host)
+        veth = host.veth("web")
+        host.ip(host.H, "link", "set", veth, "master", "vmbr0")
+        assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+        assert master_of(host, veth) == "vmbr0"
+
+        with host.capture(host.R, "beyond0", "udp") as capture:
+            send(host, "web", "eth0", *[packets.udp("203.0.113.77", WORLD_4)] * 3)
+            wait_until(
+                lambda: host.osctl_json("ct", "netif", "show", "web", "eth0")["dropped_bridged"] >= 3,
+                "what came is counted",
+            )
+            # Behind them, one of the host's own by that bridge: what has not been seen by now never comes.
+            host.ip(host.H, "addr", "add", "198.51.100.1/24", "dev", "vmbr0")
+            host.ip(host.H, "neigh", "add", "198.51.100.2", "lladdr", "02:00:00:00:00:02", "dev", "vmbr0")
+            host.in_namespace(host.H, "bash", "-c", "echo >/dev/udp/198.51.100.2/7777")
+            capture.wait_for(r"> 198\.51\.100\.2\.7777: ")
+            seen = [line for line in capture.lines if "203.0.113.77" in line]
+
+    assert seen == []
+
+
+@pytest.mark.requires_kernel("bridge")
+def test_a_link_that_was_made_a_port_while_no_daemon_ran_is_taken_out_too(host: Topology) -> None:
+    bridge_with_a_witness(host)
+    veth = host.veth("web")
+    host.kill_daemon()
+    host.ip(host.H, "link", "set", veth, "master", "vmbr0")
+    host.start_daemon()
+
+    wait_until(lambda: master_of(host, veth) is None, "the new daemon has taken it out")
+
+    assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
+
+
+@pytest.mark.requires_kernel("bridge")
+def test_a_port_that_is_left_is_found_with_the_command_that_takes_it_out() -> None:
+    with Topology(program=BARE, settings='[host]\nforeign_master = "report"\n') as host:
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        bridge_with_a_witness(host)
+        veth = host.veth("web")
+        host.ip(host.H, "link", "set", veth, "master", "vmbr0")
+
+        found = found_ports(host)
+
+        assert [each["what"] for each in found] == [f"{veth} is a port of vmbr0 (bridge)"]
+        for command in found[0]["commands"]:
+            host.in_namespace(host.H, *command.split())
+        assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
+        assert found_ports(host) == []
+
+
+# --- transit -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lan_of(host: Topology) -> Iterator[str]:
+    """The namespace of a machine on a second link of the host, lan0; the router's route to it leads to the host."""
+    machine = f"{host.H}-lan"
+    run("ip", "netns", "add", machine)
+    try:
+        host.sysctl(machine, "net/ipv6/conf/default/accept_dad", "0")
+        host.ip(host.H, "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", machine)
+        for namespace, link in ((host.H, "lan0"), (machine, "eth0")):
+            host.ip(namespace, "link", "set", link, "up")
+        for version, (near, far, length) in LAN.items():
+            flags = ["nodad"] if version == 6 else []
+            host.ip(host.H, "addr", "add", f"{near}/{length}", "dev", "lan0", *flags)
+            host.ip(machine, "addr", "add", f"{far}/{length}", "dev", "eth0", *flags)
+            host.ip(machine, "route", "add", "default" if version == 4 else "::/0", "via", near)
+            host.ip(host.R, "route", "add", far, "via", HOST[version])
+        yield machine
+    finally:
+        run("ip", "netns", "del", machine)
+
+
+def arrives(host: Topology, source: tuple[str, str], target: tuple[str, str, str]) -> bool:
+    """Whether a ping to an address is seen beyond the host, at a link there; answers are of no interest."""
+    namespace, own = source
+    there, link, address = target
+    with host.capture(there, link, f"(icmp or icmp6) and host {own}") as capture:
+        host.ping(namespace, address, count=2, source=own, seconds=0.5)
+        # The last one is the host's own, and arrives: what has not been seen by now never comes.
+        host.ping(host.H, address, count=1)
+        return any(f"{own} > {address}" in line for line in capture.lines)
+
+
+def passing(host: Topology, lan: str) -> set[str]:
+    """What the host lets pass between its LAN and its uplink, by direction and IP version."""
+    found = set()
+    for version, (_, far, _) in LAN.items():
+        if arrives(host, (lan, far), (host.R, "down0", ROUTER[version])):
+            found.add(f"out {version}")
+        if arrives(host, (host.R, ROUTER[version]), (lan, "eth0", far)):
+            found.add(f"in {version}")
+    return found
+
+
+def test_a_host_forwards_for_containers_and_is_no_router_between_its_lan_and_its_uplink(host: Topology) -> None:
+    with lan_of(host) as lan:
+        assert passing(host, lan) == set()
+
+        # Its own traffic and that of containers passes, by either link.
+        assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
+        assert host.ping(lan, ADDRESSES[1]) == 3
+        assert [host.ping(host.H, LAN[version][1]) for version in LAN] == [3, 3]
+
+
+def test_a_host_whose_last_container_has_gone_is_no_router_either(host: Topology) -> None:
+    with lan_of(host) as lan:
+        host.osctl("ct", "del", "-f", "web")
+        host.osctl("net", "reconcile")
+
+        assert passing(host, lan) == set()  # what was switched on for containers stays on
+
+
+def test_a_host_that_others_made_a_router_goes_on_to_be_one() -> None:
+    with Topology(program=BARE, start_daemon=False) as host:
+        for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+            host.sysctl(host.H, key, "1")
+        host.start_daemon()
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        with lan_of(host) as lan:
+            assert passing(host, lan) == {"out 4", "in 4", "out 6", "in 6"}
+
+
+def test_who_switches_ipv4_forwarding_on_later_gets_what_it_is_for(host: Topology) -> None:
+    """As docker does for its bridge."""
+    with lan_of(host) as lan:
+        host.sysctl(host.H, "net/ipv4/ip_forward", "1")
+
+        wait_until(lambda: passing(host, lan) == {"out 4", "in 4"}, "IPv4 passes")
+
+
+@pytest.mark.parametrize(("transit", "expected"), [("reject", set()), ("allow", {"out 4", "in 4", "out 6", "in 6"})])
+def test_the_setting_decides_whoever_switched_forwarding_on(transit: str, expected: set[str]) -> None:
+    with Topology(program=BARE, settings=f'[host]\ntransit = "{transit}"\n') as host:
+        host.sysctl(host.H, "net/ipv4/ip_forward", "1")
+        host.new_container("web", via=VIAS, addresses=ADDRESSES)
+        with lan_of(host) as lan:
+            assert passing(host, lan) == expected

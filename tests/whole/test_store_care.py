@@ -1,0 +1,554 @@
+"""What an operator does with the store: copies, ways back, and a store that is lost, damaged or of another schema."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osctld.config import SCHEMA
+from whole.bare_daemon import BARE
+from whole.disk_in_a_file import fill
+from whole.host import BIN, Result, Topology, differences, run, wait_until
+
+VIAS = ("10.100.10.100/30", "fd00:1::/126")
+ADD, DELETE = ("ct", "netif", "ip", "add"), ("ct", "netif", "ip", "del")
+COPY = "osctl.backup"
+
+
+@pytest.fixture
+def host() -> Iterator[Topology]:
+    with Topology(program=BARE) as topology:
+        yield topology
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> str:
+    """Where a copy is to go."""
+    return str(tmp_path / COPY)
+
+
+def configured(host: Topology) -> dict[str, Any]:
+    """All that is wanted, as it is on disk, and no history: neither when something was given, nor what was held before.
+
+    Holders are told by their UUIDs and names, for the numbers of their rows mean nothing.
+    """
+    stored: dict[str, Any] = dict(host.stored())
+    names = {holder: (container, interface) for holder, _, container, interface in stored["label"]}
+    holders = {number: (uuid, container, *names[number]) for number, uuid, container in stored["holder"]}
+    holdings = sorted((*row[:4], *holders[row[4]], *row[5:7]) for row in stored["holding"])
+    return {"holding": holdings, **{name: stored[name] for name in ("host", "container", "uplink")}}
+
+
+def without_generations(configuration: dict[str, Any]) -> dict[str, Any]:
+    documents = {name: json.loads(each) for name, each in dict(configuration["container"]).items()}
+    for each in documents.values():
+        del each["generation"]
+    return {**configuration, "container": documents}
+
+
+def osctld(host: Topology, *words: str) -> Result:
+    """The daemon's program, which is to do something else than serve."""
+    return run(str(BIN / "osctld"), *host.daemon_arguments, *words, check=False)
+
+
+def refusal(result: Result) -> str:
+    assert result.status == 1, result
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: "), result
+    assert result.stderr.count("\n") == 1, result
+    return result.stderr.removeprefix("error: ").rstrip()
+
+
+def mirror(host: Topology, container: str) -> Path:
+    return host.state_dir / "ct" / container / "container.json"
+
+
+def wait_for_mirrors(host: Topology) -> None:
+    """Until each says what is stored."""
+    documents = dict(host.stored()["container"])
+
+    def are_written() -> bool:
+        places = {name: mirror(host, name) for name in documents}
+        return all(each.is_file() and documents[name] in each.read_bytes() for name, each in places.items())
+
+    wait_until(are_written, "mirrors are written")
+
+
+# --- copies ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_changed_since_a_copy_is_as_it_was_then_after_a_restore(host: Topology, copy: str) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
+    host.new_container("db", via=("10.100.10.104/30",), addresses=("1.2.3.5",))
+    before = configured(host)
+    said = host.osctl("self", "backup", copy).stdout
+    host.osctl(*ADD, "web", "eth0", "1.2.3.6", "2001:db8:2::6")
+    host.osctl(*DELETE, "web", "eth0", "1.2.3.4")
+    running = host.comparable_state("db")
+    history = [each["command"] for each in host.osctl_json("history")]
+
+    planned = host.osctl("--dry-run", "self", "restore", "--take", copy).stdout
+    restored = host.osctl("self", "restore", "--take", copy).stdout
+
+    assert "containers: 2, interfaces: 2" in said
+    assert "not in it: root directories" in said
+    assert planned == restored
+    assert "web: as it was then" in restored
+    assert "db" not in restored
+    assert without_generations(configured(host)) == without_generations(before)
+    # Nobody who remembers a generation of before, of either configuration, changes what is there now.
+    generations = {name: json.loads(each)["generation"] for name, each in dict(host.stored()["container"]).items()}
+    assert generations == {"web": 5, "db": 2}
+    assert not differences(running, host.comparable_state("db"))
+    assert [each["command"] for each in host.osctl_json("history")] == [*history, f"osctl self restore --take {copy}"]
+    # Others may have what is free again, and nobody what is held again.
+    assert "1.2.3.4" in host.refusal(*ADD, "db", "eth0", "1.2.3.4")
+    host.osctl(*ADD, "db", "eth0", "1.2.3.6")
+    host.osctl("ct", "start", "web")
+    assert host.ping(host.R, "1.2.3.4") == 3
+    now = configured(host)
+    host.restart_daemon()
+    assert configured(host) == now
+
+
+def routed_to(host: Topology, container: str) -> set[str]:
+    found = [
+        *host.ip_json(host.H, "-4", "route", "show", "dev", host.veth(container), "proto", "111"),
+        *host.ip_json(host.H, "-6", "route", "show", "dev", host.veth(container), "proto", "111"),
+    ]
+    return {each["dst"] for each in found}
+
+
+def test_what_was_given_up_since_a_copy_is_parked_until_it_is_taken(host: Topology, copy: str) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"), start=False)
+    host.new_container("db", via=("10.100.10.104/30",), addresses=("1.2.3.9",))
+    host.osctl("self", "backup", copy)
+    host.osctl(*DELETE, "web", "eth0", "1.2.3.4", "2001:db8:2::4", "1.2.3.6")
+    host.osctl(*ADD, "web", "eth0", "1.2.3.6")  # given up, and held again
+    host.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.108/30", "web", "eth1")
+    host.osctl("ct", "netif", "ip", "move", "web", "eth0", "web", "eth1", "1.2.3.5")  # it stayed the container's
+    parked = "web: parked, for it was given up since: 1.2.3.4/32, 2001:db8:2::4/128"
+
+    planned = host.osctl("--dry-run", "self", "restore", copy).stdout
+    restored = host.osctl("self", "restore", copy).stdout
+
+    assert planned == restored
+    assert f"{parked}; osctl ct netif take web NETIF all takes it again\n" in restored
+    assert {each["state"] for each in host.osctl_json("net", "who", "1.2.3.4")} == {"parked"}
+    host.osctl("ct", "start", "web")
+    assert routed_to(host, "web") == {"1.2.3.5", "1.2.3.6"}
+    assert host.ping(host.R, "1.2.3.4", count=1) == 0
+    host.restart_daemon()
+    assert routed_to(host, "web") == {"1.2.3.5", "1.2.3.6"}
+    host.osctl("ct", "netif", "take", "web", "eth0", "all")
+    assert routed_to(host, "web") == {"1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"}
+    assert (host.ping(host.R, "1.2.3.4"), host.ping(host.R, "2001:db8:2::4")) == (3, 3)
+    assert host.ping(host.R, "1.2.3.9") == 3
+
+
+def test_a_store_older_than_what_is_beside_the_roots_parks_what_others_hold_by_now(host: Topology) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"))
+    host.new_container("db", via=("10.100.10.104/30", "fd00:2::/126"))
+    file = host.state_dir / "osctl.sqlite"
+    host.restart_daemon()  # all of it in one file
+    old = file.read_bytes()
+    host.osctl(*DELETE, "web", "eth0", "1.2.3.4")
+    host.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", "1.2.3.5", "2001:db8:2::4")
+    wait_for_mirrors(host)
+    host.stop_daemon()
+    for each in host.state_dir.glob("osctl.sqlite*"):
+        each.unlink()
+    file.write_bytes(old)
+
+    host.start_daemon()
+
+    told = "web: parked, for the store is older than what is kept beside the containers' roots: 1.2.3.4/32, 1.2.3.5/32"
+    assert f"{told}, 2001:db8:2::4/128" in host.log_text()
+    assert routed_to(host, "web") == {"1.2.3.6"}
+    assert host.ping(host.R, "1.2.3.6") == 3
+    host.restart_daemon()  # the documents are those of the store now, and what is parked stays so
+    assert routed_to(host, "web") == {"1.2.3.6"}
+    host.osctl("ct", "netif", "take", "web", "eth0", "1.2.3.5/32")
+    host.osctl("ct", "restart", "-k", "web")  # inside, it has been taken away
+    assert routed_to(host, "web") == {"1.2.3.5", "1.2.3.6"}
+    assert host.ping(host.R, "1.2.3.5") == 3
+
+
+def test_a_copy_is_its_owners_alone_and_never_in_the_place_of_another_file(host: Topology, tmp_path: Path) -> None:
+    host.new_container("web", start=False)
+    there = tmp_path / "there"
+    there.write_text("precious")
+    new = tmp_path / "new"
+    host.osctl("self", "backup", str(new))
+
+    assert "File exists" in host.refusal("self", "backup", str(there))
+    assert "No such file" in host.refusal("self", "backup", str(tmp_path / "nowhere" / "copy"))
+    assert there.read_text() == "precious"
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
+    with contextlib.closing(sqlite3.connect(f"file:{new}?mode=ro", uri=True)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert [name for (name,) in database.execute("SELECT name FROM container")] == ["web"]
+
+
+def test_a_copy_that_does_not_fit_is_told_and_nothing_of_it_is_left(host: Topology) -> None:
+    host.new_container("web", start=False)
+    place = host.directory / "small"
+    place.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=8k", "none", str(place))
+
+    said = host.refusal("self", "backup", str(place / COPY))
+
+    assert said.endswith("cannot be written: No space left on device")
+    assert list(place.iterdir()) == []
+
+
+def test_a_copy_can_be_made_while_the_disk_of_the_store_is_full(copy: str) -> None:
+    with Topology(start_daemon=False, program=BARE) as host:
+        host.state_dir.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(host.state_dir))
+        host.start_daemon()
+        host.new_container("web", via=VIAS, start=False)
+        fill(host.state_dir)
+
+        host.osctl("self", "backup", copy)
+
+        assert "disk is full" in host.refusal(*ADD, "web", "eth0", *(f"1.2.3.{n}" for n in range(200)))
+        found = osctld(host, "--check")
+        assert (found.status, found.stderr) == (1, "")
+        assert f"error: {host.state_dir} has 0 MB free; what fills it: du" in found.stdout
+    with Topology(program=BARE) as other:
+        other.osctl("self", "restore", "--replace-host", copy)
+        assert [each["id"] for each in other.osctl_json("ct", "ls")] == ["web"]
+
+
+def _other_content(_host: Topology, copy: str) -> str:
+    Path(copy).write_bytes(b"not a copy at all, but long enough for a header " * 10)
+    return "is no copy that osctl self backup made"
+
+
+def _empty(_host: Topology, copy: str) -> str:
+    Path(copy).write_bytes(b"")
+    return "is no copy that osctl self backup made"
+
+
+def _torn(_host: Topology, copy: str) -> str:
+    content = Path(copy).read_bytes()
+    Path(copy).write_bytes(content[: len(content) // 2])
+    return "is no copy that osctl self backup made"
+
+
+def _damaged(_host: Topology, copy: str) -> str:
+    content = bytearray(Path(copy).read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    Path(copy).write_bytes(content)
+    return "damaged"
+
+
+def _newer(_host: Topology, copy: str) -> str:
+    with contextlib.closing(sqlite3.connect(copy)) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    return f"has schema {SCHEMA + 1}, this osctld knows {SCHEMA}"
+
+
+def _added(host: Topology, _copy: str) -> str:
+    host.new_container("shop", start=False)
+    return "'shop' is not in"
+
+
+def _made_anew(host: Topology, _copy: str) -> str:
+    host.osctl("ct", "del", "web")
+    host.new_container("web", start=False)
+    return "'web' is another container in"
+
+
+def _running(host: Topology, _copy: str) -> str:
+    host.osctl("ct", "start", "web")
+    host.osctl(*ADD, "web", "eth0", "1.2.3.9")
+    return "'web' is running and was configured otherwise in"
+
+
+def _used_by_the_host(host: Topology, _copy: str) -> str:
+    host.osctl(*DELETE, "web", "eth0", "1.2.3.4")
+    host.ip(host.H, "addr", "add", "1.2.3.4/32", "dev", "up0")
+    return "web of "
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_other_content, _empty, _torn, _damaged, _newer, _added, _made_anew, _running, _used_by_the_host],
+    ids=lambda each: each.__name__.strip("_"),
+)
+def test_a_restore_that_is_refused_changes_nothing(
+    host: Topology, copy: str, spoil: Callable[[Topology, str], str]
+) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
+    host.osctl("self", "backup", copy)
+    reason = spoil(host, copy)
+    host.osctl("net", "reconcile")  # the host forwards from here on
+
+    said = host.refusal_without_trace("self", "restore", copy)
+
+    assert reason in said
+    assert COPY in said
+    assert reason in host.refusal_without_trace("--dry-run", "self", "restore", copy)
+
+
+def test_a_new_machine_becomes_the_host_that_died_and_starts_what_ran_there(host: Topology, copy: str) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "2001:db8:2::4"))
+    host.new_container("db", start=False)
+    before, history = configured(host), host.stored()["history"]
+    host.osctl("self", "backup", copy)
+    with Topology(program=BARE) as other:
+        assert "was made on another host" in other.refusal_without_trace("self", "restore", copy)
+
+        said = other.osctl("self", "restore", "--replace-host", copy).stdout
+
+        assert "this host is" in said
+        assert f"web: no root directory, which a copy does not hold: put it to {other.state_dir}/ct/web/rootfs" in said
+        assert "ran then, started when osctld is started next: web" in said
+        assert configured(other) == before
+        assert [row[2] for row in other.stored()["history"][:-1]] == [row[2] for row in history]
+        for name in ("web", "db"):
+            (other.state_dir / "ct" / name / "rootfs").mkdir(parents=True)
+        other.restart_daemon()
+        wait_until(lambda: other.osctl_json("ct", "show", "web")["state"] == "running", "web is started")
+        assert other.ping(other.R, "1.2.3.4") == 3
+        assert other.osctl_json("ct", "show", "db")["state"] == "stopped"
+        wait_for_mirrors(other)
+        # From now on it is that host: a copy of it is one of its own.
+        Path(copy).unlink()
+        other.osctl("self", "backup", copy)
+        other.osctl("self", "restore", copy)
+
+
+def test_what_a_dead_host_gave_up_after_its_last_copy_is_parked_on_the_new_machine(host: Topology, copy: str) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "2001:db8:2::4"))
+    host.osctl("self", "backup", copy)
+    host.osctl(*DELETE, "web", "eth0", "1.2.3.4", "2001:db8:2::4")
+    wait_for_mirrors(host)
+    with Topology(program=BARE) as other:
+        shutil.copytree(host.state_dir / "ct", other.state_dir / "ct", dirs_exist_ok=True)
+
+        said = other.osctl("self", "restore", "--replace-host", copy).stdout
+
+        assert "web: parked, for it was given up since: 1.2.3.4/32, 2001:db8:2::4/128; osctl ct netif take" in said
+        other.restart_daemon()
+        wait_until(lambda: other.osctl_json("ct", "show", "web")["state"] == "running", "web is started")
+        assert routed_to(other, "web") == {"1.2.3.5"}
+
+
+# --- a store that is lost or damaged -----------------------------------------------------------------------------
+
+
+def test_each_document_stands_beside_its_root_soon_after_it_was_saved(host: Topology) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4",))
+    wait_for_mirrors(host)
+    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    wait_for_mirrors(host)
+    host.osctl(*ADD, "web", "eth0", "1.2.3.6")
+    host.kill_daemon()
+
+    host.start_daemon()
+
+    wait_for_mirrors(host)
+    host.osctl(*ADD, "web", "eth0", "1.2.3.7")
+    host.stop_daemon()
+    # In peace, it writes what is left.
+    ((_, document),) = host.stored()["container"]
+    assert document in mirror(host, "web").read_bytes()
+    host.start_daemon()
+    host.osctl("ct", "del", "-f", "web")
+    assert not mirror(host, "web").parent.exists()
+
+
+def _lose(file: Path) -> None:
+    for each in file.parent.glob(f"{file.name}*"):
+        each.unlink()
+
+
+def _overwrite(file: Path) -> None:
+    _lose(file)
+    file.write_bytes(os.urandom(40960))
+
+
+def _empty_it(file: Path) -> None:
+    _lose(file)
+    file.touch()
+
+
+def _damage_pages(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    file.write_bytes(content)
+
+
+def _damage_documents(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE container SET document = substr(document, 5)")
+        database.commit()
+
+
+def _damage_holdings(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("DELETE FROM holding WHERE holder IN (SELECT holder FROM label WHERE container = 'web')")
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_lose, _overwrite, _damage_pages, _damage_documents, _damage_holdings],
+    ids=lambda each: each.__name__.strip("_"),
+)
+def test_a_lost_or_damaged_store_is_told_in_a_line_and_rebuilt_while_containers_run_on(
+    host: Topology, spoil: Callable[[Path], None]
+) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "2001:db8:2::4"))
+    host.new_container("db", via=("10.100.10.104/30",), start=False)
+    host.osctl("ct", "new", "--distribution", "busybox", "gone")
+    host.osctl("ct", "del", "gone")
+    wait_for_mirrors(host)
+    before, running = configured(host), host.comparable_state("web")
+    host.stop_daemon()
+    file = host.state_dir / "osctl.sqlite"
+    spoil(file)
+
+    found = osctld(host, "--check")
+    assert (found.status, found.stderr) == (1, "")
+    assert f"osctld --state-dir {host.state_dir} --recover" in found.stdout
+    if spoil is not _damage_holdings:  # which a daemon does not read
+        started = osctld(host)
+        assert f"osctld --state-dir {host.state_dir} --" in refusal(started)
+    assert host.ping(host.R, "1.2.3.4") == 3
+
+    done = osctld(host, "--recover")
+
+    assert (done.status, done.stderr) == (0, ""), done
+    assert "web: from " in done.stdout
+    assert "interfaces: 1" in done.stdout
+    assert "rebuilt, containers: 2" in done.stdout
+    if spoil is not _lose:
+        (kept,) = (each for each in host.state_dir.glob("osctl.sqlite.damaged-*") if not each.name.endswith("-wal"))
+        assert f"the store of before: {kept}" in done.stdout
+    found = osctld(host, "--check")
+    assert (found.status, found.stdout.count("\n")) == (0, 1), found
+    host.start_daemon()
+    assert configured(host) == before
+    assert not differences(running, host.comparable_state("web"))
+    host.osctl("ct", "start", "db")
+    host.osctl("ct", "new", "--distribution", "busybox", "gone")
+    assert host.osctl_json("ct", "show", "web")["state"] == "running"
+
+
+def test_a_store_that_lost_its_log_is_rebuilt_of_the_newer_documents(host: Topology) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
+    host.stop_daemon()
+    old = (host.state_dir / "osctl.sqlite").read_bytes()
+    host.start_daemon()
+    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    wait_for_mirrors(host)
+    before = configured(host)
+    host.stop_daemon()
+    (host.state_dir / "osctl.sqlite").write_bytes(old)
+    assert "is not what is kept of web" in osctld(host, "--check").stdout
+
+    osctld(host, "--recover", "--force")
+
+    host.start_daemon()
+    assert configured(host) == before
+
+
+def test_a_store_that_is_sound_or_in_use_is_not_rebuilt(host: Topology) -> None:
+    host.new_container("web", via=VIAS, start=False)
+    before = host.stored()
+
+    assert "is in use by another osctld" in refusal(osctld(host, "--recover", "--force"))
+    assert "is in use by another osctld" in refusal(osctld(host, "--restore-schema", "2"))
+    wait_for_mirrors(host)
+    assert osctld(host, "--check") == (
+        0, f"{host.state_dir}/osctl.sqlite: sound, schema {SCHEMA}, containers: 1\n", ""
+    )  # fmt: skip
+    host.stop_daemon()
+    assert "is sound; --force rebuilds it" in refusal(osctld(host, "--recover"))
+    assert host.stored() == before
+    host.start_daemon()
+
+
+def test_a_state_directory_with_nothing_in_it_is_not_rebuilt() -> None:
+    with Topology(start_daemon=False, program=BARE) as host:
+        assert "no such directory" in refusal(osctld(host, "--recover"))
+        host.state_dir.mkdir()
+        assert "holds nothing to make a store of" in refusal(osctld(host, "--recover"))
+        assert "no store yet" in osctld(host, "--check").stdout
+        assert [each.name for each in host.state_dir.iterdir()] == ["osctld.lock"]
+        host.start_daemon()
+
+
+@pytest.mark.parametrize("words", [("--check", "--recover"), ("--force",), ("--check", "--force"), ("--recover=x",)])
+def test_words_that_do_not_go_together_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    said = run(str(BIN / "osctld"), "--state-dir", str(tmp_path / "none"), *words, check=False)
+
+    assert (said.status, said.stdout, said.stderr.count("\n")) == (64, "", 1)
+    assert not (tmp_path / "none").exists()
+
+
+# --- schemas -----------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_store_is_refused_with_the_command_that_goes_back_to_the_copy(host: Topology) -> None:
+    host.new_container("web", via=VIAS, addresses=("1.2.3.4",))
+    before = configured(host)
+    host.stop_daemon()
+    file = host.state_dir / "osctl.sqlite"
+    shutil.copy(file, f"{file}.schema{SCHEMA}")
+    host.start_daemon()
+    host.new_container("later", start=False)
+    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    host.stop_daemon()
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+
+    command = f"--restore-schema {SCHEMA}"
+    said = refusal(osctld(host))
+    assert f"has schema {SCHEMA + 1}, this osctld knows {SCHEMA}" in said
+    assert f"; osctld --state-dir {host.state_dir} {command} goes back to {file}.schema{SCHEMA}" in said
+    assert command in osctld(host, "--check").stdout
+    assert "has schema" in refusal(osctld(host, "--recover", "--force"))
+
+    done = osctld(host, *command.split())
+
+    assert (done.status, done.stderr) == (0, "")
+    assert f"later: is not in the copy; its root directory stays at {host.state_dir}/ct/later" in done.stdout
+    assert f"schema {SCHEMA}, containers: 1" in done.stdout
+    host.start_daemon()
+    assert configured(host) == before
+    # What the newer one put into a guest that runs on is cleared away.
+    inside = {each["local"] for link in host.guest_ip_json("web", "addr", "show", "eth0") for each in link["addr_info"]}
+    assert "1.2.3.4" in inside
+    assert "1.2.3.5" not in inside
+    host.stop_daemon()
+    assert "nothing is newer than the copy" in refusal(osctld(host, *command.split()))
+    assert "there is no copy of schema 1" in refusal(osctld(host, "--restore-schema", "1"))
+    host.start_daemon()
+
+
+def test_a_newer_store_without_a_copy_is_refused_and_left_alone(host: Topology) -> None:
+    host.stop_daemon()
+    file = host.state_dir / "osctl.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+
+    said = refusal(osctld(host))
+
+    assert said.endswith("there is no copy of before the upgrade: install the newer osctld again")
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA}")
+    host.start_daemon()
