@@ -421,8 +421,8 @@ class Topology:
         rules = self.in_namespace(self.H, "nft", "--stateless", "list", "ruleset").stdout
         # What is remembered for a time goes by itself.
         rules = re.sub(r"(\n\s*timeout \d+[ms]\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
-        # Every guest asks for routers when it likes, which is counted.
-        rules = re.sub(r"(set limited \{[^}]*?\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
+        # Every guest sends when it likes, which is counted: it asks for routers, or speaks while its link is a port.
+        rules = re.sub(r"(set (?:limited|bridged) \{[^}]*?\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
         # What is answered for stopped containers follows a while after a command's answer (test_stopped_networks.py).
         rules = re.sub(r"(set stopped[46] \{[^}]*?\n)\s*elements = \{[^}]*\}\n", r"\1", rules)
         # The kernel lists the elements of a set as it likes.

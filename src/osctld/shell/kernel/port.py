@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -84,8 +84,17 @@ class Kernel:
     host's namespace, where they are unless they leave it.
     """
 
-    def __init__(self, *, fault: FaultHook | None = None, renames_while_up: bool | None = None) -> None:
-        """`renames_while_up` overrules what the kernel's release says of that, so that tests can go the long way."""
+    def __init__(
+        self,
+        *,
+        fault: FaultHook | None = None,
+        renames_while_up: bool | None = None,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`renames_while_up` overrules what the kernel's release says of that, so that tests can go the long way.
+
+        `clock` tells the seconds that the calling thread has worked, by which looks are found dear.
+        """
         self._host = NetlinkSocket()
         #: For what is asked of the host as a whole, beside who has the lock: that may look at very much.
         self._asking = NetlinkSocket()
@@ -97,6 +106,7 @@ class Kernel:
         self._tracked: TrackedConnections | None = None
         self._rules: RoutingRules | None = None
         self._is_crowded = False
+        self._clock = clock
         self._fault = fault
         self._renames_while_up = _release() >= RENAMES_WHILE_UP if renames_while_up is None else renames_while_up
         self._lock, self._counting, self._asking_lock = threading.Lock(), threading.Lock(), threading.Lock()
@@ -424,10 +434,10 @@ class Kernel:
         """
         if sought is not None and len(sought) <= (SOUGHT_AT_MOST if self._is_crowded else _FEW_SOUGHT):
             return list(rtnetlink_dumps.objects_on(self._host, links, HOST, sought=sought))
-        began = time.thread_time()
+        began = self._clock()
         found = list(rtnetlink_dumps.objects_on(self._host, links, HOST))
         told = sum(len(each) if isinstance(each, Routes) else 1 for each in found)
-        self._is_crowded = time.thread_time() - began > _CROWDED_SECONDS + _SECONDS_FOR_EACH * told
+        self._is_crowded = self._clock() - began > _CROWDED_SECONDS + _SECONDS_FOR_EACH * told
         return found
 
     def _renamed_peers(
