@@ -15,6 +15,7 @@ from osctld.daemon.condition import Condition
 from osctld.daemon.disk import Disk
 from osctld.daemon.effects import Ports
 from osctld.daemon.event_log import EventLog
+from osctld.daemon.failures import Failures
 from osctld.daemon.perform import Daemon
 from osctld.daemon.records import Records
 from osctld.daemon.since import MomentsFile, Since
@@ -104,6 +105,7 @@ def assemble(
         records=records, host=host_sync, containers=containers, notes=notes, drift=drift, obstacles=obstacles,
         sender=plans, lives=lives, turns=turns, tell=tell, tidy=give_memory_back,
     )  # fmt: skip
+    failures = Failures(store, disk)
     condition = Condition(
         about=about, records=records, kernel=kernel, host=host_sync, obstacles=obstacles, drift=drift, lives=lives,
         phase=phase, reconciler=reconciler, ways=ways, since=Since(moments),
@@ -116,11 +118,11 @@ def assemble(
     actions = Actions(
         records=records, host=host_sync, containers=containers, obstacles=obstacles, lives=lives,
         supervisor=supervisor, phase=phase, boot=boot, reconciler=reconciler, turns=turns, events=events,
-        condition=condition, blocking=blocking, stopped=stopped,
+        condition=condition, blocking=blocking, stopped=stopped, failures=failures,
     )  # fmt: skip
     return Daemon(
         about=about, records=records, lives=lives, kernel=kernel, host_sync=host_sync, containers=containers,
         drift=drift, obstacles=obstacles, ports=ports, phase=phase, supervisor=supervisor, boot=boot,
         reconciler=reconciler, actions=actions, events=events, turns=turns, condition=condition, blocking=blocking,
-        stopped=stopped, tracked=tracked, above=above,
+        stopped=stopped, tracked=tracked, failures=failures, above=above,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from osctld.core.config.host import Container
 from osctld.core.config.life import IdMap
 from osctld.netif.interface_type import InterfaceDocument, interface_types, type_of
 
-SCHEMA = 5
+SCHEMA = 6
 
 
 class AutostartDocument(msgspec.Struct, frozen=True):

@@ -352,6 +352,8 @@ async def serve(places: Places, settings: Settings) -> None:
     stopped.add_done_callback(log_failure)
     tasks.add(tracked := asyncio.create_task(daemon.tracked.run(), name="tracked"))
     tracked.add_done_callback(log_failure)
+    tasks.add(failing := asyncio.create_task(daemon.failures.run(), name="failures"))
+    failing.add_done_callback(log_failure)
     if daemon.reservations is not None:
         tasks.add(reserving := asyncio.create_task(daemon.reservations.run(), name="reservations"))
         reserving.add_done_callback(log_failure)
@@ -377,6 +379,7 @@ async def serve(places: Places, settings: Settings) -> None:
         task.cancel()
     news.close()
     await mirrors.write()
+    await daemon.failures.write()
     disk.close()
     store.close()
 

@@ -29,10 +29,10 @@ from osctld.core.config.host import Host
 from osctld.core.config.settings import Settings
 from osctld.core.errors import ApplyFailed, Unavailable
 from osctld.core.person import Person
-from osctld.shell.store import files
+from osctld.shell.store import database, files
 from osctld.shell.store.database import Contents, HistoryLine, Replacement, Saved, Store, StoreCopy, copy_of_schema
 
-SCHEMA = 5
+SCHEMA = 6
 UUID = "3d5d0a8e-6a54-4e4b-9c5c-0d8c4d1f0a11"
 
 CLONE_NEWNS = 0x20000
@@ -892,8 +892,50 @@ def test_a_store_of_schema_4_has_nothing_blocked(file: Path) -> None:
     with contextlib.closing(opened(file)) as store:
         store.save_blocks(blocked(), HistoryLine(5.0, "x"))
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
-        old.execute("DROP TABLE block")
-        old.execute("PRAGMA user_version = 4")
+        old.executescript("DROP TABLE block; DROP TABLE failure; PRAGMA user_version = 4")
 
     with contextlib.closing(opened(file)) as store:
         assert store.load().blocks == ()
+
+
+# --- what was refused ---------------------------------------------------------------------------------------------
+
+
+def refused(number: int) -> HistoryLine:
+    return HistoryLine(float(number), f"osctl ct del web{number}", Person(0, None, number), "it runs")
+
+
+def test_of_what_was_refused_the_last_is_kept_and_the_history_is_left_alone(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "FAILURES", 3)
+    with contextlib.closing(opened(file)) as store:
+        store.save_blocks((), HistoryLine(5.0, "x"))
+        store.keep_failures([refused(1), refused(2)])
+        store.keep_failures([refused(3), refused(4)])
+        assert store.failures() == [refused(2), refused(3), refused(4)]
+
+    with contextlib.closing(opened(file)) as store:
+        assert store.failures() == [refused(2), refused(3), refused(4)]
+        store.forget_history(before=4.0, more_than=1)
+        assert (store.failures(), store.history(limit=-1)) == ([refused(4)], [HistoryLine(5.0, "x")])
+
+
+def test_what_was_refused_is_not_kept_where_nothing_can_be_written_and_what_follows_is(file: Path) -> None:
+    with contextlib.closing(opened(file)) as store:
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("CREATE TRIGGER full BEFORE INSERT ON failure BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+        with pytest.raises(ApplyFailed, match="commands that failed could not be kept: disk is full"):
+            store.keep_failures([refused(1)])
+        store.save_blocks((), HistoryLine(5.0, "x"))
+        assert (store.failures(), store.history(limit=-1)) == ([], [HistoryLine(5.0, "x")])
+
+
+def test_a_store_of_schema_5_knows_of_nothing_that_was_refused(file: Path) -> None:
+    with contextlib.closing(opened(file)) as store:
+        store.keep_failures([refused(1)])
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
+        old.executescript("DROP TABLE failure; PRAGMA user_version = 5")
+
+    with contextlib.closing(opened(file)) as store:
+        assert store.failures() == []

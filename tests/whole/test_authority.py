@@ -6,6 +6,7 @@ import ipaddress
 import json
 import random
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -273,6 +274,29 @@ def test_the_history_says_who_did_something(host: Topology) -> None:
     assert (last["user"], last["result"]) == (0, "done")
     assert last["process"] > 0
     assert last["command"] == "osctl ct netif ip add web eth0 198.51.100.7"
+
+
+def test_what_was_refused_is_listed_on_request_with_who_asked_and_why_also_after_a_restart(host: Topology) -> None:
+    host.osctl(*ADD, *WEB, "198.51.100.20")
+    before = len(host.osctl_json("history"))
+    started = time.time()
+    why = host.refusal(*ADD, *WEB, HOST_4)
+    host.refusal("ct", "del", "nobody")
+    host.refusal("--dry-run", *ADD, *WEB, HOST_4)
+    host.refusal("ct", "show", "nobody")
+    host.refusal("ct", "exec", "nobody", "true")
+    host.osctl("ct", "netif", "ip", "del", *WEB, "198.51.100.20")
+
+    for _ in range(2):
+        assert len(host.osctl_json("history")) == before + 1
+        first, second, last = [each for each in host.osctl_json("history", "--all") if each["epoch"] >= started]
+        assert (first["command"], first["user"]) == (f"osctl ct netif ip add web eth0 {HOST_4}", 0)
+        assert first["process"] > 0
+        assert f"{HOST_4} is an address of the host" in first["result"]
+        assert first["result"] in why
+        assert (second["command"], second["result"]) == ("osctl ct del nobody", "container not found: 'nobody'")
+        assert (last["command"].split()[4], last["result"]) == ("del", "done")
+        host.restart_daemon()
 
 
 # --- at once ------------------------------------------------------------------------------------------------------

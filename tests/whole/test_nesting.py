@@ -61,7 +61,7 @@ def test_the_original_s_client_sets_and_unsets_it_and_is_refused_what_there_is_n
 #: What makes of a store one of the second schema, which had neither a log of holdings nor who asked, nor blocks.
 SCHEMA_2 = """
 DROP TABLE change; DROP TABLE holder; DROP TABLE label; DROP TABLE past; DROP TABLE uplink; DROP TABLE holding;
-DROP TABLE block;
+DROP TABLE block; DROP TABLE failure;
 CREATE TABLE holding (
     version INTEGER NOT NULL, network BLOB NOT NULL, length INTEGER NOT NULL, kind TEXT NOT NULL,
     container TEXT NOT NULL, interface TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,

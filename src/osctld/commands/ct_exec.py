@@ -27,6 +27,7 @@ class CtExec(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")
+    keeps_failures: ClassVar[bool] = False
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl ct exec myct01 ip addr", "Show the addresses inside the container"),
         Example("osctl ct exec myct01 sh -c 'ip route; ip -6 route'", "Run a shell command line, as one word"),

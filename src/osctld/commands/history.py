@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.command import Argument, Column, Example, ListOptions, Look, LookCommand, ShowHistory
+from osctld.core.command import Argument, Column, Example, Flag, ListOptions, Look, LookCommand, ShowHistory
 from osctld.core.config.host import POOL, Host
 from osctld.core.errors import Refused
 
@@ -16,22 +16,31 @@ COLUMNS = (
     Column("user", "user id of whoever asked for it", type=int | None),
     Column("login", "user id that had logged in before becoming that one", type=int | None),
     Column("process", "process id of the client", type=int | None),
-    Column("result", "done"),
+    Column("result", "done, or why it changed nothing", marks={"done": "good"}),
     Column("command", "command line; shortened if long, unless exact values are requested", longest=200),
 )
 
 
 class History(LookCommand, ListOptions, frozen=True, kw_only=True):
-    """List the commands that changed something, oldest first."""
+    """List the commands that changed something, oldest first.
+
+    With --all also those that were refused or failed, the last 10000 of them, and why. Neither dry runs are listed, nor
+    commands that change no configuration, such as `ct exec`.
+    """
 
     words: ClassVar[tuple[str, ...]] = ("history",)
-    examples: ClassVar[tuple[Example, ...]] = (Example("osctl history", "List all changes"),)
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl history", "List all changes"),
+        Example("osctl history --all", "List what was refused, too"),
+    )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
+    all: Annotated[bool, Flag(("-a", "--all"), "Also commands that were refused or failed")] = False
     pools: Annotated[tuple[str, ...], Argument("Pools; the only one is default", metavar="pool", many=True)] = ()
 
     def act(self, host: Host) -> Look:
         for each in self.pools:
             if each != POOL:
                 raise Refused(f"pool {each!r} not found", code="pool-not-found", subject=each)
-        return ShowHistory(COLUMNS, shown=("time", "pool", "command"))
+        shown = ("time", "pool", "result", "command") if self.all else ("time", "pool", "command")
+        return ShowHistory(COLUMNS, shown, has_failures=self.all)

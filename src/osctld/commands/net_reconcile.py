@@ -16,6 +16,7 @@ class NetReconcile(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "reconcile")
+    keeps_failures: ClassVar[bool] = False
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl net reconcile --dry-run", "Show the differences as commands that would repair them"),
         Example("osctl net reconcile myct01", "Repair one container and its host side"),

@@ -18,6 +18,7 @@ class SelfBackup(ActCommand, frozen=True, kw_only=True):
     """
 
     words: ClassVar[tuple[str, ...]] = ("self", "backup")
+    keeps_failures: ClassVar[bool] = False
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl self backup new.backup", "Back up the configuration; the file must not exist"),
     )

@@ -375,10 +375,11 @@ class ShowMetrics(msgspec.Struct, frozen=True):
 
 
 class ShowHistory(msgspec.Struct, frozen=True):
-    """List what was changed, with these columns."""
+    """List what was changed, with these columns; with `has_failures` also what was refused or failed."""
 
     columns: tuple[Column, ...]
     shown: tuple[str, ...]
+    has_failures: bool = False
 
 
 class ShowHolders(msgspec.Struct, frozen=True):
@@ -474,6 +475,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     words: ClassVar[tuple[str, ...]]
     #: Whether it can change nothing, whatever its options are. Its kind says so, and no command by itself.
     looks: ClassVar[bool] = False
+    #: Whether attempts that changed nothing are kept beside the history: of commands that this would tell of.
+    keeps_failures: ClassVar[bool] = True
     examples: ClassVar[tuple[Example, ...]] = ()
     #: All fields that a listing of this command may have, for the manual and for completion.
     columns: ClassVar[tuple[Column, ...]] = ()

@@ -31,6 +31,7 @@ from osctld.core.reconcile.host_level import forwarding_warnings
 from osctld.daemon.blocking import Blocking
 from osctld.daemon.condition import Condition
 from osctld.daemon.event_log import EventLog
+from osctld.daemon.failures import Failures
 from osctld.daemon.net_actions import NetActions
 from osctld.daemon.records import CopiedHost, Kept, Records
 from osctld.daemon.turns import Turns
@@ -90,6 +91,7 @@ class Actions:
         condition: Condition,
         blocking: Blocking,
         stopped: Stopped,
+        failures: Failures,
     ) -> None:
         self._records = records
         self._host = host
@@ -105,6 +107,7 @@ class Actions:
         self._condition = condition
         self._blocking = blocking
         self._stopped = stopped
+        self._failures = failures
         #: Whether the original's client has listed containers.
         self.serves_original = False
         self._net = NetActions(records=records, host=host, turns=turns)
@@ -172,8 +175,9 @@ class Actions:
                 return await _to_the_end(self._blocking.perform(action, caller.asked))
             case commands.ListBlocks():
                 return self._blocking.listing()
-            case commands.ShowHistory(columns, shown):
-                return commands.Listing(columns=columns, shown=shown, rows=await self._history())
+            case commands.ShowHistory(columns, shown, has_failures):
+                rows = await self._history(has_failures=has_failures)
+                return commands.Listing(columns=columns, shown=shown, rows=rows)
             case (
                 commands.ShowHolders()
                 | commands.ListHoldings()
@@ -353,9 +357,11 @@ class Actions:
                 if event.opts.get("state", "") in states or self._lives.state(name) in states:
                     return
 
-    async def _history(self) -> tuple[commands.Row, ...]:
+    async def _history(self, *, has_failures: bool) -> tuple[commands.Row, ...]:
         async with self._one_history:
             lines = await self._records.history()
+            if has_failures:
+                lines = sorted([*lines, *await self._failures.all()], key=lambda line: line.time)
         return tuple(
             {
                 "time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time)),

@@ -42,6 +42,7 @@ from osctld.daemon.blocking import Blocking
 from osctld.daemon.condition import Condition
 from osctld.daemon.effects import Ports, Rank, Undoing, lines_of, of_rank, press_on
 from osctld.daemon.event_log import EventLog
+from osctld.daemon.failures import LEFT, Failures
 from osctld.daemon.kernel_effects import kernel_effects
 from osctld.daemon.parking import Parking
 from osctld.daemon.records import Kept, Records
@@ -90,6 +91,7 @@ class Daemon:
         blocking: Blocking,
         stopped: Stopped,
         tracked: Tracked,
+        failures: Failures,
         above: Authority | None = None,
     ) -> None:
         """`above` is an authority on addresses above this host."""
@@ -103,6 +105,7 @@ class Daemon:
         self.turns = turns
         self.stopped = stopped
         self.tracked = tracked
+        self.failures = failures
         self.condition = condition
         self.blocking = blocking
         self._about = about
@@ -291,20 +294,25 @@ class Daemon:
 
     @contextlib.contextmanager
     def _telling(self, command: Command, caller: Caller) -> Iterator[None]:
-        """Tell who listens when a command begins and how it ended."""
+        """Tell who listens when a command begins and how it ended; keep why one changed nothing."""
         opts = plain_fields(command, secret=commands.secret_fields(type(command)))
         told = {"cmd": "_".join(command.words), "opts": {**opts, "cli": caller.asked.command_line}}
         number = next(self._commands)
         self._events.emit("management", {"id": number, "state": "run", **told})
-        state = "failed"
+        state, why = "failed", "failed"
         try:
             yield
             state = "done"
         except (asyncio.CancelledError, ConnectionError):
-            state = "left"
+            state, why = "left", LEFT
+            raise
+        except OsctlError as error:
+            why = error.message
             raise
         finally:
             self._events.emit("management", {"id": number, "state": state, **told})
+            if state != "done" and command.keeps_failures and not command.looks:
+                self.failures.note(caller.asked, why)
 
     def _observed(self) -> Observed:
         about = {

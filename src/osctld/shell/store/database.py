@@ -58,11 +58,12 @@ class Holdings(Protocol):
 
 
 class HistoryLine(msgspec.Struct, frozen=True):
-    """One change that was made: seconds since 1970, the command as it was given, by whom, and what became of it."""
+    """A command that was to change something: seconds since 1970, as it was given, by whom, and what became of it."""
 
     time: float
     command: str
     by: Person = NOBODY
+    #: `done`, or why not.
     result: str = "done"
 
 
@@ -193,6 +194,9 @@ BLOCKS = "SELECT network, since, until, command, user, login, process FROM block
 #: So many kinds of holdings of one network there may be at one time.
 _KINDS = 4
 
+#: So many commands that changed nothing are kept, the last ones: whoever asks in vain again and again fills no disk.
+FAILURES = 10_000
+
 #: How much of a command is kept for ever beside what it gave and took; the history has all of it.
 _LONGEST_COMMAND = 200
 
@@ -251,6 +255,13 @@ CREATE TABLE block (
     network TEXT PRIMARY KEY, since REAL NOT NULL, until REAL, command TEXT NOT NULL,
     user INTEGER, login INTEGER, process INTEGER
 ) WITHOUT ROWID
+""",
+    # Beside the history, so that they neither push changes out of it nor make holes in its numbers.
+    5: """
+CREATE TABLE failure (
+    sequence INTEGER PRIMARY KEY, time REAL NOT NULL, command TEXT NOT NULL,
+    user INTEGER, login INTEGER, process INTEGER, result TEXT NOT NULL
+)
 """,
 }
 
@@ -475,6 +486,23 @@ class Store:
     def history(self, *, limit: int) -> list[HistoryLine]:
         return _history(self._connection, limit=limit)
 
+    def failures(self) -> list[HistoryLine]:
+        """Commands that were refused or failed, the first first."""
+        return _history(self._connection, limit=-1, table="failure")
+
+    def keep_failures(self, lines: Sequence[HistoryLine]) -> None:
+        """Keep that these commands changed nothing, and why; the oldest are forgotten. Raises ApplyFailed."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(_INSERT_FAILURE, map(_history_values, lines))
+            self._connection.execute(
+                "DELETE FROM failure WHERE sequence <= (SELECT max(sequence) FROM failure) - ?", (FAILURES,)
+            )
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.roll_back()
+            raise ApplyFailed(f"commands that failed could not be kept: {error}", code="save-failed") from error
+
     def holdings(self) -> list[HoldingRow]:
         """All rows of holdings, with the names of their holders, in the order of their key."""
         return self._connection.execute(ALL_HOLDINGS).fetchall()
@@ -672,6 +700,7 @@ class Store:
                 "DELETE FROM history WHERE time < ? OR sequence <= (SELECT max(sequence) FROM history) - ?",
                 (before, more_than),
             )
+            self._connection.execute("DELETE FROM failure WHERE time < ?", (before,))
         except sqlite3.Error as error:
             raise ApplyFailed(f"the history could not be shortened: {error}", code="save-failed") from error
 
@@ -765,6 +794,7 @@ def block_of(row: tuple[Any, ...]) -> Block:
 
 
 _INSERT_HISTORY = "INSERT INTO history (time, command, user, login, process, result) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_FAILURE = _INSERT_HISTORY.replace("history", "failure")
 
 
 def _history_values(line: HistoryLine) -> tuple[Any, ...]:
@@ -781,8 +811,8 @@ def history_line(row: tuple[Any, ...]) -> HistoryLine:
 HISTORY_COLUMNS = "time, command, user, login, process, result"
 
 
-def _history(connection: sqlite3.Connection, *, limit: int) -> list[HistoryLine]:
-    rows = connection.execute(f"SELECT {HISTORY_COLUMNS} FROM history ORDER BY sequence DESC LIMIT ?", (limit,))
+def _history(connection: sqlite3.Connection, *, limit: int, table: str = "history") -> list[HistoryLine]:
+    rows = connection.execute(f"SELECT {HISTORY_COLUMNS} FROM {table} ORDER BY sequence DESC LIMIT ?", (limit,))
     return [history_line(row) for row in reversed(rows.fetchall())]
 
 
