@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.core", "osctld.config", "osctld.cli.version", "osctld.shell", "osctld.lifecycle.lives"),
         *("osctld.daemon.event_log", "osctld.daemon.disk"),
     ),
+    "osctld.daemon.failures": ("osctld.core", "osctld.daemon.disk", "osctld.shell.store.database"),
     "osctld.daemon.change_notes": (
         *("osctld.core", "osctld.config", "osctld.daemon.disk", "osctld.sync.ports", "osctld.daemon.records"),
     ),
@@ -111,7 +112,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.daemon.event_log", "osctld.lifecycle.host_phase", "osctld.sync.host", "osctld.lifecycle.lives"),
         *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
         *("osctld.sync.stopped", "osctld.daemon.net_actions", "osctld.sync.obstacles", "osctld.daemon.condition"),
-        *("osctld.daemon.blocking",),
+        *("osctld.daemon.blocking", "osctld.daemon.failures"),
     ),
     "osctld.daemon.perform": (
         "osctld.aside",
@@ -121,7 +122,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
         *("osctld.sync.stopped", "osctld.sync.tracked"),
         *("osctld.sync.obstacles", "osctld.sync.plan_sender", "osctld.daemon.parking", "osctld.daemon.reservations"),
-        *("osctld.daemon.condition", "osctld.daemon.blocking"),
+        *("osctld.daemon.condition", "osctld.daemon.blocking", "osctld.daemon.failures"),
     ),
     "osctld.maintenance": ("osctld.core", "osctld.config", "osctld.shell"),
     "osctld.at_shutdown": (

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from osctld.core.address.addresses import Network
+from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.address.network_table import by_length, packed_addresses
 from osctld.core.authority.claims import ClaimedNetworks, Holder
+from osctld.core.authority.held import HoldingState
 from osctld.core.config.autostart import Autostart
 from osctld.core.config.host import Container
 from osctld.core.config.life import IdMap
@@ -47,13 +48,15 @@ class ContainerDocument(msgspec.Struct, Generic[D], frozen=True, omit_defaults=T
     autostart: AutostartDocument | None = None
     generation: int = 0
     parked: tuple[str, ...] = ()
+    standby: tuple[str, ...] = ()
 
 
 class HoldingRows(msgspec.Struct, frozen=True):
     """Claims as rows of their own, so that another authority than this host may answer for them one day.
 
-    They differ in their networks alone: `networks` are packed network addresses, end to end. `epoch` grows when a claim
-    changes hands; `state` is wanted, parked, standby or draining.
+    They differ in their networks alone: `networks` are packed network addresses, end to end. `epoch` grows each time
+    that a network changes hands: 0 stands for one more than it was when it was last given up. `state` is a
+    HoldingState.
     """
 
     version: int
@@ -61,8 +64,8 @@ class HoldingRows(msgspec.Struct, frozen=True):
     length: int
     kind: str
     holder: Holder
-    epoch: int = 1
-    state: str = "wanted"
+    epoch: int = 0
+    state: str = HoldingState.WANTED.value
 
 
 def encode_container(container: Container) -> bytes:
@@ -83,6 +86,7 @@ def encode_container(container: Container) -> bytes:
             autostart=_autostart_document(container.autostart),
             generation=container.generation,
             parked=tuple(map(str, container.parked)),
+            standby=tuple(map(str, container.standby)),
         )
     )
 
@@ -111,6 +115,7 @@ def decode_container(document: bytes) -> Container:
         autostart=Autostart(read.autostart.priority, read.autostart.delay) if read.autostart is not None else None,
         generation=read.generation,
         parked=tuple(map(Network.parse, read.parked)),
+        standby=tuple(map(Network.parse, read.standby)),
     )
 
 
@@ -126,7 +131,11 @@ def upgraded(document: bytes, schema: int) -> bytes:
     return document
 
 
-def holding_rows(claims: Iterable[ClaimedNetworks]) -> list[HoldingRows]:
+def holding_rows(
+    claims: Iterable[ClaimedNetworks], set_aside: Mapping[Network, HoldingState] | None = None, *, epoch: int = 0
+) -> list[HoldingRows]:
+    """Claims as rows. `set_aside`: those whose state is another than wanted. `epoch` is what an authority granted."""
+    states = {each.packed: state for each, state in (set_aside or {}).items()}
     return [
         HoldingRows(
             version=version,
@@ -134,10 +143,23 @@ def holding_rows(claims: Iterable[ClaimedNetworks]) -> list[HoldingRows]:
             length=length,
             kind=each.kind.value,
             holder=each.holder,
+            epoch=epoch,
+            state=state.value,
         )
         for each in claims
-        for (version, length), networks in by_length(each.networks).items()
+        for state, some in _by_state(each.networks, states)
+        for (version, length), networks in by_length(some).items()
     ]
+
+
+def _by_state(
+    networks: Sequence[PackedNetwork], states: Mapping[PackedNetwork, HoldingState]
+) -> Iterator[tuple[HoldingState, Sequence[PackedNetwork]]]:
+    if not states:
+        yield HoldingState.WANTED, networks
+        return
+    for state in HoldingState:
+        yield state, [each for each in networks if states.get(each, HoldingState.WANTED) is state]
 
 
 def item_events() -> Mapping[str, Mapping[str, str]]:

@@ -7,9 +7,11 @@ import json
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from osctld.config import HoldingRows, decode_container, encode_container, holding_rows
 from osctld.core.address.addresses import Address, InterfaceAddress
+from osctld.core.authority.held import HoldingState
 from osctld.core.config.host import Container
 from osctld.core.errors import Refused
 from osctld.netif.routed.interface import RoutedInterface
@@ -112,4 +114,24 @@ def test_every_claim_is_a_row_of_its_own(container: Container) -> None:
         (each.network, each.kind.value, each.holder.container, each.holder.interface) for each in claims
     )
     assert len(set(read)) == len(read)
-    assert {(row.epoch, row.state) for row in rows} <= {(1, "wanted")}
+    assert {(row.epoch, row.state) for row in rows} <= {(0, "wanted")}
+
+
+@given(containers(), st.data())
+def test_rows_tell_what_is_set_aside(container: Container, data: st.DataObject) -> None:
+    networks = sorted({each.network for each in each_claim(container.claims())})
+    states = data.draw(
+        st.dictionaries(st.sampled_from(networks), st.sampled_from(HoldingState)) if networks else st.just({})
+    )
+    rows = holding_rows(container.claims(), states, epoch=7)
+
+    told = {
+        (Address.from_packed(address).with_length(row.length).network, row.kind): (row.state, row.epoch)
+        for row in rows
+        for address in many_addresses(row)
+    }
+
+    assert told == {
+        (each.network, each.kind.value): (states.get(each.network, HoldingState.WANTED).value, 7)
+        for each in each_claim(container.claims())
+    }

@@ -3,7 +3,8 @@
     python authority_process.py SOCKET STATE LOG
 
 STATE, read at each question: {"delay": {NETWORK or "": SECONDS}, "held": {NETWORK: HOLDER}, "error": TEXT,
-"lost": [NETWORK], "kill": PID that is killed after a claim was reserved and before it is answered}.
+"lost": [NETWORK], "epoch": NUMBER of what is granted, "kill": PID that is killed after a claim was reserved and before
+it is answered}.
 LOG: a line of JSON for each question when it is answered, with what is reserved and held after it; LOG.asked: one when
 it is asked.
 """
@@ -58,7 +59,7 @@ class Authority:
                 name = f"r{self._number}"
                 if question["reserve"]:
                     self._reserved[name] = holdings
-                return {"granted": {"reservation": name, "epoch": self._number}}
+                return {"granted": {"reservation": name, "epoch": wanted.get("epoch", self._number)}}
             case "keep":
                 self._held.update(self._reserved.pop(question["reservation"], set()))
             case "give-back":

@@ -464,7 +464,9 @@ class Topology:
         Not of which boot and which start the daemon is: it notes that at a time of its own, and no command changes it.
         Nor what was refused: that changed nothing else.
         """
-        tables = self._rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('run', 'failure') ORDER BY name")
+        tables = self._rows(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('run', 'failure') ORDER BY name"
+        )
         return {name: self._rows(f"SELECT * FROM {name} ORDER BY 1, 2") for (name,) in tables}
 
     def noted_boot(self) -> str:

@@ -241,14 +241,17 @@ def test_what_others_hold_since_comes_up_parked_and_is_taken_when_they_have_give
 
     host.restart_daemon()
 
-    wait_until(lambda: routed() == ["1.2.3.5"], "what others hold is not routed")
-    states = {each["network"]: each["state"] for each in host.osctl_json("net", "ls", "web")}
-    assert states == {"1.2.3.4/32": "parked", "1.2.3.5/32": "wanted", "10.100.10.100/30": "wanted"}
+    def states() -> dict[str, str]:
+        return {each["network"]: each["state"] for each in host.osctl_json("net", "ls", "web")}
+
+    wait_until(lambda: states()["1.2.3.4/32"] == "parked", "it is known what others hold")
+    assert states() == {"1.2.3.4/32": "parked", "1.2.3.5/32": "wanted", "10.100.10.100/30": "wanted"}
+    assert routed() == ["1.2.3.5"]
     assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
     nothing_changes = Settled(host, running=["web", "db"])
     take = ("ct", "netif", "take", *WEB)
     assert nothing_changes.refusal(*take, "all") == "1.2.3.4/32: held by eth0 of mail on host b"
-    assert "1.2.3.5: not parked on eth0 of web" in nothing_changes.refusal(*take, "1.2.3.5")
+    assert "1.2.3.5: neither parked nor on standby on eth0 of web" in nothing_changes.refusal(*take, "1.2.3.5")
     host.osctl("ct", "restart", "web")
     assert routed() == ["1.2.3.5"]
 
@@ -258,6 +261,37 @@ def test_what_others_hold_since_comes_up_parked_and_is_taken_when_they_have_give
     assert routed() == ["1.2.3.4", "1.2.3.5"]
     assert host.ping(host.R, "1.2.3.4") == 3
     assert {each["state"] for each in host.osctl_json("net", "ls", "web")} == {"wanted"}
+
+
+def routes_among(held: list[str]) -> list[str]:
+    return [each for each in held if each.startswith("1.2.3.")]
+
+
+def test_what_is_put_on_standby_is_free_for_others_and_asked_for_again(host: Topology, above: AuthorityAbove) -> None:
+    host.osctl(*ADD, *WEB, "1.2.3.4", "1.2.3.5")
+    above.wait_for("keep")
+
+    host.osctl("ct", "netif", "standby", *WEB, "1.2.3.4")
+
+    above.wait_for("release")
+    assert routes_among(above.wait_for("release")["held"]) == ["1.2.3.5/32"]
+    above.forget()
+    host.restart_daemon()
+    assert routes_among(above.wait_for("settle")["held"]) == ["1.2.3.5/32"]
+    above.behave(held={"1.2.3.4/32": "eth0 of mail on host b"})
+    nothing_changes = Settled(host, running=["web", "db"])
+    assert nothing_changes.refusal("ct", "netif", "take", *WEB, "all") == "1.2.3.4/32: held by eth0 of mail on host b"
+    above.behave()
+    host.osctl("ct", "netif", "take", *WEB, "all")
+    assert host.ping(host.R, "1.2.3.4") == 3
+
+
+def test_what_an_authority_grants_has_its_epoch(host: Topology, above: AuthorityAbove) -> None:
+    above.behave(epoch=41)
+
+    host.osctl(*ADD, *WEB, "1.2.3.4")
+
+    assert [each["epoch"] for each in host.osctl_json("net", "who", "1.2.3.4")] == [41]
 
 
 def test_what_is_parked_and_deleted_is_not_parked_when_it_comes_again(host: Topology, above: AuthorityAbove) -> None:

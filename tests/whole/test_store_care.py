@@ -37,14 +37,15 @@ def copy(tmp_path: Path) -> str:
 
 
 def configured(host: Topology) -> dict[str, Any]:
-    """All that is wanted, as it is on disk, and no history: neither when something was given, nor what was held before.
+    """All that is wanted, as it is on disk, and no history: neither when and how often something was given, nor what
+    was held before.
 
     Holders are told by their UUIDs and names, for the numbers of their rows mean nothing.
     """
     stored: dict[str, Any] = dict(host.stored())
     names = {holder: (container, interface) for holder, _, container, interface in stored["label"]}
     holders = {number: (uuid, container, *names[number]) for number, uuid, container in stored["holder"]}
-    holdings = sorted((*row[:4], *holders[row[4]], *row[5:7]) for row in stored["holding"])
+    holdings = sorted((*row[:4], *holders[row[4]], row[6]) for row in stored["holding"])
     return {"holding": holdings, **{name: stored[name] for name in ("host", "container", "uplink")}}
 
 

@@ -52,6 +52,15 @@ class CtNetifIpMove(EditCommand, frozen=True, kw_only=True):
             return Edited(
                 host.with_container(after), after.name, is_delegation_allowed=self.force, is_overlap_allowed=self.force
             )
+        for network, state in before.set_aside.items():
+            if network.packed in moved.target.routes.table and network.packed not in target.routes.table:
+                # The other container would have it at once, and nobody asked whether it may.
+                raise Refused(
+                    f"{network}: {state.value} on {self.netif} of {before.name};"
+                    f" osctl ct netif take {before.name} {self.netif} {network}",
+                    code="set-aside",
+                    subject=str(network),
+                )
         to_after = to.with_interface(moved.target)
         check_broadcasts(to_after)
         if self.force:

@@ -1,24 +1,22 @@
-"""Take what is parked."""
+"""Take what is parked or on standby."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.address.addresses import Network
+from osctld.core.choosing import ALL, chosen
 from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, InterfaceName
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.core.errors import Refused, UsageError
-
-#: Instead of networks by name: all that are parked.
-ALL = "all"
+from osctld.core.errors import Refused
 
 
 class CtNetifTake(EditCommand, frozen=True, kw_only=True):
-    """Take networks of an interface that are parked, for somebody else was found to hold them.
+    """Route networks of an interface that are parked or on standby.
 
-    That happens when a host comes back with an older state than the authority on addresses knows, from a backup for
-    example. What is parked is not routed. It can be taken when nobody else holds it any more.
+    Parked is what somebody else was found to hold: a host came back with an older state than the authority on addresses
+    knows, from a backup for example. It can be taken when nobody else holds it any more. On standby is what
+    `ct netif standby` set aside.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "take")
@@ -37,12 +35,15 @@ class CtNetifTake(EditCommand, frozen=True, kw_only=True):
         before = host.container(self.container)
         interface = before.interface(self.netif)
         held = {claim.network for claims in interface.claims(before.name) for claim in claims}
-        parked = [each for each in before.parked if each in held]
-        if ALL in self.networks and len(self.networks) > 1:
-            raise UsageError(f"{' '.join(self.networks)}: {ALL} stands for everything, give it alone")
-        chosen = parked if self.networks == (ALL,) else [Network.parse(each) for each in self.networks]
-        for typed, each in zip(self.networks, chosen, strict=False):
-            if each not in parked:
-                raise Refused(f"{typed}: not parked on {self.netif} of {before.name}", code="not-parked", subject=typed)
-        after = before.with_parked(each for each in before.parked if each not in chosen)
-        return Edited(host.with_container(after), after.name, taken=tuple(chosen))
+        named = chosen(self.networks, [each for each in before.set_aside if each in held])
+        for typed, network in named.items():
+            if network not in before.set_aside or network not in held:
+                raise Refused(
+                    f"{typed}: neither parked nor on standby on {self.netif} of {before.name}",
+                    code="not-set-aside",
+                    subject=typed,
+                )
+        taken = frozenset(named.values())
+        after = before.with_parked(frozenset(before.parked) - taken)
+        after = after.with_standby(frozenset(before.standby) - taken)
+        return Edited(host.with_container(after), after.name, taken=tuple(named.values()))

@@ -212,7 +212,7 @@ class Edited(msgspec.Struct, frozen=True):
     messages: tuple[str, ...] = ()
     #: Other containers that the same edit changes.
     others: tuple[str, ...] = ()
-    #: Networks that were parked and are wanted from now on: the authority is asked for them again.
+    #: Networks that were set aside and are wanted from now on: the authority is asked for them again.
     taken: tuple[Network, ...] = ()
     suggestions: Mapping[Network, str] = {}
     #: `--force`: a more specific network inside a wider one of another holder is allowed, an equal one never.
@@ -226,11 +226,11 @@ class Edited(msgspec.Struct, frozen=True):
         return (self.container, *self.others)
 
     def without_stale_parking(self) -> Edited:
-        """The same in which nothing is parked that is not held any more."""
+        """The same in which nothing is set aside that is not held any more."""
         host = self.host
         for name in self.containers:
             container = host.container(name)
-            if container.parked:
+            if container.set_aside:
                 host = host.with_container(container.with_parked(container.parked))
         return msgspec.structs.replace(self, host=host) if host is not self.host else self
 

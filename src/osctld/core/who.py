@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from osctld.core.address.addresses import Network
 from osctld.core.authority.claims import Claim, ClaimKind, Holder
-from osctld.core.authority.held import Held
+from osctld.core.authority.held import Held, HoldingState
 from osctld.core.authority.host_networks import HostNetwork
 from osctld.core.authority.rules import HOST_RULES, HostRule, is_held_by_another
 from osctld.core.command import Column, Row
@@ -15,7 +16,8 @@ from osctld.core.person import NOBODY, Person
 #: How the host is told as a holder.
 HOST_HOLDER = "host"
 
-WANTED, PARKED = "wanted", "parked"
+#: By container, what of its holdings is not wanted.
+SetAside: TypeAlias = Mapping[str, Mapping[Network, HoldingState]]
 
 #: What a network of theirs means for another who asks for the same.
 REFUSED, ALLOWED = "yes", "no"
@@ -33,7 +35,7 @@ _OF_HOLDINGS = (
     Column("ctid", "the container"),
     Column("netif", "its interface"),
     Column("link", "the host's, of what the host holds itself"),
-    Column("state", "wanted, parked, standby or draining", marks={"parked": "doubtful"}),
+    Column("state", "wanted, parked or standby", marks={"parked": "doubtful"}),
 )
 
 LIST_COLUMNS = (*_OF_HOLDINGS, Column("uuid", "of the interface"))
@@ -60,11 +62,10 @@ SHOWN_NOW = ("network", "holder", "what", "since", "user", "refused")
 SHOWN_THEN = ("network", "holder", "what", "since", "user", "until", "until_user")
 
 
-def holdings_of_interfaces(
-    claims: Iterable[Claim], parked: Mapping[str, Collection[Network]] | None = None
-) -> Iterator[dict[str, object]]:
-    """`parked` by container."""
+def holdings_of_interfaces(claims: Iterable[Claim], set_aside: SetAside | None = None) -> Iterator[dict[str, object]]:
+    nothing: Mapping[Network, HoldingState] = {}
     for each in claims:
+        aside = (set_aside or {}).get(each.holder.container, nothing)
         yield {
             "network": str(each.network),
             "holder": str(each.holder),
@@ -72,7 +73,7 @@ def holdings_of_interfaces(
             "ctid": each.holder.container,
             "netif": each.holder.interface,
             "link": "",
-            "state": PARKED if each.network in (parked or {}).get(each.holder.container, ()) else WANTED,
+            "state": aside.get(each.network, HoldingState.WANTED).value,
             "uuid": each.holder.uuid,
         }
 
@@ -86,7 +87,7 @@ def holdings_of_host(networks: Iterable[HostNetwork]) -> Iterator[dict[str, obje
             "ctid": "",
             "netif": "",
             "link": each.link,
-            "state": "wanted",
+            "state": HoldingState.WANTED.value,
             "uuid": "",
         }
 
@@ -98,12 +99,12 @@ def who_now(
     *,
     given: Iterable[Held],
     declared: Collection[str],
-    parked: Mapping[str, Collection[Network]],
+    set_aside: SetAside,
     at: Callable[[float], str],
 ) -> Iterator[Row]:
     """Those who hold all or a part of a network, or more. `given` tells since when; `at` writes a moment."""
     known = {(each.prefix, each.kind, each.uuid): each for each in given}
-    for claim, row in zip(claims := list(claims), holdings_of_interfaces(claims, parked), strict=True):
+    for claim, row in zip(claims := list(claims), holdings_of_interfaces(claims, set_aside), strict=True):
         held = known.get((claim.network, claim.kind.value, claim.holder.uuid))
         yield {
             **row,

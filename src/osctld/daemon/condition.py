@@ -171,7 +171,7 @@ class Condition:
             space=self._host.networks_in_use(host),
             holdings=self._records.claims,
             left_out={
-                each.name: frozenset([*each.parked, *(one.route.network for one in told(each.name))])
+                each.name: frozenset([*each.set_aside, *(one.route.network for one in told(each.name))])
                 for each in host.containers.values()
                 if told(each.name)
             },

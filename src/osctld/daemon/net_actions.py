@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from osctld.core import command as commands
 from osctld.core import who
 from osctld.core.address.addresses import BITS, Network
 from osctld.core.authority.claims import Claim
+from osctld.core.authority.held import HoldingState
 from osctld.core.authority.host_networks import HostSpace, Use
 from osctld.core.authority.rules import OlderHolding, older_holdings
 from osctld.core.command import Reply, Row
@@ -62,8 +63,8 @@ class NetActions:
         return (f"# {what} the networks on {action.link}: {networks}",)
 
     @property
-    def _parked(self) -> Mapping[str, Collection[Network]]:
-        return {name: each.parked for name, each in self._records.host.containers.items() if each.parked}
+    def _aside(self) -> Mapping[str, Mapping[Network, HoldingState]]:
+        return {name: aside for name, each in self._records.host.containers.items() if (aside := each.set_aside)}
 
     @property
     def _space(self) -> HostSpace:
@@ -81,10 +82,12 @@ class NetActions:
         networks = [*self._space.overlapping(network), *self._host.learned_routes([network])]
         looked_up = claims if len(claims) <= _MOST_LOOKED_UP else ()
         given = await self._records.given(each.network for each in looked_up)
-        declared, parked = self._records.host.uplinks, self._parked
+        declared, aside = self._records.host.uplinks, self._aside
 
         def rows() -> tuple[Row, ...]:
-            told = who.who_now(network, claims, networks, given=given, declared=declared, parked=parked, at=_local_time)
+            told = who.who_now(
+                network, claims, networks, given=given, declared=declared, set_aside=aside, at=_local_time
+            )
             return tuple(told)
 
         found = await considered(len(claims), rows)
@@ -120,7 +123,7 @@ class NetActions:
             versions = (4, 6) if action.version is None else (action.version,)
             return (
                 *who.holdings_of_interfaces(
-                    sorted(each for each in claims if each.network.version in versions), self._parked
+                    sorted(each for each in claims if each.network.version in versions), self._aside
                 ),
                 *who.holdings_of_host(sorted(each for each in space if each.network.version in versions)),
             )

@@ -28,11 +28,10 @@ class Parking:
         self._change = change
 
     def held(self) -> Collection[Need]:
-        """All that this host holds; what is parked it does not hold."""
-        containers = self._records.host.containers
-        parked = {name: frozenset(each.parked) for name, each in containers.items()}
+        """All that this host holds; what is set aside it does not hold."""
+        aside = {name: each.set_aside for name, each in self._records.host.containers.items()}
         return needs_held(
-            each for each in self._records.claims if each.network not in parked.get(each.holder.container, ())
+            each for each in self._records.claims if each.network not in aside.get(each.holder.container, ())
         )
 
     async def park(self, lost: Collection[Need]) -> None:

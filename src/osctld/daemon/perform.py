@@ -171,7 +171,7 @@ class Daemon:
             await reservations.rehearse(needs())
             return await self.turns.take(functools.partial(self._edit, command, options, caller))
         return await reservations.perform(
-            needs, self.turns.take, lambda reserved: self._edit(command, options, caller, reserved=reserved)
+            needs, self.turns.take, lambda *reserved: self._edit(command, options, caller, reserved=reserved)
         )
 
     @property
@@ -181,26 +181,32 @@ class Daemon:
         return Surroundings(self.records.claims, networks, released=self.records.released())
 
     async def _edit(
-        self, command: EditCommand, options: GlobalOptions, caller: Caller, *, reserved: frozenset[Need] | None = None
+        self,
+        command: EditCommand,
+        options: GlobalOptions,
+        caller: Caller,
+        *,
+        reserved: tuple[frozenset[Need], int] | None = None,
     ) -> Reply:
-        """With `reserved`, raises NeedsMore for what is not among that."""
+        """With `reserved`, which has an epoch, raises NeedsMore for what is not among that."""
         # Told in its turn: one whose client leaves before is dropped, later it is done all the same.
         with contextlib.nullcontext() if options.dry_run else self._telling(command, caller):
             host, surroundings = self.host, self._surroundings
             edited = await considered(
                 _weight(command, host), lambda: self._numbered(command.edit(host, surroundings), options)
             )
-            if reserved is not None and not self._needs_of(edited) <= reserved:
+            needs, epoch = reserved or (None, 0)
+            if needs is not None and not self._needs_of(edited) <= needs:
                 raise NeedsMore
             await self._take_down_ended(edited.containers)
             try:
-                return await self._change(edited, options, caller.asked)
+                return await self._change(edited, options, caller.asked, epoch)
             except OsctlError as error:
                 has_ended = await self._take_down_ended(edited.containers)
                 if not has_ended and error.code != IN_THE_WAY:
                     raise
                 # As of those that are stopped, or with what was found in the way.
-                return await self._change(edited, options, caller.asked)
+                return await self._change(edited, options, caller.asked, epoch)
 
     def _numbered(self, edited: Edited, options: GlobalOptions) -> Edited:
         """The edit, whose containers have the next generation if they change. Raises Conflict if the first has another
@@ -224,8 +230,8 @@ class Daemon:
         """Take down what is left of containers that have just ended; whether there was one."""
         return any([await self.supervisor.take_down_if_ended(each) for each in names])
 
-    async def _change(self, edited: Edited, options: GlobalOptions, asked: Asked | None) -> Reply:
-        """From what an edit wants to the effects of that, and from these to the answer."""
+    async def _change(self, edited: Edited, options: GlobalOptions, asked: Asked | None, epoch: int = 0) -> Reply:
+        """From what an edit wants to the effects of that, and from these to the answer. `epoch`: see `saving`."""
         edited = edited.without_stale_parking()
         pairs = {name: (self.host.container(name), edited.host.container(name)) for name in edited.containers}
         weight = sum(container.network_count for pair in pairs.values() for container in pair)
@@ -243,7 +249,7 @@ class Daemon:
             return commands.Text(edited.messages)
         async with Undoing(self._ports) as done:
             await done.apply(of_rank(Rank.NOTE, effects))
-            async with self.records.saving(edited.host, kept, asked) as saving:
+            async with self.records.saving(edited.host, kept, asked, epoch=epoch) as saving:
                 await done.apply(of_rank(Rank.BEFORE_SAVE, effects))
                 await saving.commit()
             done.keep()

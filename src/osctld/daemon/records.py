@@ -20,8 +20,8 @@ from osctld import config
 from osctld.cli.version import VERSION
 from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.authority.blocks import Block
-from osctld.core.authority.claims import Claims, ClaimsChange, Holder
-from osctld.core.authority.held import Held
+from osctld.core.authority.claims import ClaimedNetworks, Claims, ClaimsChange, Holder
+from osctld.core.authority.held import Held, HoldingState
 from osctld.core.config.address_pools import pools_of
 from osctld.core.config.configuration_events import events_between
 from osctld.core.config.host import POOL, Container, Host
@@ -47,11 +47,38 @@ class Kept(msgspec.Struct, frozen=True, dict=True):
 
     after: Container | None
     claims: ClaimsChange
+    #: Networks whose state is another than before, held before or not.
+    restated: frozenset[Network] = frozenset()
 
     @classmethod
     def of(cls, before: Container | None, after: Container | None) -> Kept:
         claims = ClaimsChange.between(before.claims() if before else (), after.claims() if after else ())
-        return cls(after, claims)
+        was, will_be = (each.set_aside if each else {} for each in (before, after))
+        return cls(after, claims, frozenset(network for network, _ in was.items() ^ will_be.items()))
+
+    def added_rows(self, *, epoch: int) -> list[config.HoldingRows]:
+        """`epoch`: what an authority granted, or 0."""
+        return config.holding_rows(self.rows.added, self.after.set_aside if self.after else None, epoch=epoch)
+
+    @property
+    def restated_rows(self) -> list[config.HoldingRows]:
+        """What is held with another state than before."""
+        return config.holding_rows(self._those(self.restated), self.after.set_aside) if self.after else []
+
+    @property
+    def left_to_others(self) -> tuple[ClaimedNetworks, ...]:
+        """What is on standby from now on."""
+        aside = self.after.set_aside if self.after else {}
+        return self._those(each for each in self.restated if aside.get(each) is HoldingState.STANDBY)
+
+    def _those(self, networks: Iterable[Network]) -> tuple[ClaimedNetworks, ...]:
+        packed = {each.packed for each in networks}
+        if self.after is None or not packed:
+            return ()
+        return tuple(
+            msgspec.structs.replace(each, networks=tuple(one for one in each.networks if one in packed))
+            for each in self.after.claims()
+        )
 
     @functools.cached_property
     def size(self) -> int:
@@ -82,12 +109,15 @@ class Saving:
         changes: Mapping[str, Kept],
         asked: Asked | None,
         run: RunsOnDisk | None = None,
+        *,
+        epoch: int = 0,
     ) -> None:
         """`changes` by the names of their containers, all of them or none. With `run`, which has the disk for this
-        alone, they are written from now on."""
+        alone, they are written from now on. `epoch`: what an authority granted, or 0."""
         self._records = records
         self._host, self._changes = host, changes
         self._asked = asked
+        self._epoch = epoch
         self._run = run
         self._writing = asyncio.create_task(run(self._write)) if run is not None else None
         self._saved: Saved | None = None
@@ -123,7 +153,8 @@ class Saving:
             document=first.document or None,
             host_serial=self._host.serial,
             holdings_removed=[row for each in changes.values() for row in config.holding_rows(each.rows.removed)],
-            holdings_added=[row for each in changes.values() for row in config.holding_rows(each.rows.added)],
+            holdings_added=[row for each in changes.values() for row in each.added_rows(epoch=self._epoch)],
+            holdings_restated=[row for each in changes.values() for row in each.restated_rows],
             holders=[holder for each in changes.values() for holder in each.holders],
             others={other: each.document for other, each in others},
             time=time.time(),
@@ -245,16 +276,20 @@ class Records:
             await saving.commit()
 
     @contextlib.asynccontextmanager
-    async def saving(self, host: Host, changes: Mapping[str, Kept], asked: Asked | None) -> AsyncIterator[Saving]:
+    async def saving(
+        self, host: Host, changes: Mapping[str, Kept], asked: Asked | None, *, epoch: int = 0
+    ) -> AsyncIterator[Saving]:
         """Save a change of containers while it is made: it is kept by `commit`, and left without that it is not.
+
+        `epoch` is that of what an authority above this host granted for it, or 0.
 
         A long list is written meanwhile, in the disk's thread; with a short one the threads would wait for each other.
         """
         if sum(each.size for each in changes.values()) < WRITTEN_MEANWHILE:
-            yield Saving(self, host, changes, asked)
+            yield Saving(self, host, changes, asked, epoch=epoch)
             return
         async with self.disk.hold() as run:
-            saving = Saving(self, host, changes, asked, run)
+            saving = Saving(self, host, changes, asked, run, epoch=epoch)
             try:
                 yield saving
             finally:
@@ -266,7 +301,8 @@ class Records:
         claims = ClaimsChange.together(each.claims for each in changes.values())
         self.claims.update(removed=claims.removed, added=claims.added)
         self._note_released(claims)
-        self.on_released(claims)
+        left = tuple(each for kept in changes.values() for each in kept.left_to_others)
+        self.on_released(ClaimsChange((*claims.removed, *left), claims.added))
         self.on_gone(packed for kept in changes.values() for each in kept.rows.removed for packed in each.networks)
         self.on_changed()
         for name, kept in changes.items():
@@ -324,7 +360,9 @@ class Records:
             host_uuid=host.uuid,
             host_serial=host.serial,
             documents=documents,
-            holdings=[row for each in host.containers.values() for row in config.holding_rows(each.claims())],
+            holdings=[
+                row for each in host.containers.values() for row in config.holding_rows(each.claims(), each.set_aside)
+            ],
             least_run=copy.run,
             boot="" if restarts else None,
             history=copy.history if host.uuid != self.host.uuid else None,

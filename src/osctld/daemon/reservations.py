@@ -76,12 +76,12 @@ class Reservations:
         self,
         needs: Callable[[], frozenset[Need]],
         in_turn: Callable[[Callable[[], Awaitable[T]]], Awaitable[T]],
-        edit: Callable[[frozenset[Need]], Awaitable[T]],
+        edit: Callable[[frozenset[Need], int], Awaitable[T]],
     ) -> T:
         """Reserve what an edit needs, then make it in its turn.
 
-        `edit` is given what is reserved, and raises NeedsMore when that is not enough. Raises what it raises, what the
-        authority says, and Unavailable when the configuration changes under it again and again.
+        `edit` is given what is reserved and the epoch of that, and raises NeedsMore when it is not enough. Raises what
+        it raises, what the authority says, and Unavailable when the configuration changes under it again and again.
         """
         for _ in range(TRIES):
             needed = needs()
@@ -93,7 +93,7 @@ class Reservations:
                 has_begun = True
                 # Here and not where it is waited for: a client that leaves stops nothing that has begun.
                 try:
-                    result = await edit(needed)
+                    result = await edit(needed, reservation.epoch if reservation is not None else 0)
                 except BaseException:
                     self._give_back(reservation)
                     raise

@@ -69,11 +69,11 @@ class Look(msgspec.Struct, frozen=True):
         addresses = {
             each.network.address: (each.more or str(each.network), each.link) for each in self.space if each.is_address
         }
-        parked = {each.name: frozenset(each.parked) for each in self.containers if each.parked}
+        aside = {each.name: each.set_aside for each in self.containers}
         asked: list[tuple[Wanted, Ask]] = []
         for each in dict.fromkeys([*self.spoken, *self._some()]):
             version, name = each.network.version, each.holder.container
-            if version not in versions or each.network in self.left_out.get(name, parked.get(name, ())):
+            if version not in versions or each.network in self.left_out.get(name, aside.get(name, ())):
                 continue
             those = questions(each.address, self.suspects[version], sources=sources[version], hosts=addresses.keys())
             asked.extend((each, ask) for ask in those)
@@ -175,13 +175,13 @@ def _routed(container: Container, version: int) -> list[Network]:
     """What is routed to a container, as the fewest networks that say so."""
     table: NetworkTable[None] = NetworkTable()
     octets = 5 if version == 4 else 17
-    parked = {each.packed for each in container.parked}
+    aside = {each.packed for each in container.set_aside}
     held = [
         packed
         for each in container.claims()
         if each.kind is not ClaimKind.ADDRESS
         for packed in each.networks
-        if len(packed) == octets and packed not in parked
+        if len(packed) == octets and packed not in aside
     ]
     for packed in held:
         table.put(packed, None)

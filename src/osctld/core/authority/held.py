@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from osctld.core.address.addresses import Address, Network
 from osctld.core.person import NOBODY, Person
+
+
+class HoldingState(StrEnum):
+    """What the host does for a network that a container holds."""
+
+    #: It routes it there.
+    WANTED = "wanted"
+    #: Nothing, for somebody else was found to hold it.
+    PARKED = "parked"
+    #: Nothing, for another host has it until it is taken here.
+    STANDBY = "standby"
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -23,7 +36,7 @@ class Held(msgspec.Struct, frozen=True):
     interface: str
     uuid: str
     container_uuid: str
-    state: str = "wanted"
+    state: str = HoldingState.WANTED.value
     epoch: int = 1
     since: float | None = None
     command: str = ""

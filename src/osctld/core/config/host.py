@@ -18,6 +18,7 @@ import msgspec
 from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.authority.blocks import Block
 from osctld.core.authority.claims import ClaimedNetworks, Holder
+from osctld.core.authority.held import HoldingState
 from osctld.core.config.autostart import Autostart
 from osctld.core.config.edition import LATEST
 from osctld.core.config.life import IdMap
@@ -127,6 +128,18 @@ class Container(msgspec.Struct, frozen=True):
     generation: int = 0
     #: Networks of it that somebody else was found to hold since: the host has no route to them until they are taken.
     parked: tuple[Network, ...] = ()
+    #: Networks of it that another host has until they are taken here: no route to them either, and nothing is wrong.
+    standby: tuple[Network, ...] = ()
+
+    @property
+    def set_aside(self) -> dict[Network, HoldingState]:
+        """Networks that it holds and to which the host has no route for now, with the reason."""
+        if not self.parked and not self.standby:
+            return {}
+        return {
+            **dict.fromkeys(self.standby, HoldingState.STANDBY),
+            **dict.fromkeys(self.parked, HoldingState.PARKED),
+        }
 
     def interface(self, name: str | None) -> Interface:
         """The interface of that name; None: the only one. Raises Refused when there is none, or no only one."""
@@ -231,36 +244,44 @@ class Container(msgspec.Struct, frozen=True):
             objects.extend(each.objects(context))
             for version in each.versions:
                 rank[version] += 1
-        if self.parked:
-            objects = list(self._without_parked(objects))
+        if self.set_aside:
+            objects = list(self._without_routes_aside(objects))
         links = [each.link for each in self.interfaces]
         objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links)
         return KernelState(objects)
 
-    def _without_parked(self, objects: Iterable[KernelObject | Routes]) -> Iterator[KernelObject | Routes]:
-        """The same without routes of the host to what is parked."""
-        parked = frozenset(each.packed for each in self.parked)
+    def _without_routes_aside(self, objects: Iterable[KernelObject | Routes]) -> Iterator[KernelObject | Routes]:
+        """The same without routes of the host to what is set aside."""
+        aside = frozenset(each.packed for each in self.set_aside)
         for each in objects:
             if isinstance(each, Routes) and each.way.namespace == HOST:
-                yield Routes(each.way, [packed for packed in each.networks if packed not in parked])
-            elif not (isinstance(each, Route) and each.namespace == HOST and each.network.packed in parked):
+                yield Routes(each.way, [packed for packed in each.networks if packed not in aside])
+            elif not (isinstance(each, Route) and each.namespace == HOST and each.network.packed in aside):
                 yield each
 
     def routed_networks(self) -> Iterator[PackedNetwork]:
         """The networks that are sent to it from beyond the host while it runs."""
-        parked = frozenset(each.packed for each in self.parked)
+        aside = frozenset(each.packed for each in self.set_aside)
         for each in self.interfaces:
             yield from (
-                (packed for packed in each.routed_networks() if packed not in parked)
-                if parked
+                (packed for packed in each.routed_networks() if packed not in aside)
+                if aside
                 else (each.routed_networks())
             )
 
     def with_parked(self, networks: Iterable[Network]) -> Container:
         """The same with these networks parked, as far as it holds them, and no others."""
-        wanted = frozenset(networks)
+        return self._with_set_aside(frozenset(networks), frozenset(self.standby))
+
+    def with_standby(self, networks: Iterable[Network]) -> Container:
+        """The same with these networks on standby, as far as it holds them and they are not parked, and no others."""
+        return self._with_set_aside(frozenset(self.parked), frozenset(networks))
+
+    def _with_set_aside(self, parked: frozenset[Network], standby: frozenset[Network]) -> Container:
         held = {claim.network for claims in self.claims() for claim in claims}
-        return msgspec.structs.replace(self, parked=tuple(sorted(wanted & held)))
+        return msgspec.structs.replace(
+            self, parked=tuple(sorted(parked & held)), standby=tuple(sorted((standby - parked) & held))
+        )
 
 
 class Host(msgspec.Struct, frozen=True):

@@ -120,7 +120,7 @@ def newer_beside(host: Host, documents: Iterable[Container]) -> dict[str, tuple[
         lost = held - newer.get(container.uuid, held)
         for uuid, networks in newer.items():
             lost |= held & networks if uuid != container.uuid else frozenset()
-        lost -= frozenset(container.parked)
+        lost -= frozenset(container.set_aside)
         if lost:
             found[name] = tuple(sorted(lost))
     return found

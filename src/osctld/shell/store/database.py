@@ -86,6 +86,8 @@ class Saved(msgspec.Struct, frozen=True):
     others: Mapping[str, bytes] = {}
     #: Seconds since 1970, for what no command changes.
     time: float = 0.0
+    #: What is held, some of it as before, whose state is another now.
+    holdings_restated: Sequence[Holdings] = ()
 
 
 class Replacement(msgspec.Struct, frozen=True):
@@ -151,7 +153,9 @@ _EACH_NETWORK = """
 """
 _INSERT_HOLDINGS = f"""
 INSERT INTO {{table}}
-    SELECT :version, network, :length, :kind, :holder, :epoch, :state, :change FROM ({_EACH_NETWORK})
+    SELECT :version, network, :length, :kind, :holder, CASE WHEN :epoch > 0 THEN :epoch ELSE 1 + coalesce((
+        SELECT max(epoch) FROM past WHERE version = :version AND past.network = each.network AND length = :length
+    ), 0) END, :state, :change FROM ({_EACH_NETWORK}) AS each
 """
 _THESE_HOLDINGS = f"""
     FROM holding WHERE version = :version AND network IN ({_EACH_NETWORK})
@@ -161,6 +165,7 @@ _END_HOLDINGS = f"""
 INSERT OR REPLACE INTO past
     SELECT version, network, length, since, kind, holder, epoch, state, :change {_THESE_HOLDINGS}
 """
+_RESTATE_HOLDINGS = f"UPDATE holding SET state = :state {_THESE_HOLDINGS.replace('FROM holding', '', 1)}"
 _DELETE_HOLDINGS = f"DELETE {_THESE_HOLDINGS}"
 _IS_INCOMING = """EXISTS (
     SELECT 1 FROM incoming WHERE incoming.version = holding.version AND incoming.network = holding.network
@@ -556,7 +561,7 @@ class Store:
     def _write_holdings(self, change: Saved) -> None:
         holders = [*change.holders, *(each.holder for each in (*change.holdings_removed, *change.holdings_added))]
         named = [each for each in holders if self._names_of(each.uuid) != (each.container, each.interface)]
-        if not named and not change.holdings_removed and not change.holdings_added:
+        if not (named or change.holdings_removed or change.holdings_added or change.holdings_restated):
             return
         number = self._begin_change(change.history or HistoryLine(change.time, ""))
         for each in named:
@@ -567,6 +572,8 @@ class Store:
             self._connection.execute(_DELETE_HOLDINGS, values)
         for rows in change.holdings_added:
             self._connection.execute(_INSERT_HOLDINGS.format(table="holding"), self._values(rows, number))
+        for rows in change.holdings_restated:
+            self._connection.execute(_RESTATE_HOLDINGS, self._values(rows, number))
 
     def _replace_holdings(self, new: Replacement) -> None:
         """What stays is held since it was; the rest ends."""
@@ -591,6 +598,8 @@ class Store:
         )
         execute(f"DELETE FROM holding WHERE NOT {_IS_INCOMING}")
         execute("INSERT OR IGNORE INTO holding SELECT * FROM incoming")
+        for rows in new.holdings:
+            execute(_RESTATE_HOLDINGS, self._values(rows, number))
         execute("DROP TABLE incoming")
 
     def _begin_change(self, line: HistoryLine) -> int:

@@ -1,0 +1,53 @@
+"""Keep networks for an interface and let another host route them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from osctld.core.authority.claims import ClaimKind
+from osctld.core.authority.held import HoldingState
+from osctld.core.choosing import ALL, chosen
+from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, InterfaceName
+from osctld.core.config.host import Host
+from osctld.core.config.surroundings import Surroundings
+from osctld.core.errors import Refused
+
+
+class CtNetifStandby(EditCommand, frozen=True, kw_only=True):
+    """Put networks that are routed to an interface on standby: keep them for it, and do not route them.
+
+    For an address that two hosts can serve, one at a time: on the host that does not have it now, nobody else is given
+    it, packets for it go where the host's other routes say, and `ct netif take` routes it within the same second. The
+    container itself keeps the address. An authority above this host is told that it is free.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("ct", "netif", "standby")
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example("osctl ct netif standby myct01 eth0 1.2.3.4", "Leave an address to another host"),
+        Example("osctl ct netif standby --dry-run myct01 eth0 all", "See what leaving all of them changes"),
+    )
+
+    container: ContainerName
+    netif: InterfaceName
+    networks: Annotated[
+        tuple[str, ...],
+        Argument(f"Networks, or {ALL}", metavar="network", many=True, completes="route", keywords=(ALL,)),
+    ]
+
+    def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        before = host.container(self.container)
+        interface = before.interface(self.netif)
+        routed = {
+            claim.network
+            for claims in interface.claims(before.name)
+            if claims.kind is ClaimKind.ROUTE
+            for claim in claims
+        }
+        named = chosen(self.networks, sorted(each for each in routed if each not in before.parked))
+        for typed, network in named.items():
+            if network not in routed:
+                raise Refused(f"{typed}: not routed to {self.netif} of {before.name}", code="not-routed", subject=typed)
+            if before.set_aside.get(network) is HoldingState.PARKED:
+                raise Refused(f"{typed}: parked, for somebody else was found to hold it", code="parked", subject=typed)
+        after = before.with_standby(frozenset(before.standby) | frozenset(named.values()))
+        return Edited(host.with_container(after), after.name)
