@@ -17,6 +17,7 @@ from osctld.netif.interface_type import InterfaceType, interface_types
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
+TESTS = ROOT / "tests"
 
 #: Module or package -> what it may import of ours besides itself. The longest name that fits a file counts.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -198,14 +199,15 @@ class Import(NamedTuple):
     name: str = ""
 
 
-def modules() -> Iterator[Module]:
-    for file in sorted(SOURCE.rglob("*.py")):
-        parts = file.relative_to(SOURCE).with_suffix("").parts
+def modules(folder: Path) -> Iterator[Module]:
+    for file in sorted(folder.rglob("*.py")):
+        parts = file.relative_to(folder).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         yield Module(name, file, ast.parse(file.read_text(), str(file)))
 
 
-MODULES = tuple(modules())
+MODULES = tuple(modules(SOURCE))
+TEST_MODULES = tuple(modules(TESTS))
 NAMES = {each.name for each in MODULES}
 
 
@@ -266,6 +268,7 @@ def test_the_sweep_sees_the_program() -> None:
         "osctld.commands.ct_netif_ip_add",
     } <= NAMES
     assert sum(is_pure(name) for name in NAMES) > 20
+    assert {"conftest", "whole.host", "whole.test_daemon"} <= {each.name for each in TEST_MODULES}
 
 
 def test_every_module_has_a_contract_of_its_own() -> None:
@@ -402,6 +405,18 @@ def test_only_the_program_itself_is_imported_beside_the_standard_library() -> No
 
 def test_modules_are_named_by_what_they_are() -> None:
     assert [name for name in NAMES if set(name.split(".")) & VAGUE_NAMES] == []
+
+
+def test_test_modules_import_none_of_each_other() -> None:
+    """What several need is in a module beside them, which says what it holds; a test that is imported runs twice."""
+    broken = [
+        f"{where(module, line)}: imports {imported}, {name}"
+        for module in TEST_MODULES
+        for line, imported, _, name in imports(module)
+        if any(part.startswith("test_") for part in (*imported.split("."), name))
+    ]
+
+    assert broken == []
 
 
 def repository_files() -> list[Path]:

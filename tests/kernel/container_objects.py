@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Iterator
 
 from kernel.network_namespaces import Host, own_network_namespace
@@ -108,3 +109,14 @@ def fresh_host() -> Iterator[tuple[Host, Kernel]]:
                 yield host, kernel
         finally:
             host.close()
+
+
+def listed_order(host: Host) -> dict[tuple[str, str], list[str]]:
+    """The guest's IPv4 addresses by link and subnet, in the order in which `ip` lists them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for link in host.ip("-4 addr show", GUEST):
+        for each in link["addr_info"]:
+            if link["ifname"] != "lo":
+                address = ipaddress.ip_interface(f"{each['local']}/{each['prefixlen']}")
+                found.setdefault((link["ifname"], str(address.network)), []).append(str(address))
+    return found

@@ -17,7 +17,7 @@ import pytest
 from kernel.container_objects import GUEST, HOST_LINK
 from kernel.counters import counted
 from kernel.network_namespaces import Host, until
-from kernel.test_packet_filter import GUEST_END, HOST_END, OUTSIDE, configure, interface, private_guest_and_world
+from kernel.routed_guest import GUEST_END, HOST_END, OUTSIDE, configure, interface, private_guest_and_world
 from osctld.core.plan.kernel_state import HOST, Namespace, guest
 from osctld.shell.kernel.port import Kernel
 from whole import packets

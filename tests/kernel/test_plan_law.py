@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 from collections.abc import Iterator, Sequence
 
 import hypothesis.strategies as st
@@ -12,12 +11,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from kernel.container_objects import GROUP, GUEST, observed, plan_of
+from kernel.container_objects import GROUP, GUEST, listed_order, observed, plan_of
+from kernel.edited_states import pairs
 from kernel.network_namespaces import Host, own_network_namespace
 from osctld.core.address.addresses import Network
 from osctld.core.address.via import Via
-from osctld.core.config.host import Container
-from osctld.core.config.settings import Settings
 from osctld.core.plan.changes import Add, subject_of
 from osctld.core.plan.kernel_model import pretend
 from osctld.core.plan.kernel_state import HOST, KernelObject, KernelState, Outcome, Route, Veth
@@ -27,45 +25,16 @@ from osctld.core.plan.text import describe
 from osctld.shell.kernel.netlink import Answer
 from osctld.shell.kernel.plan_application import FaultHook
 from osctld.shell.kernel.port import Kernel
+from pure.edited_states import desired, order_in_guest
 from pure.generated import (
     container_without_interfaces,
-    containers,
     interface,
-    rearranged_containers,
-    without_own_conflicts,
 )
 from pure.interface_steps import with_operator_route, with_vias
-from pure.test_plan import changed_interfaces, order_in_guest, with_same_settings
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
 
 unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def desired(container: Container) -> KernelState:
-    return container.desired(Settings(), default_mtu=1500)
-
-
-@st.composite
-def edits(draw: st.DrawFn) -> tuple[KernelState, KernelState]:
-    """What the kernel holds for a container, and what it shall hold after changes of any kind to its interfaces."""
-    before = draw(containers(interfaces=2))
-    after = before
-    for _ in range(draw(st.integers(1, 3))):
-        changed = draw(changed_interfaces(after))
-        if without_own_conflicts(changed):
-            after = changed
-    return desired(before), desired(after)
-
-
-rearrangements = rearranged_containers().map(lambda pair: (desired(pair[0]), desired(pair[1])))
-
-pairs = st.one_of(
-    edits(),
-    edits(),
-    rearrangements,
-    st.tuples(containers(interfaces=2).map(desired), containers(interfaces=2).map(desired)),
-).map(lambda pair: with_same_settings(*pair))
 
 
 class Scene:
@@ -101,16 +70,6 @@ class Scene:
 
     def dump(self) -> list[str]:
         return [*self.host.dump(HOST), *self.host.dump(GUEST)]
-
-
-def listed_order(host: Host) -> dict[tuple[str, str], list[str]]:
-    found: dict[tuple[str, str], list[str]] = {}
-    for link in host.ip("-4 addr show", GUEST):
-        for each in link["addr_info"]:
-            if link["ifname"] != "lo":
-                address = ipaddress.ip_interface(f"{each['local']}/{each['prefixlen']}")
-                found.setdefault((link["ifname"], str(address.network)), []).append(str(address))
-    return found
 
 
 @contextlib.contextmanager

@@ -8,14 +8,14 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from kernel.container_objects import GROUP, GUEST, fresh_host, observed
+from kernel.container_objects import GROUP, GUEST, fresh_host, listed_order, observed
+from kernel.edited_states import pairs
 from kernel.network_namespaces import Host
-from kernel.test_plan_law import desired, listed_order, pairs
 from osctld.core.plan.kernel_state import HOST, KernelState, container_of
 from osctld.core.plan.packet_filter import packet_filter
 from osctld.core.plan.planner import Plan, plan_changes
+from pure.edited_states import desired, order_in_guest
 from pure.generated import container_without_interfaces, interface
-from pure.test_plan import order_in_guest
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
 

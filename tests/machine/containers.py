@@ -10,6 +10,8 @@ from machine.laboratory.machine import Machine
 
 ADDRESS = "1.2.3.4"
 ADDRESS_6 = "2001:db8:2::4"
+#: The archive of a guest with systemd.
+SYSTEMD = "/opt/guests/debian.tar.zst"
 
 
 def new_container(machine: Machine, name: str = "web", *, number: int = 0, archive: str = "") -> str:

@@ -9,7 +9,7 @@ import pytest
 from machine.containers import is_content
 from machine.laboratory.checkout import ROOT
 from machine.laboratory.machine import CHECKOUT, Machine
-from machine.test_own_tests import SLOWNESS
+from machine.laboratory.qemu import SLOWNESS
 
 
 def example() -> str:

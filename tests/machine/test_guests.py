@@ -7,12 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from machine.containers import ADDRESS_6, answers, is_content, new_container
+from machine.containers import ADDRESS_6, SYSTEMD, answers, is_content, new_container
+from machine.host_level import OLD_CGROUPS
 from machine.laboratory.machine import Machine, Machines
-
-SYSTEMD = "/opt/guests/debian.tar.zst"
-#: The layout before the present one; systemd 256 and 257 want to be asked twice, later ones do not know it.
-OLD_CGROUPS = "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
 
 
 def test_guests_with_systemd_and_with_busybox_are_reached_and_come_back_after_a_reboot(machine: Machine) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from machine.containers import ADDRESS_6, is_content, new_container, pings
+from machine.host_level import CHANGED, HOST_LEVEL, UNTOUCHED
 from machine.laboratory.checkout import ROOT, files
 from machine.laboratory.machine import CHECKOUT, Machine, Machines
-from machine.test_uninstall import CHANGED, HOST_LEVEL, UNTOUCHED
 
 #: The last version before an installation was a tree for each build, and before the present schema of the store.
 BEFORE = "98c1f96"

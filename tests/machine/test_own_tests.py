@@ -8,9 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from machine.laboratory.machine import CHECKOUT, Machine, Machines
+from machine.laboratory.qemu import SLOWNESS
 
-#: Emulated processors take so many times as long.
-SLOWNESS = 10
 #: What a kernel or a release makes a difference to. The rest of these folders asks the same of the same code.
 PARTS = {
     "kernel": ("tests/kernel -k 'not law and not twin'", 100),

@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from machine.containers import answers, new_container, pings
+from machine.containers import SYSTEMD, answers, new_container, pings
+from machine.host_level import OLD_CGROUPS
 from machine.laboratory.machine import Machine, Machines
-from machine.test_guests import OLD_CGROUPS, SYSTEMD
+from machine.laboratory.qemu import SLOWNESS
 
-#: Seconds that a host may take for its shutdown beside what its guests take for theirs; and so many times as long where
-#: processors are emulated.
+#: Seconds that a host may take for its shutdown beside what its guests take for theirs.
 OWN_SECONDS = 10.0
-SLOWNESS = 10
 ROOT = "/var/lib/osctl/ct"
 
 BUSYBOX_START = """\

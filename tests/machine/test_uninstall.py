@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from machine.containers import ADDRESS, new_container, pings
+from machine.host_level import CHANGED, HOST_LEVEL, UNTOUCHED
 from machine.laboratory.machine import CHECKOUT, Machine
 
 #: The checkout, and what the operator keeps.
@@ -29,14 +30,6 @@ def test_uninstall_takes_away_all_that_install_brought_and_leaves_containers_run
 
     assert machine.run("osctl ct ls").output.count("running") == 1
     machine.run(f"ping -c 1 -w 5 {ADDRESS}")
-
-
-#: Settings of the host that a container needs otherwise, and the packet filter.
-HOST_LEVEL = """
-cat /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv6/conf/default/accept_ra
-nft list tables | sort
-"""
-UNTOUCHED, CHANGED = "0\n1\n", "1\n2\ntable arp osctl\ntable bridge osctl\ntable inet osctl\n"
 
 
 def test_uninstall_puts_back_what_was_changed_on_the_host_when_no_container_runs(machine: Machine) -> None:

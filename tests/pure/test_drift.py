@@ -14,8 +14,8 @@ from osctld.core.plan.kernel_state import HOST, AssignedAddress, KernelState, Li
 from osctld.core.plan.planner import plan_changes
 from osctld.core.reconcile.drift import aim
 from osctld.netif.routed.interface import RoutedInterface
+from pure.edited_states import edits, order_in_guest
 from pure.generated import containers, edited, rearranged_containers
-from pure.test_plan import edits, order_in_guest
 
 
 def desired(container: Container) -> KernelState:

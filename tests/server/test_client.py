@@ -24,15 +24,8 @@ from osctld.core.errors import Refused
 from osctld.server.ports import Caller
 from osctld.shell.lxc import processes
 from readable_client import readable_client
+from server.client import CLIENT, environment
 from server.serving import PATIENCE, Running, wait_until
-
-CLIENT = (sys.executable, "-m", "osctl")
-SOURCES = str(Path(__file__).parents[2] / "src")
-
-
-def environment(path: Path | None = None) -> dict[str, str]:
-    plain = {key: value for key, value in os.environ.items() if key != "OSCTL_SOCKET"}
-    return {**plain, "PYTHONPATH": SOURCES, **({"OSCTL_SOCKET": str(path)} if path else {})}
 
 
 def osctl(

@@ -23,8 +23,8 @@ from osctld.core.access import Access
 from osctld.core.command import Command, GlobalOptions, Reply, Text
 from osctld.server.door import Limits, peer_of
 from osctld.server.ports import Caller
+from server.client import CLIENT, environment
 from server.serving import PATIENCE, PONG, Running, Talk, open_descriptors, wait_until
-from server.test_client import CLIENT, environment
 
 OPERATORS, READERS, OTHERS = 4201, 4202, 4203
 USER = 4200

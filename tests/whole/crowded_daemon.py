@@ -12,6 +12,8 @@ import sys
 from osctld import service as osctld
 from osctld.daemon.perform import Daemon
 
+#: What to give to `Topology(program=...)`.
+CROWDED = (sys.executable, __file__)
 #: glibc, sys/select.h.
 FD_SETSIZE = 1024
 

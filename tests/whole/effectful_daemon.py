@@ -32,6 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from whole.bare_daemon import BareEngine, BareRootDirectories
 
+#: What to give to `Topology(program=...)`, with the directory behind it.
+EFFECTFUL = (sys.executable, __file__)
+
 
 def step(directory: Path, name: str, document: bytes) -> None:
     """Write down that a step is done now, unless it was ordered otherwise."""

@@ -8,6 +8,7 @@ that has happened the file is gone; when it is still there, the plan had no such
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import select
 import signal
@@ -19,17 +20,18 @@ from osctld.core.plan.changes import Change
 from osctld.shell.kernel.netlink import Answer
 from osctld.shell.kernel.port import Kernel
 
-ORDER = Path(sys.argv.pop(1))
+#: What to give to `Topology(program=...)`, with the file behind it.
+FAULTY = (sys.executable, __file__)
 
 
-def fault(number: int, change: Change) -> Answer | None:
+def fault(order: Path, number: int, change: Change) -> Answer | None:
     try:
-        what, at, *who = ORDER.read_text().split()
+        what, at, *who = order.read_text().split()
     except FileNotFoundError:
         return None
     if number != int(at):
         return None
-    ORDER.unlink()
+    order.unlink()
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "end":
@@ -45,11 +47,6 @@ def _kill(pid: int) -> None:
     os.close(pidfd)
 
 
-class FaultyKernel(Kernel):
-    def __init__(self) -> None:
-        super().__init__(fault=fault)
-
-
 if __name__ == "__main__":
-    osctld.Kernel = FaultyKernel  # type: ignore[attr-defined,assignment]
+    osctld.Kernel = functools.partial(Kernel, fault=functools.partial(fault, Path(sys.argv.pop(1))))  # type: ignore[attr-defined,assignment]
     sys.exit(osctld.main())

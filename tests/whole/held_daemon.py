@@ -6,6 +6,7 @@ a second file with `.held` behind its name says so; all else goes on.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -22,26 +23,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from whole.bare_daemon import BareEngine, BareRootDirectories
 
-HOLD = Path(sys.argv.pop(1))
-HELD = HOLD.with_name(f"{HOLD.name}.held")
+#: What to give to `Topology(program=...)`, with the file behind it.
+HELD = (sys.executable, __file__)
 
 
-def wait(number: int, _change: Change) -> Answer | None:
-    if number == 0 and HOLD.exists():
-        HELD.touch()
-        while HOLD.exists():
+def wait(hold: Path, number: int, _change: Change) -> Answer | None:
+    if number == 0 and hold.exists():
+        held = hold.with_name(f"{hold.name}.held")
+        held.touch()
+        while hold.exists():
             time.sleep(0.01)
-        HELD.unlink()
+        held.unlink()
     return None
-
-
-class HeldKernel(Kernel):
-    def __init__(self) -> None:
-        super().__init__(fault=wait)
 
 
 if __name__ == "__main__":
     service.LxcEngine = BareEngine  # type: ignore[attr-defined,assignment]
     service.RootDirectories = BareRootDirectories  # type: ignore[attr-defined]
-    service.Kernel = HeldKernel  # type: ignore[attr-defined,assignment]
+    service.Kernel = functools.partial(Kernel, fault=functools.partial(wait, Path(sys.argv.pop(1))))  # type: ignore[attr-defined,assignment]
     sys.exit(service.main())

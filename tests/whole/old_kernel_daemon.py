@@ -7,6 +7,9 @@ import sys
 from osctld import service as osctld
 from osctld.shell.kernel.port import Kernel
 
+#: What to give to `Topology(program=...)`.
+OLD_KERNEL = (sys.executable, __file__)
+
 
 class OldKernel(Kernel):
     def __init__(self) -> None:

@@ -33,6 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 import hypothesis_profiles  # noqa: F401 - the settings of all tests
 from osctl.client import Client
+from whole.faulty_daemon import FAULTY
 from whole.host import Topology
 from whole.network_dump import Eye, differences_of, lines_of_iproute2
 from whole.random_commands import Action, Commands
@@ -64,8 +65,6 @@ ROUND = 50
 #: How long to look for a shorter sequence that still fails, at most.
 SHRINK_SECONDS = 120
 
-FAULTY = str(Path(__file__).with_name("faulty_daemon.py"))
-
 _TABLES = {
     "container": "SELECT name, document FROM container ORDER BY 1",
     "holding": "SELECT * FROM holding ORDER BY 1, 2, 3, 4, 5, 6",
@@ -91,7 +90,7 @@ class Machine:
 
     def __init__(self, order: Path) -> None:
         self.order = order
-        self.host = Topology(program=(sys.executable, FAULTY, str(order)))
+        self.host = Topology(program=(*FAULTY, str(order)))
         self.world = World(CONTAINERS)
         self.covered: Counter[Transition] = Counter()
         self.done = 0

@@ -12,8 +12,7 @@ import pytest
 from whole.bare_daemon import BARE
 from whole.bystander import Bystander
 from whole.host import Topology, differences, wait_until
-from whole.test_events import everything
-from whole.test_healing import events_of
+from whole.monitor import events_of, everything
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 ATTACKED = {4: "1.2.3.10", 6: "2001:db8:2::10"}

@@ -12,14 +12,15 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import osctl.client
 from readable_client import readable_client
+from whole.crowded_daemon import CROWDED
 from whole.host import BIN, ROUTER_4, WORLD_4, Result, Topology, differences, run, wait_until
+from whole.pings import pings
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]
@@ -28,30 +29,6 @@ NOBODY = "65534"
 
 def new_web(host: Topology) -> str:
     return host.new_container("web", via=VIAS, addresses=ADDRESSES)
-
-
-@contextlib.contextmanager
-def pings(host: Topology, *addresses: str) -> Iterator[dict[str, tuple[int, int]]]:
-    """A hundred pings a second from the router to each address; afterwards, how many were sent and answered."""
-    counts: dict[str, tuple[int, int]] = {}
-    running = {
-        address: subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{host.R}", "ping", "-n", "-q", "-i", "0.01", address],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for address in addresses
-    }
-    try:
-        yield counts
-    finally:
-        for address, process in running.items():
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=10)
-            found = re.search(r"(\d+) packets transmitted, (\d+) received", output)
-            assert found, output
-            counts[address] = (int(found[1]), int(found[2]))
 
 
 def osctld(host: Topology, *arguments: str, check: bool = False) -> Result:
@@ -549,7 +526,7 @@ def test_a_daemon_that_holds_very_many_containers_makes_and_mends_the_firewall()
     def has_table() -> bool:
         return "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout
 
-    with Topology(program=(sys.executable, str(Path(__file__).with_name("crowded_daemon.py")))) as host:
+    with Topology(program=CROWDED) as host:
         assert has_table()
 
         host.in_namespace(host.H, "nft", "delete", "table", "inet", "osctl")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from whole.effectful_daemon import EFFECTFUL
 from whole.host import Topology, differences
-
-EFFECTFUL = str(Path(__file__).with_name("effectful_daemon.py"))
 
 #: An edit that changes the kernel on both sides, so that a note is needed too.
 ADD = ("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4")
@@ -27,7 +25,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def host(directory: Path) -> Iterator[Topology]:
-    with Topology(program=(sys.executable, EFFECTFUL, str(directory))) as topology:
+    with Topology(program=(*EFFECTFUL, str(directory))) as topology:
         topology.new_container("web", via=["10.100.10.100/30"])
         (directory / "journal").unlink(missing_ok=True)
         yield topology

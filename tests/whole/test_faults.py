@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from typing import Any
 import pytest
 
 from osctld.daemon.records import WRITTEN_MEANWHILE
+from whole.faulty_daemon import FAULTY
 from whole.host import BIN, Topology, differences, run
-
-FAULTY = str(Path(__file__).with_name("faulty_daemon.py"))
 
 NEW = ("ct", "netif", "new", "routed")
 ADD, DELETE = ("ct", "netif", "ip", "add"), ("ct", "netif", "ip", "del")
@@ -50,7 +48,7 @@ EDITS: tuple[tuple[str, ...], ...] = (
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Topology]:
-    with Topology(program=(sys.executable, FAULTY, str(tmp_path / "order"))) as topology:
+    with Topology(program=(*FAULTY, str(tmp_path / "order"))) as topology:
         yield topology
 
 

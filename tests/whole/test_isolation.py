@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from whole import packets
+from whole.guest_packets import link_of, send
 from whole.host import HOST_4, HOST_6, ROUTER_4, ROUTER_6, WORLD_4, WORLD_6, Capture, Topology, run, wait_until
 
 WEB_VIA_4, WEB_VIA_6 = "10.100.10.100/30", "fd00:1::/126"
@@ -77,20 +78,6 @@ def host() -> Iterator[Topology]:
         topology.osctl("ct", "start", "web")
         topology.new_container("mail", via=["10.100.10.108/30", "fd00:3::/126"], addresses=[MAIL_4, MAIL_6])
         yield topology
-
-
-def link_of(host: Topology, container: str, device: str) -> packets.Link:
-    inside = json.loads(
-        run("nsenter", f"--net=/proc/{host.init_pid(container)}/ns/net", "ip", "-j", "link", "show", device).stdout
-    )
-    (outside,) = host.ip_json(host.H, "link", "show", host.veth(container, device))
-    return packets.Link(own_mac=inside[0]["address"], host_mac=outside["address"])
-
-
-def send(host: Topology, container: str, device: str, *sent: bytes) -> None:
-    """Put IP packets on a container's link, to the host's MAC."""
-    link = link_of(host, container, device)
-    packets.send_frames(host.init_pid(container), device, [link.frame(each) for each in sent])
 
 
 def dropped(host: Topology, name: str) -> dict[str, int]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from whole.host import WORLD_4, WORLD_6, Topology, differences
+from whole.old_kernel_daemon import OLD_KERNEL
 
-OLD_KERNEL = str(Path(__file__).with_name("old_kernel_daemon.py"))
 VIA_4, VIA_6 = "10.100.10.100/30", "fd00:1::/126"
 ADDRESSES = ("1.2.3.4", "1.2.3.5", "2001:db8:2::4", "2001:db8:2::5")
 
@@ -24,7 +22,7 @@ def either_host(request: pytest.FixtureRequest) -> Iterator[Topology]:
         with Topology() as topology:
             yield topology
     else:
-        with Topology(program=(sys.executable, OLD_KERNEL)) as topology:
+        with Topology(program=OLD_KERNEL) as topology:
             yield topology
 
 
@@ -173,7 +171,7 @@ def test_a_dry_run_tells_how_an_interface_is_renamed_by_this_kernel(either_host:
 
     lines = host.osctl("--dry-run", "ct", "netif", "rename", "web", "eth0", "lan0").stdout.splitlines()
 
-    if host.program[-1] == OLD_KERNEL:
+    if host.program == OLD_KERNEL:
         assert lines[:4] == [
             "# in container web",
             "ip link set dev eth0 down",

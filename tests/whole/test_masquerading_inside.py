@@ -10,7 +10,7 @@ import pytest
 
 from whole.bare_daemon import BARE
 from whole.host import WORLD_4, WORLD_6, Topology, differences
-from whole.test_daemon import pings
+from whole.pings import pings
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 

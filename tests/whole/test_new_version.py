@@ -11,7 +11,7 @@ import pytest
 from osctld.core.config.edition import LATEST
 from whole.bare_daemon import BARE
 from whole.host import Topology, differences
-from whole.test_daemon import pings
+from whole.pings import pings
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 

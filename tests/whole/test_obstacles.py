@@ -10,8 +10,7 @@ import pytest
 
 from whole.bare_daemon import BARE
 from whole.host import Topology, run, wait_until
-from whole.test_events import everything
-from whole.test_healing import events_of
+from whole.monitor import events_of, everything
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 #: Of each IP version, one that is attacked and one that is not.

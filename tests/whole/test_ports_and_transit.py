@@ -11,10 +11,9 @@ import pytest
 
 from whole import packets
 from whole.bare_daemon import BARE
+from whole.guest_packets import send
 from whole.host import HOST_4, HOST_6, ROUTER_4, ROUTER_6, WORLD_4, Topology, differences, run, wait_until
-from whole.test_events import everything
-from whole.test_healing import events_of
-from whole.test_isolation import send
+from whole.monitor import events_of, everything
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]

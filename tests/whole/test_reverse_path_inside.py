@@ -10,7 +10,7 @@ import pytest
 
 from whole.bare_daemon import BARE
 from whole.host import Topology, differences, wait_until
-from whole.test_daemon import pings
+from whole.pings import pings
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 

@@ -17,8 +17,9 @@ import pytest
 import osctl.client
 from whole.bare_daemon import BARE, hold, power_off
 from whole.bare_daemon import reboot as power_reboot
+from whole.held_daemon import HELD
 from whole.host import Topology, wait_until
-from whole.test_wanted import HELD, reboot, state, wanted
+from whole.reboots import reboot, state, wanted
 
 
 def states(host: Topology) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from whole import packets
 from whole.host import WORLD_4, WORLD_6, Settled, Topology, differences, run, wait_until
-from whole.test_events import everything, happened
+from whole.monitor import everything, happened
 
 VIAS = {"gate": ["10.100.10.100/30", "fd00:1::/126"], "mail": ["10.100.10.108/30", "fd00:3::/126"]}
 OWN = {4: "1.2.3.4", 6: "2001:db8:2::4"}

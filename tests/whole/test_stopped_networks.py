@@ -10,7 +10,7 @@ import pytest
 
 from whole.bare_daemon import BARE, power_off
 from whole.host import ROUTER_4, ROUTER_6, Topology, differences, wait_until
-from whole.test_daemon import pings
+from whole.pings import pings
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 

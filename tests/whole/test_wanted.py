@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,35 +14,15 @@ from pathlib import Path
 import osctl.client
 from whole.bare_daemon import BARE, power_off
 from whole.bare_daemon import reboot as power_reboot
+from whole.held_daemon import HELD
 from whole.host import Topology, wait_until
-
-HELD = (sys.executable, str(Path(__file__).with_name("held_daemon.py")))
-
-
-def wanted(host: Topology, name: str) -> bool:
-    return bool(host.osctl_json("ct", "show", name)["wanted"])
-
-
-def state(host: Topology, name: str) -> str:
-    return str(host.osctl_json("ct", "show", name)["state"])
+from whole.reboots import reboot, state, wanted
 
 
 def kernel_of(host: Topology, *names: str) -> dict[str, list[str]]:
     """All but the uplink, which is another one after a boot: its MAC address is the kernel's choice."""
     state = host.comparable_state(*names)
     return {section: [each for each in lines if '"up0"' not in each] for section, lines in state.items()}
-
-
-def reboot(host: Topology, *running: str) -> None:
-    """The host goes down with everything on it, and comes up with a fresh network namespace."""
-    pids = [host.init_pid(name) for name in running]
-    host.kill_daemon()
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda pid=pid: not Path(f"/proc/{pid}/ns/net").exists(), "it is gone")  # type: ignore[misc]
-    host.remove_network()
-    host.make_network()
-    host.start_daemon()
 
 
 def test_start_makes_a_container_wanted_and_stop_or_a_poweroff_from_inside_end_that() -> None:

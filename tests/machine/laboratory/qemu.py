@@ -22,6 +22,8 @@ MEMORY_MIB = 3072
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet loglevel=4 mitigations=off systemd.show_status=auto"
 #: All is emulated: help by hardware is rarely there inside of what runs tests, and would make another machine of it.
 EMULATION = ("-accel", "tcg,thread=multi", "-cpu", "max")
+#: Emulated processors take so many times as long.
+SLOWNESS = 10
 #: The first of the slots that network cards are put into.
 FIRST_SLOT = 0x10
 
