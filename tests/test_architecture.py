@@ -419,6 +419,31 @@ def test_test_modules_import_none_of_each_other() -> None:
     assert broken == []
 
 
+def fixtures(module: Module) -> dict[str, int]:
+    """The fixtures that a file defines, and where."""
+    return {
+        node.name: node.lineno
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(ast.unparse(each).partition("(")[0] == "pytest.fixture" for each in node.decorator_list)
+    }
+
+
+def test_a_fixture_of_a_folder_means_the_same_in_all_its_files() -> None:
+    """What a file wants otherwise has a name that says so."""
+    of_folders = {each.file.parent: fixtures(each) for each in TEST_MODULES if each.file.name == "conftest.py"}
+    assert "host" in of_folders[TESTS / "whole"]
+    broken = [
+        f"{where(module, line)}: another fixture {name} than that of {folder.relative_to(ROOT)}/conftest.py"
+        for module in TEST_MODULES
+        for name, line in fixtures(module).items()
+        for folder, others in of_folders.items()
+        if name in others and folder in module.file.parents and module.file != folder / "conftest.py"
+    ]
+
+    assert broken == []
+
+
 def repository_files() -> list[Path]:
     if not (ROOT / ".git").exists():
         pytest.fail("not a git clone: what belongs to the repository cannot be told")

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from whole.bare_daemon import BARE
 from whole.host import Topology, differences
 
 
@@ -13,6 +14,13 @@ from whole.host import Topology, differences
 def host() -> Iterator[Topology]:
     """A host of its own with a router and a running daemon, and no container yet."""
     with Topology() as topology:
+        yield topology
+
+
+@pytest.fixture
+def bare() -> Iterator[Topology]:
+    """The same with containers that are bare network namespaces."""
+    with Topology(program=BARE) as topology:
         yield topology
 
 
@@ -32,7 +40,7 @@ def used_host(idle_host: Topology) -> Topology:
 
 
 @pytest.fixture
-def shared_host(used_host: Topology) -> Iterator[Topology]:
+def shared(used_host: Topology) -> Iterator[Topology]:
     """One host for all tests of a file, each with containers of its own, of which nothing must be left."""
     before = used_host.comparable_state()
     yield used_host
@@ -44,11 +52,9 @@ def shared_host(used_host: Topology) -> Iterator[Topology]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the daemon's log with a failure."""
+    """Show the logs of daemons with a failure."""
     report = yield
     if report.failed and isinstance(item, pytest.Function):
-        for name in ("host", "idle_host"):
-            topology = item.funcargs.get(name)
-            if isinstance(topology, Topology):
-                report.sections.append(("osctld", topology.log_text()))
+        topologies = {id(each): each for each in item.funcargs.values() if isinstance(each, Topology)}
+        report.sections += [("osctld", each.log_text()) for each in topologies.values()]
     return report

@@ -16,15 +16,10 @@ DEL = ("ct", "netif", "ip", "del")
 
 
 @pytest.fixture
-def host(shared_host: Topology) -> Topology:
-    return shared_host
-
-
-@pytest.fixture
-def web(host: Topology) -> Topology:
+def web(shared: Topology) -> Topology:
     """A host with a running container `web`, both versions, no address yet."""
-    host.new_container("web", via=[VIA_4, VIA_6])
-    return host
+    shared.new_container("web", via=[VIA_4, VIA_6])
+    return shared
 
 
 def listed(host: Topology, *argv: str) -> list[str]:
@@ -85,18 +80,18 @@ def says_unreachable(host: Topology, address: str) -> bool:
 )
 @pytest.mark.parametrize("is_running", [False, True], ids=["stopped", "running"])
 def test_an_added_address_is_reachable_within_a_second_and_leads_out(
-    host: Topology, version: int, address: str, world: str, is_running: bool
+    shared: Topology, version: int, address: str, world: str, is_running: bool
 ) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6], start=is_running)
+    shared.new_container("web", via=[VIA_4, VIA_6], start=is_running)
 
-    host.osctl(*ADD, "web", "eth0", address)
+    shared.osctl(*ADD, "web", "eth0", address)
     if not is_running:
-        host.osctl("ct", "start", "web")
+        shared.osctl("ct", "start", "web")
 
-    wait_until(lambda: pinged(host, address), f"{address} reachable", seconds=1)
-    assert source(host, version) == address
-    with host.capture(host.R, "down0", "icmp or icmp6") as capture:
-        assert host.guest_ping("web", world, count=1) == 1
+    wait_until(lambda: pinged(shared, address), f"{address} reachable", seconds=1)
+    assert source(shared, version) == address
+    with shared.capture(shared.R, "down0", "icmp or icmp6") as capture:
+        assert shared.guest_ping("web", world, count=1) == 1
         capture.wait_for(f" {address} > {world}: .*echo request")
 
 
@@ -184,20 +179,20 @@ def test_an_address_with_a_prefix_routes_its_network_and_says_so(web: Topology) 
 )
 @pytest.mark.parametrize("is_running", [False, True], ids=["stopped", "running"])
 def test_an_address_of_a_routed_network_needs_no_second_route(
-    host: Topology, network: str, address: str, version: int, is_running: bool
+    shared: Topology, network: str, address: str, version: int, is_running: bool
 ) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6], start=is_running)
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", network)
+    shared.new_container("web", via=[VIA_4, VIA_6], start=is_running)
+    shared.osctl("ct", "netif", "route", "add", "web", "eth0", network)
 
-    assert host.osctl(*ADD, "web", "eth0", address).stdout == ""
+    assert shared.osctl(*ADD, "web", "eth0", address).stdout == ""
 
     if not is_running:
-        host.osctl("ct", "start", "web")
-    assert routes(host) == {network: False}
-    assert host_routes(host) == [network]
+        shared.osctl("ct", "start", "web")
+    assert routes(shared) == {network: False}
+    assert host_routes(shared) == [network]
     bare = address.partition("/")[0]
-    assert pinged(host, bare)
-    assert source(host, version) == bare
+    assert pinged(shared, bare)
+    assert source(shared, version) == bare
 
 
 def test_no_route_leaves_an_address_unrouted_and_the_source_as_it_was(web: Topology) -> None:
@@ -366,24 +361,24 @@ def test_keep_route_makes_the_route_the_operators(web: Topology) -> None:
 )
 @pytest.mark.parametrize("is_running", [False, True], ids=["stopped", "running"])
 def test_all_addresses_or_those_of_a_version_go_at_once(
-    host: Topology, options: tuple[str, ...], left: list[str], is_running: bool
+    shared: Topology, options: tuple[str, ...], left: list[str], is_running: bool
 ) -> None:
-    host.new_container(
+    shared.new_container(
         "web",
         via=[VIA_4, VIA_6],
         addresses=["1.2.3.4", "2001:db8:2::4", "1.2.3.5", "2001:db8:2::5"],
         start=is_running,
     )
 
-    host.osctl(*DEL, "web", "eth0", *options)
+    shared.osctl(*DEL, "web", "eth0", *options)
 
-    assert listed(host) == left
-    assert list(routes(host)) == left
+    assert listed(shared) == left
+    assert list(routes(shared)) == left
     if is_running:
-        assert host_routes(host) == [each.partition("/")[0] for each in left]
-        assert pinged(host, "1.2.3.4") == ("1.2.3.4/32" in left)
-        assert pinged(host, "2001:db8:2::4") == ("2001:db8:2::4/128" in left)
-    host.osctl(*DEL, "web", "eth0", *options)  # none is left, and that is no mistake
+        assert host_routes(shared) == [each.partition("/")[0] for each in left]
+        assert pinged(shared, "1.2.3.4") == ("1.2.3.4/32" in left)
+        assert pinged(shared, "2001:db8:2::4") == ("2001:db8:2::4/128" in left)
+    shared.osctl(*DEL, "web", "eth0", *options)  # none is left, and that is no mistake
 
 
 def test_a_route_below_an_address_is_kept_unless_forced(web: Topology) -> None:
@@ -409,11 +404,11 @@ def test_a_route_below_an_address_is_kept_unless_forced(web: Topology) -> None:
 # --- one holder --------------------------------------------------------------------------------------------------
 
 
-def test_what_another_container_holds_is_refused_by_name_whether_it_runs_or_not(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6])
-    host.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], start=False)
-    host.osctl(*ADD, "other", "eth0", "1.2.3.4", "2001:db8:2::4")
-    host.osctl("ct", "netif", "route", "add", "other", "eth0", "10.5.5.0/24", "2001:db8:2:5::/64")
+def test_what_another_container_holds_is_refused_by_name_whether_it_runs_or_not(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4, VIA_6])
+    shared.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], start=False)
+    shared.osctl(*ADD, "other", "eth0", "1.2.3.4", "2001:db8:2::4")
+    shared.osctl("ct", "netif", "route", "add", "other", "eth0", "10.5.5.0/24", "2001:db8:2:5::/64")
 
     for _ in ("stopped", "running"):
         for address, held in (
@@ -427,49 +422,49 @@ def test_what_another_container_holds_is_refused_by_name_whether_it_runs_or_not(
             ("2001:db8:2:5:7::1", "2001:db8:2:5::/64 is routed to eth0 of other"),
             ("fd00:3::9/64", "fd00:3::/126 is the interconnecting network of eth0 of other"),
         ):
-            message = host.refusal_without_trace(*ADD, "web", "eth0", address, running=["web"])
+            message = shared.refusal_without_trace(*ADD, "web", "eth0", address, running=["web"])
             assert held in message
             assert address.partition("/")[0] in message
-        host.osctl("ct", "start", "other")
+        shared.osctl("ct", "start", "other")
 
-    host.osctl(*DEL, "other", "eth0", "1.2.3.4")
-    host.osctl(*ADD, "web", "eth0", "1.2.3.4")
-    assert pinged(host, "1.2.3.4")
+    shared.osctl(*DEL, "other", "eth0", "1.2.3.4")
+    shared.osctl(*ADD, "web", "eth0", "1.2.3.4")
+    assert pinged(shared, "1.2.3.4")
 
 
-def test_a_wide_address_suggests_a_single_one_when_somebody_holds_a_part(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6])
-    host.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], addresses=["10.5.5.9", "2001:db8:2:5::9"])
+def test_a_wide_address_suggests_a_single_one_when_somebody_holds_a_part(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4, VIA_6])
+    shared.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], addresses=["10.5.5.9", "2001:db8:2:5::9"])
 
     for address, single in (("10.5.5.1/24", "10.5.5.1/32"), ("2001:db8:2:5::1/64", "2001:db8:2:5::1/128")):
-        message = host.refusal_without_trace(*ADD, "web", "eth0", address, running=["web", "other"])
+        message = shared.refusal_without_trace(*ADD, "web", "eth0", address, running=["web", "other"])
         assert f"assign {single} instead" in message
         assert "eth0 of other" in message
-        host.osctl(*ADD, "web", "eth0", single)
-        assert pinged(host, single.partition("/")[0])
+        shared.osctl(*ADD, "web", "eth0", single)
+        assert pinged(shared, single.partition("/")[0])
 
 
-def test_nobody_is_sent_to_a_single_address_that_is_refused_as_well(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6])
-    host.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], addresses=["10.5.5.9", "2001:db8:2:5::9"])
-    host.ip(host.H, "addr", "add", "1.2.3.7/32", "dev", "lo")
+def test_nobody_is_sent_to_a_single_address_that_is_refused_as_well(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4, VIA_6])
+    shared.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], addresses=["10.5.5.9", "2001:db8:2:5::9"])
+    shared.ip(shared.H, "addr", "add", "1.2.3.7/32", "dev", "lo")
     try:
         for address in ("10.5.5.9/24", "2001:db8:2:5::9/64", "1.2.3.7/24", "10.100.10.101/24"):
-            assert "instead" not in host.refusal(*ADD, "web", "eth0", address)
+            assert "instead" not in shared.refusal(*ADD, "web", "eth0", address)
         for address in ("10.5.5.8/24", "2001:db8:2:5::8/64", "1.2.3.8/24", "10.100.10.9/24"):
-            assert f"assign {address.partition('/')[0]}/" in host.refusal(*ADD, "web", "eth0", address)
+            assert f"assign {address.partition('/')[0]}/" in shared.refusal(*ADD, "web", "eth0", address)
     finally:
-        host.ip(host.H, "addr", "del", "1.2.3.7/32", "dev", "lo")
+        shared.ip(shared.H, "addr", "del", "1.2.3.7/32", "dev", "lo")
 
 
-def test_an_unrouted_address_is_held_too(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4])
-    host.new_container("other", via=["10.100.30.0/30"], start=False)
-    host.osctl(*ADD, "--no-route", "other", "eth0", "1.2.3.4")
+def test_an_unrouted_address_is_held_too(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4])
+    shared.new_container("other", via=["10.100.30.0/30"], start=False)
+    shared.osctl(*ADD, "--no-route", "other", "eth0", "1.2.3.4")
 
-    assert "1.2.3.4 is assigned to eth0 of other" in host.refusal(*ADD, "web", "eth0", "1.2.3.4")
-    assert "eth0 of other" in host.refusal(*ADD, "web", "eth0", "--no-route", "1.2.3.4")
-    assert "eth0 of other" in host.refusal("ct", "netif", "route", "add", "web", "eth0", "1.2.3.0/24")
+    assert "1.2.3.4 is assigned to eth0 of other" in shared.refusal(*ADD, "web", "eth0", "1.2.3.4")
+    assert "eth0 of other" in shared.refusal(*ADD, "web", "eth0", "--no-route", "1.2.3.4")
+    assert "eth0 of other" in shared.refusal("ct", "netif", "route", "add", "web", "eth0", "1.2.3.0/24")
 
 
 def test_two_interfaces_of_one_container_cannot_hold_the_same(web: Topology) -> None:
@@ -643,34 +638,34 @@ def test_a_foreign_route_in_the_way_is_named_and_nothing_changes(web: Topology) 
     assert all(pinged(web, each) for each in ("1.2.3.1", "2001:db8:2::1"))
 
 
-def test_every_address_of_every_interface_is_reachable_at_once(host: Topology) -> None:
+def test_every_address_of_every_interface_is_reachable_at_once(shared: Topology) -> None:
     """Many containers, interfaces and addresses side by side."""
     for container, interface in itertools.product(range(3), range(2)):
         name = f"c{container}"
         if interface == 0:
-            host.new_container(name)
+            shared.new_container(name)
         vias = ("--via", f"10.100.{container}.{interface * 4}/30", "--via", f"fd00:{container}{interface}::/126")
-        host.osctl("ct", "netif", "new", "routed", *vias, name, f"eth{interface}")
+        shared.osctl("ct", "netif", "new", "routed", *vias, name, f"eth{interface}")
         number = container * 16 + interface * 4
-        host.osctl(
+        shared.osctl(
             *(*ADD, name, f"eth{interface}"),
             *(f"1.2.3.{number + each}" for each in range(3)),
             *(f"2001:db8:2::{number + each}" for each in range(3)),
         )
 
-    for row in host.osctl_json("ct", "netif", "ip", "ls"):
-        assert pinged(host, row["addr"].partition("/")[0]), row
+    for row in shared.osctl_json("ct", "netif", "ip", "ls"):
+        assert pinged(shared, row["addr"].partition("/")[0]), row
 
 
 @pytest.mark.parametrize(
     ("first", "second"), [("1.2.3.4", "1.2.3.15/28"), ("1.2.3.15", "1.2.3.4/28"), ("1.2.3.4/28", "1.2.3.15")]
 )
 def test_an_address_is_not_also_the_broadcast_address_of_another_ones_network(
-    host: Topology, first: str, second: str
+    shared: Topology, first: str, second: str
 ) -> None:
-    host.new_container("web", via=["10.100.10.100/30"], addresses=[first])
+    shared.new_container("web", via=["10.100.10.100/30"], addresses=[first])
 
-    said = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", second, running=["web"])
+    said = shared.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", second, running=["web"])
 
     assert second in said
     assert "1.2.3.15" in said

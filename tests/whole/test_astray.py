@@ -25,15 +25,16 @@ pytestmark = pytest.mark.requires_kernel("nftables fib")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, with an address of each version."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=list(ADDRESS.values()))
         yield host
 
 
 @pytest.fixture
-def bystander(host: Topology) -> Bystander:
-    return Bystander(host)
+def bystander(web: Topology) -> Bystander:
+    return Bystander(web)
 
 
 def ip(host: Topology, version: int, *words: str) -> None:
@@ -85,17 +86,17 @@ def pings_from_inside(host: Topology, address: str, *, source: str = "", contain
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("by", ["", "up0"])
 def test_a_rule_to_another_table_is_named_and_its_command_mends_it(
-    host: Topology, bystander: Bystander, version: int, by: str
+    web: Topology, bystander: Bystander, version: int, by: str
 ) -> None:
-    assert findings(host, "astray") == []
+    assert findings(web, "astray") == []
     selector = [*(["iif", by] if by else []), "to", ADDRESS[version]]
 
     with bystander.unharmed():
-        other_table(host, version, *selector)
+        other_table(web, version, *selector)
 
-        assert not is_reached(host, version)
-        (found,) = findings(host, "astray")
-        (trouble,) = told(host)
+        assert not is_reached(web, version)
+        (found,) = findings(web, "astray")
+        (trouble,) = told(web)
 
     rule = f"100: from all to {ADDRESS[version]}/{LENGTH[version]}{f' iif {by}' if by else ''} lookup 100"
     assert found["severity"] == "error"
@@ -104,136 +105,136 @@ def test_a_rule_to_another_table_is_named_and_its_command_mends_it(
     assert (trouble["state"], trouble["ctid"], trouble["address"]) == ("unreachable", "web", ADDRESS[version])
     assert trouble["commands"] == found["commands"]
     with bystander.unharmed():
-        run_commands(host, found["commands"])
-    assert is_reached(host, version)
-    assert findings(host, "astray") == []
-    wait_until(lambda: told(host) == [], "all is well", seconds=30)
+        run_commands(web, found["commands"])
+    assert is_reached(web, version)
+    assert findings(web, "astray") == []
+    wait_until(lambda: told(web) == [], "all is well", seconds=30)
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("action", ["unreachable", "prohibit", "blackhole"])
 def test_a_rule_that_drops_what_is_for_a_container_is_named(
-    host: Topology, bystander: Bystander, version: int, action: str
+    web: Topology, bystander: Bystander, version: int, action: str
 ) -> None:
     with bystander.unharmed():
-        ip(host, version, "rule", "add", "pref", "50", "to", ADDRESS[version], action)
+        ip(web, version, "rule", "add", "pref", "50", "to", ADDRESS[version], action)
 
-        (found,) = findings(host, "astray")
+        (found,) = findings(web, "astray")
 
     assert f"follow the rule 50: from all to {ADDRESS[version]}/{LENGTH[version]} {action}" in found["what"]
-    run_commands(host, found["commands"])
-    assert is_reached(host, version)
-    assert findings(host, "astray") == []
+    run_commands(web, found["commands"])
+    assert is_reached(web, version)
+    assert findings(web, "astray") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole"])
 def test_a_rule_to_a_table_that_drops_everything_is_named(
-    host: Topology, bystander: Bystander, version: int, kind: str
+    web: Topology, bystander: Bystander, version: int, kind: str
 ) -> None:
     with bystander.unharmed():
-        ip(host, version, "route", "add", kind, "default", "table", "100")
-        ip(host, version, "rule", "add", "pref", "100", "to", ADDRESS[version], "lookup", "100")
+        ip(web, version, "route", "add", kind, "default", "table", "100")
+        ip(web, version, "rule", "add", "pref", "100", "to", ADDRESS[version], "lookup", "100")
 
-        (found,) = findings(host, "astray")
+        (found,) = findings(web, "astray")
 
     assert f"follow the rule 100: from all to {ADDRESS[version]}/{LENGTH[version]} lookup 100" in found["what"]
-    run_commands(host, found["commands"])
-    assert is_reached(host, version)
-    assert findings(host, "astray") == []
+    run_commands(web, found["commands"])
+    assert is_reached(web, version)
+    assert findings(web, "astray") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_rule_for_some_senders_is_named(host: Topology, bystander: Bystander, version: int) -> None:
+def test_a_rule_for_some_senders_is_named(web: Topology, bystander: Bystander, version: int) -> None:
     senders = {4: "198.18.0.0/24", 6: "2001:db8:ffff::/64"}[version]
 
     with bystander.unharmed():
-        other_table(host, version, "from", senders, "to", ADDRESS[version])
-        (found,) = findings(host, "astray")
+        other_table(web, version, "from", senders, "to", ADDRESS[version])
+        (found,) = findings(web, "astray")
 
     assert f"follow the rule 100: from {senders} to {ADDRESS[version]}/{LENGTH[version]} lookup 100" in found["what"]
-    assert host.ping(host.R, ADDRESS[version], count=1, source=WORLD[version]) == 0
-    run_commands(host, found["commands"])
-    assert host.ping(host.R, ADDRESS[version], count=1, source=WORLD[version]) == 1
-    assert findings(host, "astray") == []
+    assert web.ping(web.R, ADDRESS[version], count=1, source=WORLD[version]) == 0
+    run_commands(web, found["commands"])
+    assert web.ping(web.R, ADDRESS[version], count=1, source=WORLD[version]) == 1
+    assert findings(web, "astray") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_rules_that_take_nothing_from_containers_are_no_finding(host: Topology, version: int) -> None:
-    other_table(host, version, "fwmark", "0x7")
-    ip(host, version, "rule", "add", "pref", "101", "iif", "eth7", "lookup", "100")
-    ip(host, version, "rule", "add", "pref", "102", "lookup", "main", "suppress_prefixlength", "0")
-    ip(host, version, "rule", "add", "pref", "103", "not", "fwmark", "0x7", "lookup", "100")
-    ip(host, version, "rule", "add", "pref", "40000", "lookup", "100")
+def test_rules_that_take_nothing_from_containers_are_no_finding(web: Topology, version: int) -> None:
+    other_table(web, version, "fwmark", "0x7")
+    ip(web, version, "rule", "add", "pref", "101", "iif", "eth7", "lookup", "100")
+    ip(web, version, "rule", "add", "pref", "102", "lookup", "main", "suppress_prefixlength", "0")
+    ip(web, version, "rule", "add", "pref", "103", "not", "fwmark", "0x7", "lookup", "100")
+    ip(web, version, "rule", "add", "pref", "40000", "lookup", "100")
 
-    assert findings(host, "astray", "no-main-table") == []
-    assert told(host) == []
-    assert elements(host, version) == []
+    assert findings(web, "astray", "no-main-table") == []
+    assert told(web) == []
+    assert elements(web, version) == []
 
 
 def test_an_ipv6_route_of_a_better_metric_is_named_and_its_command_mends_it(
-    host: Topology, bystander: Bystander
+    web: Topology, bystander: Bystander
 ) -> None:
     with bystander.unharmed():
-        ip(host, 6, "route", "add", ADDRESS[6], "via", ROUTER_6, "metric", "4")
+        ip(web, 6, "route", "add", ADDRESS[6], "via", ROUTER_6, "metric", "4")
 
-        assert not is_reached(host, 6)
-        found = [each for each in findings(host, "astray") if each["severity"] == "error"]
+        assert not is_reached(web, 6)
+        found = [each for each in findings(web, "astray") if each["severity"] == "error"]
 
     (each,) = found
     assert f"follow the route {ADDRESS[6]}/128 via {ROUTER_6} dev up0 proto boot metric 4" in each["what"]
     with bystander.unharmed():
-        run_commands(host, each["commands"])
-    assert is_reached(host, 6)
-    assert findings(host, "astray") == []
+        run_commands(web, each["commands"])
+    assert is_reached(web, 6)
+    assert findings(web, "astray") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_route_to_a_part_of_a_routed_network_is_named(host: Topology, bystander: Bystander, version: int) -> None:
+def test_a_route_to_a_part_of_a_routed_network_is_named(web: Topology, bystander: Bystander, version: int) -> None:
     wide, part = {4: ("10.5.5.0/24", "10.5.5.128/25"), 6: ("2001:db8:2:5::/64", "2001:db8:2:5:8000::/65")}[version]
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", wide)
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", wide)
 
     with bystander.unharmed():
-        ip(host, version, "route", "add", part, "via", ROUTER[version])
-        (found,) = findings(host, "astray")
+        ip(web, version, "route", "add", part, "via", ROUTER[version])
+        (found,) = findings(web, "astray")
 
     assert f"{wide} of eth0 of web: packets that come by up0 follow the route {part} via" in found["what"]
-    run_commands(host, found["commands"])
-    assert findings(host, "astray") == []
+    run_commands(web, found["commands"])
+    assert findings(web, "astray") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_an_address_that_the_host_takes_later_is_told_once_and_its_command_mends_it(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
     length = {4: 24, 6: 64}[version]
     with bystander.unharmed():
         nodad = ["nodad"] if version == 6 else []
-        ip(host, version, "addr", "add", f"{ADDRESS[version]}/{length}", "dev", "up0", "noprefixroute", *nodad)
+        ip(web, version, "addr", "add", f"{ADDRESS[version]}/{length}", "dev", "up0", "noprefixroute", *nodad)
 
-        assert pings_from_inside(host, WORLD[version]) == 0
-        several = findings(host, "held-by-both", "astray")
+        assert pings_from_inside(web, WORLD[version]) == 0
+        several = findings(web, "held-by-both", "astray")
         assert len(several) == 1, several
         (found,) = several
 
     assert found["commands"] == [f"ip addr del {ADDRESS[version]}/{length} dev up0"]
     with bystander.unharmed():
-        run_commands(host, found["commands"])
-    wait_until(lambda: is_reached(host, version), "it is reached", seconds=30)
-    assert findings(host, "held-by-both", "astray") == []
+        run_commands(web, found["commands"])
+    wait_until(lambda: is_reached(web, version), "it is reached", seconds=30)
+    assert findings(web, "held-by-both", "astray") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_host_without_a_rule_for_the_main_table_is_told(host: Topology, version: int) -> None:
-    ip(host, version, "rule", "del", "pref", "32766")
+def test_a_host_without_a_rule_for_the_main_table_is_told(web: Topology, version: int) -> None:
+    ip(web, version, "rule", "del", "pref", "32766")
 
-    (found,) = findings(host, "no-main-table")
+    (found,) = findings(web, "no-main-table")
 
     assert f"IPv{version}" in found["what"]
-    assert "no routing rule looks up the main table" in told(host)[0]["cause"]
-    run_commands(host, found["commands"])
-    assert findings(host, "no-main-table", "astray") == []
-    assert is_reached(host, version)
+    assert "no routing rule looks up the main table" in told(web)[0]["cause"]
+    run_commands(web, found["commands"])
+    assert findings(web, "no-main-table", "astray") == []
+    assert is_reached(web, version)
 
 
 # --- where the packet filter's look-up alone is wrong ----------------------------------------------------------------
@@ -241,99 +242,99 @@ def test_a_host_without_a_rule_for_the_main_table_is_told(host: Topology, versio
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_rule_for_what_the_host_sends_makes_no_forgery_of_what_a_container_sends(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
     with bystander.unharmed():
-        other_table(host, version, "iif", "lo", "to", ADDRESS[version])
+        other_table(web, version, "iif", "lo", "to", ADDRESS[version])
 
-        wait_until(lambda: elements(host, version) == [host.veth("web")], "it counts as routed", seconds=30)
-        before = dropped(host)
-        assert pings_from_inside(host, WORLD[version], source=ADDRESS[version]) == 3
-        assert is_reached(host, version)
-        assert dropped(host) == before
+        wait_until(lambda: elements(web, version) == [web.veth("web")], "it counts as routed", seconds=30)
+        before = dropped(web)
+        assert pings_from_inside(web, WORLD[version], source=ADDRESS[version]) == 3
+        assert is_reached(web, version)
+        assert dropped(web) == before
 
     # The host's own packets follow the rule: that is told, and no more than that.
-    (found,) = findings(host, "astray")
+    (found,) = findings(web, "astray")
     assert found["severity"] == "warning"
     assert "packets that the host sends follow the rule 100: " in found["what"]
     with bystander.unharmed():
-        run_commands(host, found["commands"])
-        wait_until(lambda: elements(host, version) == [], "nothing is hidden any more", seconds=30)
-        assert pings_from_inside(host, WORLD[version], source=ADDRESS[version]) == 3
+        run_commands(web, found["commands"])
+        wait_until(lambda: elements(web, version) == [], "nothing is hidden any more", seconds=30)
+        assert pings_from_inside(web, WORLD[version], source=ADDRESS[version]) == 3
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_what_is_forged_is_dropped_and_counted_all_the_same(host: Topology, bystander: Bystander, version: int) -> None:
-    other_table(host, version, "iif", "lo")
-    links = sorted([host.veth("web"), host.veth(bystander.name)])
-    wait_until(lambda: elements(host, version) == links, "all count as routed", seconds=30)
+def test_what_is_forged_is_dropped_and_counted_all_the_same(web: Topology, bystander: Bystander, version: int) -> None:
+    other_table(web, version, "iif", "lo")
+    links = sorted([web.veth("web"), web.veth(bystander.name)])
+    wait_until(lambda: elements(web, version) == links, "all count as routed", seconds=30)
     forged = {4: "1.2.3.200", 6: "2001:db8:2::200"}[version]  # the other's
     nodad = ["nodad"] if version == 6 else []
-    host.in_guest_network("web", "ip", "addr", "add", forged, "dev", "eth0", *nodad)
+    web.in_guest_network("web", "ip", "addr", "add", forged, "dev", "eth0", *nodad)
 
-    assert pings_from_inside(host, WORLD[version], source=forged) == 0
+    assert pings_from_inside(web, WORLD[version], source=forged) == 0
 
-    assert dropped(host) == 3
-    assert dropped(host, bystander.name) == 0
-    assert pings_from_inside(host, WORLD[version], source=ADDRESS[version]) == 3
+    assert dropped(web) == 3
+    assert dropped(web, bystander.name) == 0
+    assert pings_from_inside(web, WORLD[version], source=ADDRESS[version]) == 3
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_rule_for_answers_from_an_address_of_the_host_drops_nothing_that_is_sent_there(
-    host: Topology, version: int
+    web: Topology, version: int
 ) -> None:
-    other_table(host, version, "from", HOST[version])
-    wait_until(lambda: elements(host, version) == [host.veth("web")], "it counts as routed", seconds=30)
+    other_table(web, version, "from", HOST[version])
+    wait_until(lambda: elements(web, version) == [web.veth("web")], "it counts as routed", seconds=30)
 
-    pings_from_inside(host, HOST[version], source=ADDRESS[version])
+    pings_from_inside(web, HOST[version], source=ADDRESS[version])
 
-    assert dropped(host) == 0
-    assert pings_from_inside(host, WORLD[version], source=ADDRESS[version]) == 3
+    assert dropped(web) == 0
+    assert pings_from_inside(web, WORLD[version], source=ADDRESS[version]) == 3
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_what_changes_while_the_rule_stands_is_right_at_once(host: Topology, version: int) -> None:
-    other_table(host, version, "iif", "lo")
-    wait_until(lambda: elements(host, version) == [host.veth("web")], "it counts as routed", seconds=30)
+def test_what_changes_while_the_rule_stands_is_right_at_once(web: Topology, version: int) -> None:
+    other_table(web, version, "iif", "lo")
+    wait_until(lambda: elements(web, version) == [web.veth("web")], "it counts as routed", seconds=30)
     added = {4: "1.2.3.5", 6: "2001:db8:2::5"}[version]
 
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", added)
-    assert pings_from_inside(host, WORLD[version], source=added) == 3
-    host.osctl("ct", "netif", "ip", "del", "web", "eth0", added)
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", added)
+    assert pings_from_inside(web, WORLD[version], source=added) == 3
+    web.osctl("ct", "netif", "ip", "del", "web", "eth0", added)
     nodad = ["nodad"] if version == 6 else []
-    host.in_guest_network("web", "ip", "addr", "add", added, "dev", "eth0", *nodad)
-    assert pings_from_inside(host, WORLD[version], source=added) == 0
+    web.in_guest_network("web", "ip", "addr", "add", added, "dev", "eth0", *nodad)
+    assert pings_from_inside(web, WORLD[version], source=added) == 0
 
-    host.new_container("second", via=["10.100.20.0/30", "fd00:20::/126"], addresses=[
+    web.new_container("second", via=["10.100.20.0/30", "fd00:20::/126"], addresses=[
         {4: "1.2.3.77", 6: "2001:db8:2::77"}[version]
     ])  # fmt: skip
-    assert pings_from_inside(host, WORLD[version], container="second") == 3
-    host.kill_daemon()
-    host.start_daemon()
-    assert pings_from_inside(host, WORLD[version], source=ADDRESS[version]) == 3
-    assert elements(host, version) == sorted([host.veth("web"), host.veth("second")])
-    host.osctl("ct", "stop", "-k", "second")
-    assert elements(host, version) == [host.veth("web")]
+    assert pings_from_inside(web, WORLD[version], container="second") == 3
+    web.kill_daemon()
+    web.start_daemon()
+    assert pings_from_inside(web, WORLD[version], source=ADDRESS[version]) == 3
+    assert elements(web, version) == sorted([web.veth("web"), web.veth("second")])
+    web.osctl("ct", "stop", "-k", "second")
+    assert elements(web, version) == [web.veth("web")]
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_rule_that_went_while_no_daemon_ran_leaves_nothing_hidden(host: Topology, version: int) -> None:
-    other_table(host, version, "iif", "lo")
-    wait_until(lambda: elements(host, version) == [host.veth("web")], "it counts as routed", seconds=30)
-    host.kill_daemon()
-    ip(host, version, "rule", "del", "pref", "100")
+def test_a_rule_that_went_while_no_daemon_ran_leaves_nothing_hidden(web: Topology, version: int) -> None:
+    other_table(web, version, "iif", "lo")
+    wait_until(lambda: elements(web, version) == [web.veth("web")], "it counts as routed", seconds=30)
+    web.kill_daemon()
+    ip(web, version, "rule", "del", "pref", "100")
 
-    host.start_daemon()
+    web.start_daemon()
 
-    wait_until(lambda: elements(host, version) == [], "nothing is hidden any more", seconds=30)
-    assert pings_from_inside(host, WORLD[version], source=ADDRESS[version]) == 3
+    wait_until(lambda: elements(web, version) == [], "nothing is hidden any more", seconds=30)
+    assert pings_from_inside(web, WORLD[version], source=ADDRESS[version]) == 3
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_of_two_interfaces_the_sources_of_one_pass_by_the_other(host: Topology, version: int) -> None:
-    other_table(host, version, "iif", "lo")
-    host.osctl("ct", "netif", "new", "routed", "--via", "10.100.30.0/30", "--via", "fd00:30::/126", "web", "eth1")
+def test_of_two_interfaces_the_sources_of_one_pass_by_the_other(web: Topology, version: int) -> None:
+    other_table(web, version, "iif", "lo")
+    web.osctl("ct", "netif", "new", "routed", "--via", "10.100.30.0/30", "--via", "fd00:30::/126", "web", "eth1")
     second = {4: "1.2.3.60", 6: "2001:db8:2::60"}[version]
-    host.osctl("ct", "netif", "ip", "add", "web", "eth1", second)
+    web.osctl("ct", "netif", "ip", "add", "web", "eth1", second)
 
-    assert pings_from_inside(host, WORLD[version], source=second) == 3  # by the default route, which is of eth0
+    assert pings_from_inside(web, WORLD[version], source=second) == 3  # by the default route, which is of eth0

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.requires_kernel("nftables fib")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, with addresses of both versions that are blocked and others that are not."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=[*SPARED.values(), *ATTACKED.values()])
         settle(host)
@@ -32,8 +33,8 @@ def host() -> Iterator[Topology]:
 
 
 @pytest.fixture
-def bystander(host: Topology) -> Bystander:
-    return Bystander(host)
+def bystander(web: Topology) -> Bystander:
+    return Bystander(web)
 
 
 def settle(host: Topology) -> None:
@@ -68,173 +69,173 @@ def blocks(host: Topology) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_is_sent_to_a_blocked_address_is_dropped_and_nothing_else(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
-    before = host.comparable_state("web")
+    before = web.comparable_state("web")
 
-    with bystander.unharmed(), everything(host) as listener:
-        host.osctl("net", "block", ATTACKED[version])
+    with bystander.unharmed(), everything(web) as listener:
+        web.osctl("net", "block", ATTACKED[version])
 
-        assert not answered(host, ATTACKED[version])
-        assert all(answered(host, each) for each in SPARED.values())
-        assert null_routes(host, version) == [ATTACKED[version]]
+        assert not answered(web, ATTACKED[version])
+        assert all(answered(web, each) for each in SPARED.values())
+        assert null_routes(web, version) == [ATTACKED[version]]
         wait_until(lambda: events_of(listener, "block"), "an event tells", seconds=30)
-        assert [each for each in differences(before, host.comparable_state("web")) if each.startswith("web ")] == []
-        assert host.osctl_json("ct", "netif", "show", "web", "eth0")["blocked"] == [
+        assert [each for each in differences(before, web.comparable_state("web")) if each.startswith("web ")] == []
+        assert web.osctl_json("ct", "netif", "show", "web", "eth0")["blocked"] == [
             f"{ATTACKED[version]}/{LENGTH[version]}"
         ]
 
     with bystander.unharmed():
-        host.osctl("net", "unblock", ATTACKED[version])
+        web.osctl("net", "unblock", ATTACKED[version])
 
-        assert answered(host, ATTACKED[version])
-        assert null_routes(host, version) == []
-        assert host.comparable_state("web") == before
+        assert answered(web, ATTACKED[version])
+        assert null_routes(web, version) == []
+        assert web.comparable_state("web") == before
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_packet_to_a_blocked_address_never_leaves_by_the_uplink(host: Topology, version: int) -> None:
-    with host.capture(host.R, "down0", f"icmp{'6' if version == 6 else ''} and src {ATTACKED[version]}") as answers:
-        host.osctl("net", "block", ATTACKED[version])
+def test_a_packet_to_a_blocked_address_never_leaves_by_the_uplink(web: Topology, version: int) -> None:
+    with web.capture(web.R, "down0", f"icmp{'6' if version == 6 else ''} and src {ATTACKED[version]}") as answers:
+        web.osctl("net", "block", ATTACKED[version])
         for _ in range(20):
-            assert not answered(host, ATTACKED[version])
-        host.osctl("net", "unblock", ATTACKED[version])
-        assert answered(host, ATTACKED[version])
+            assert not answered(web, ATTACKED[version])
+        web.osctl("net", "unblock", ATTACKED[version])
+        assert answered(web, ATTACKED[version])
 
     assert len([each for each in answers.lines if "echo reply" in each]) == 1
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_blocked_network_takes_along_all_that_is_inside_of_it(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
     wide, address = {4: ("1.2.3.0/28", ATTACKED[4]), 6: ("2001:db8:2::/122", ATTACKED[6])}[version]
 
     with bystander.unharmed():
-        host.osctl("net", "block", wide)
+        web.osctl("net", "block", wide)
 
-        assert not answered(host, address)
-        assert not answered(host, SPARED[version])
-        assert null_routes(host, version) == [wide]
-        assert len(host.osctl_json("ct", "netif", "show", "web", "eth0")["blocked"]) == 2
-        host.osctl("net", "unblock", wide)
+        assert not answered(web, address)
+        assert not answered(web, SPARED[version])
+        assert null_routes(web, version) == [wide]
+        assert len(web.osctl_json("ct", "netif", "show", "web", "eth0")["blocked"]) == 2
+        web.osctl("net", "unblock", wide)
 
-    assert answered(host, address)
-    assert answered(host, SPARED[version])
+    assert answered(web, address)
+    assert answered(web, SPARED[version])
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_part_of_a_routed_network_is_blocked_and_the_rest_is_not(host: Topology, version: int) -> None:
+def test_a_part_of_a_routed_network_is_blocked_and_the_rest_is_not(web: Topology, version: int) -> None:
     wide, part, other = {
         4: ("10.5.5.0/24", "10.5.5.7", "10.5.5.8"),
         6: ("2001:db8:2:5::/64", "2001:db8:2:5::7", "2001:db8:2:5::8"),
     }[version]
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", wide)
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", part, other)
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", wide)
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", part, other)
 
-    host.osctl("net", "block", part)
+    web.osctl("net", "block", part)
 
-    assert (answered(host, part), answered(host, other)) == (False, True)
-    host.osctl("net", "unblock", part)
-    assert answered(host, part)
+    assert (answered(web, part), answered(web, other)) == (False, True)
+    web.osctl("net", "unblock", part)
+    assert answered(web, part)
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_a_block_outlasts_the_daemon_and_the_container(host: Topology, version: int, how: str) -> None:
-    host.osctl("net", "block", ATTACKED[version])
-    (before,) = blocks(host)
+def test_a_block_outlasts_the_daemon_and_the_container(web: Topology, version: int, how: str) -> None:
+    web.osctl("net", "block", ATTACKED[version])
+    (before,) = blocks(web)
 
-    host.kill_daemon() if how == "kill" else host.stop_daemon()
-    host.start_daemon()
-    host.osctl("ct", "restart", "-k", "web")
+    web.kill_daemon() if how == "kill" else web.stop_daemon()
+    web.start_daemon()
+    web.osctl("ct", "restart", "-k", "web")
 
-    assert blocks(host) == [before]
-    assert not answered(host, ATTACKED[version])
-    assert answered(host, SPARED[version])
-    assert null_routes(host, version) == [ATTACKED[version]]
+    assert blocks(web) == [before]
+    assert not answered(web, ATTACKED[version])
+    assert answered(web, SPARED[version])
+    assert null_routes(web, version) == [ATTACKED[version]]
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_null_route_of_a_block_that_somebody_takes_away_is_put_back(host: Topology, version: int) -> None:
+def test_a_null_route_of_a_block_that_somebody_takes_away_is_put_back(web: Topology, version: int) -> None:
     family = ["-6"] if version == 6 else []
-    host.osctl("net", "block", ATTACKED[version])
+    web.osctl("net", "block", ATTACKED[version])
 
-    host.ip(host.H, *family, "route", "del", "blackhole", ATTACKED[version], "proto", "112")
+    web.ip(web.H, *family, "route", "del", "blackhole", ATTACKED[version], "proto", "112")
 
-    wait_until(lambda: null_routes(host, version) == [ATTACKED[version]], "it is there again", seconds=30)
-    assert not answered(host, ATTACKED[version])
+    wait_until(lambda: null_routes(web, version) == [ATTACKED[version]], "it is there again", seconds=30)
+    assert not answered(web, ATTACKED[version])
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_block_that_no_daemon_remembers_is_taken_away_when_one_starts(host: Topology, version: int) -> None:
+def test_a_block_that_no_daemon_remembers_is_taken_away_when_one_starts(web: Topology, version: int) -> None:
     family, metric = (["-6"], ["metric", "8"]) if version == 6 else ([], [])
-    host.kill_daemon()
-    host.ip(host.H, *family, "route", "replace", "blackhole", ATTACKED[version], "proto", "112", *metric)
+    web.kill_daemon()
+    web.ip(web.H, *family, "route", "replace", "blackhole", ATTACKED[version], "proto", "112", *metric)
 
-    host.start_daemon()
+    web.start_daemon()
 
-    wait_until(lambda: null_routes(host, version) == [], "it is gone", seconds=30)
-    wait_until(lambda: answered(host, ATTACKED[version]), "it is reached", seconds=30)
+    wait_until(lambda: null_routes(web, version) == [], "it is gone", seconds=30)
+    wait_until(lambda: answered(web, ATTACKED[version]), "it is reached", seconds=30)
 
 
-def test_a_block_ends_by_itself_after_its_time_and_that_is_told(host: Topology, bystander: Bystander) -> None:
+def test_a_block_ends_by_itself_after_its_time_and_that_is_told(web: Topology, bystander: Bystander) -> None:
     before = time.time()
-    with bystander.unharmed(), everything(host) as listener:
-        host.osctl("net", "block", "--for", "3s", ATTACKED[4])
-        (there,) = blocks(host)
+    with bystander.unharmed(), everything(web) as listener:
+        web.osctl("net", "block", "--for", "3s", ATTACKED[4])
+        (there,) = blocks(web)
         assert before + 3 <= there["until_epoch"] <= time.time() + 3
 
-        wait_until(lambda: blocks(host) == [], "it has ended", seconds=60)
+        wait_until(lambda: blocks(web) == [], "it has ended", seconds=60)
 
         wait_until(lambda: len(events_of(listener, "block")) == 2, "both are told", seconds=30)
     assert [each["action"] for each in events_of(listener, "block")] == ["add", "remove"]
-    assert answered(host, ATTACKED[4])
-    assert host.osctl_json("history")[-1]["command"] == f"osctl net unblock {ATTACKED[4]}"
+    assert answered(web, ATTACKED[4])
+    assert web.osctl_json("history")[-1]["command"] == f"osctl net unblock {ATTACKED[4]}"
 
 
-def test_a_block_whose_time_was_over_while_no_daemon_ran_ends_when_one_starts(host: Topology) -> None:
-    host.osctl("net", "block", "--for", "1s", ATTACKED[6])
-    host.kill_daemon()
+def test_a_block_whose_time_was_over_while_no_daemon_ran_ends_when_one_starts(web: Topology) -> None:
+    web.osctl("net", "block", "--for", "1s", ATTACKED[6])
+    web.kill_daemon()
     over = time.time() + 1.5
     wait_until(lambda: time.time() > over, "its time is over", seconds=30)
-    assert null_routes(host, 6) == [ATTACKED[6]]
+    assert null_routes(web, 6) == [ATTACKED[6]]
 
-    host.start_daemon()
+    web.start_daemon()
 
-    wait_until(lambda: blocks(host) == [], "it has ended", seconds=30)
-    assert answered(host, ATTACKED[6])
+    wait_until(lambda: blocks(web) == [], "it has ended", seconds=30)
+    assert answered(web, ATTACKED[6])
 
 
-def test_another_time_replaces_the_first_and_a_block_without_one_stays(host: Topology) -> None:
-    host.osctl("net", "block", "--for", "2s", ATTACKED[4])
-    (first,) = blocks(host)
+def test_another_time_replaces_the_first_and_a_block_without_one_stays(web: Topology) -> None:
+    web.osctl("net", "block", "--for", "2s", ATTACKED[4])
+    (first,) = blocks(web)
 
-    host.osctl("net", "block", ATTACKED[4])
+    web.osctl("net", "block", ATTACKED[4])
 
-    (second,) = blocks(host)
+    (second,) = blocks(web)
     assert second["since"] == first["since"]
     assert second["until"] is None
     over = time.time() + 3
     wait_until(lambda: time.time() > over, "the first time is over", seconds=30)
-    assert len(blocks(host)) == 1
-    assert host.osctl_json("history")[-1]["command"].endswith(f"net block {ATTACKED[4]}")
+    assert len(blocks(web)) == 1
+    assert web.osctl_json("history")[-1]["command"].endswith(f"net block {ATTACKED[4]}")
 
 
-def test_who_blocked_what_since_when_is_listed_and_in_the_history(host: Topology) -> None:
-    host.osctl("net", "block", "--for", "2h", ATTACKED[6], ATTACKED[4])
+def test_who_blocked_what_since_when_is_listed_and_in_the_history(web: Topology) -> None:
+    web.osctl("net", "block", "--for", "2h", ATTACKED[6], ATTACKED[4])
 
-    first, second = blocks(host)
+    first, second = blocks(web)
 
     assert [first["network"], second["network"]] == [f"{ATTACKED[4]}/32", f"{ATTACKED[6]}/128"]
     assert first["holders"] == ["eth0 of web"]
     assert (first["user"], second["user"]) == (0, 0)
     assert first["command"].endswith(f"net block --for 2h {ATTACKED[6]} {ATTACKED[4]}")
-    assert host.osctl_json("history")[-1]["command"].endswith(first["command"].removeprefix("osctl "))
-    shown = host.osctl("net", "blocks").stdout.splitlines()
+    assert web.osctl_json("history")[-1]["command"].endswith(first["command"].removeprefix("osctl "))
+    shown = web.osctl("net", "blocks").stdout.splitlines()
     assert shown[0].split() == ["NETWORK", "HOLDERS", "SINCE", "UNTIL", "USER", "COMMAND"]
-    host.osctl("net", "unblock", "all")
-    assert host.osctl("net", "blocks").stdout == "nothing is blocked\n"
+    web.osctl("net", "unblock", "all")
+    assert web.osctl("net", "blocks").stdout == "nothing is blocked\n"
 
 
 @pytest.mark.parametrize(
@@ -260,115 +261,115 @@ def test_who_blocked_what_since_when_is_listed_and_in_the_history(host: Topology
         (["unblock", "1.2.3.4"], "1.2.3.4: not blocked"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_changes_nothing(host: Topology, words: list[str], why: str) -> None:
-    refusal = host.refusal_without_trace("net", *words, running=["web"])
+def test_what_makes_no_sense_is_refused_and_changes_nothing(web: Topology, words: list[str], why: str) -> None:
+    refusal = web.refusal_without_trace("net", *words, running=["web"])
 
     assert why in refusal
 
 
 @pytest.mark.parametrize("time", ["", "0", "-1", "1x", "1h30", "many", "99999w", "1.5h"])
-def test_a_time_that_makes_no_sense_is_refused(host: Topology, time: str) -> None:
-    assert "--for" in host.refusal("net", "block", f"--for={time}", ATTACKED[4], status=64)
-    assert blocks(host) == []
+def test_a_time_that_makes_no_sense_is_refused(web: Topology, time: str) -> None:
+    assert "--for" in web.refusal("net", "block", f"--for={time}", ATTACKED[4], status=64)
+    assert blocks(web) == []
 
 
-def test_unblock_names_the_block_that_an_address_is_in(host: Topology) -> None:
-    host.osctl("net", "block", "1.2.3.0/28")
+def test_unblock_names_the_block_that_an_address_is_in(web: Topology) -> None:
+    web.osctl("net", "block", "1.2.3.0/28")
 
-    assert host.refusal("net", "unblock", SPARED[4]) == "1.2.3.4: not blocked, it is in 1.2.3.0/28, which is"
+    assert web.refusal("net", "unblock", SPARED[4]) == "1.2.3.4: not blocked, it is in 1.2.3.0/28, which is"
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_dry_run_prints_what_the_real_one_does_and_does_nothing(host: Topology, version: int) -> None:
+def test_a_dry_run_prints_what_the_real_one_does_and_does_nothing(web: Topology, version: int) -> None:
     family = " -6" if version == 6 else ""
     metric = " metric 8" if version == 6 else ""
     exact = f"{ATTACKED[version]}/{LENGTH[version]}"
-    before = host.comparable_state("web")
+    before = web.comparable_state("web")
 
-    planned = host.osctl("net", "block", "--dry-run", ATTACKED[version]).stdout
+    planned = web.osctl("net", "block", "--dry-run", ATTACKED[version]).stdout
 
     assert planned == f"# on the host\nip{family} route replace blackhole {exact} proto 112{metric}\n"
-    assert host.comparable_state("web") == before
-    assert blocks(host) == []
-    host.osctl("net", "block", ATTACKED[version])
-    planned = host.osctl("net", "unblock", "--dry-run", ATTACKED[version]).stdout
+    assert web.comparable_state("web") == before
+    assert blocks(web) == []
+    web.osctl("net", "block", ATTACKED[version])
+    planned = web.osctl("net", "unblock", "--dry-run", ATTACKED[version]).stdout
     assert planned.startswith(f"# on the host\nip{family} route replace {exact} via ")
-    assert len(blocks(host)) == 1
+    assert len(blocks(web)) == 1
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_route_of_somebody_elses_in_its_place_is_named_and_nothing_changes(host: Topology, version: int) -> None:
+def test_a_route_of_somebody_elses_in_its_place_is_named_and_nothing_changes(web: Topology, version: int) -> None:
     family, metric = (["-6"], ["metric", "8"]) if version == 6 else ([], [])
-    host.osctl("ct", "stop", "-k", "web")
+    web.osctl("ct", "stop", "-k", "web")
     exact = f"{ATTACKED[version]}/{LENGTH[version]}"
-    host.ip(host.H, *family, "route", "add", exact, "dev", "up0", *metric)
-    host.osctl("ct", "start", "web")
-    settle(host)
+    web.ip(web.H, *family, "route", "add", exact, "dev", "up0", *metric)
+    web.osctl("ct", "start", "web")
+    settle(web)
 
-    refusal = host.refusal_without_trace("net", "block", ATTACKED[version], running=["web"])
+    refusal = web.refusal_without_trace("net", "block", ATTACKED[version], running=["web"])
 
     assert refusal.startswith(f"{exact}: the host already has route {exact} dev up0")
     assert "makes room" in refusal
 
 
-def test_to_ask_for_exactly_what_is_blocked_is_refused_by_name(host: Topology) -> None:
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
-    host.osctl("net", "block", "10.5.5.0/24")
-    host.osctl("ct", "netif", "route", "del", "web", "eth0", "10.5.5.0/24")
+def test_to_ask_for_exactly_what_is_blocked_is_refused_by_name(web: Topology) -> None:
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    web.osctl("net", "block", "10.5.5.0/24")
+    web.osctl("ct", "netif", "route", "del", "web", "eth0", "10.5.5.0/24")
 
-    refusal = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.7", running=["web"])
+    refusal = web.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.7", running=["web"])
 
     assert refusal == (
         "10.5.5.7/32 is blocked: osctl net block 10.5.5.0/24; osctl net unblock 10.5.5.0/24 makes room for web"
     )
 
 
-def test_an_edit_beside_a_block_goes_on_and_a_moved_address_stays_blocked(host: Topology, bystander: Bystander) -> None:
-    host.osctl("net", "block", ATTACKED[4])
+def test_an_edit_beside_a_block_goes_on_and_a_moved_address_stays_blocked(web: Topology, bystander: Bystander) -> None:
+    web.osctl("net", "block", ATTACKED[4])
 
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
-    host.osctl("ct", "netif", "ip", "move", "web", "eth0", bystander.name, "eth0", ATTACKED[4])
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
+    web.osctl("ct", "netif", "ip", "move", "web", "eth0", bystander.name, "eth0", ATTACKED[4])
 
-    assert answered(host, "1.2.3.77")
-    assert not answered(host, ATTACKED[4])
-    host.osctl("net", "unblock", ATTACKED[4])
-    assert answered(host, ATTACKED[4])
-    assert not leads_to_web(host, 4, f"{ATTACKED[4]}/32")
+    assert answered(web, "1.2.3.77")
+    assert not answered(web, ATTACKED[4])
+    web.osctl("net", "unblock", ATTACKED[4])
+    assert answered(web, ATTACKED[4])
+    assert not leads_to_web(web, 4, f"{ATTACKED[4]}/32")
 
 
-def test_a_block_is_told_by_status_and_self_check(host: Topology) -> None:
-    host.osctl("net", "block", ATTACKED[4])
+def test_a_block_is_told_by_status_and_self_check(web: Topology) -> None:
+    web.osctl("net", "block", ATTACKED[4])
 
-    (told,) = json.loads(host.osctl("-j", "status", check=False).stdout)
-    findings = json.loads(host.osctl("-j", "self", "check", check=False).stdout)
+    (told,) = json.loads(web.osctl("-j", "status", check=False).stdout)
+    findings = json.loads(web.osctl("-j", "self", "check", check=False).stdout)
 
     assert (told["state"], told["ctid"], told["netif"], told["address"]) == ("null-routed", "web", "eth0", ATTACKED[4])
-    assert told["since_epoch"] == blocks(host)[0]["since_epoch"]
+    assert told["since_epoch"] == blocks(web)[0]["since_epoch"]
     assert told["commands"] == [f"osctl net unblock {ATTACKED[4]}"]
     (found,) = [each for each in findings if each["code"] == "block"]
     assert (found["severity"], found["commands"]) == ("note", told["commands"])
-    assert host.osctl("net", "reconcile").stdout == f"web: {ATTACKED[4]}/32 is blocked: osctl net block {ATTACKED[4]}\n"
-    host.osctl("net", "unblock", ATTACKED[4])
-    assert host.osctl("status").status == 0
+    assert web.osctl("net", "reconcile").stdout == f"web: {ATTACKED[4]}/32 is blocked: osctl net block {ATTACKED[4]}\n"
+    web.osctl("net", "unblock", ATTACKED[4])
+    assert web.osctl("status").status == 0
 
 
-def test_a_stopped_containers_address_is_blocked_before_it_starts(host: Topology) -> None:
-    host.osctl("ct", "stop", "-k", "web")
-    host.osctl("net", "block", *ATTACKED.values())
+def test_a_stopped_containers_address_is_blocked_before_it_starts(web: Topology) -> None:
+    web.osctl("ct", "stop", "-k", "web")
+    web.osctl("net", "block", *ATTACKED.values())
 
-    host.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "web")
 
-    assert [answered(host, each) for each in (*ATTACKED.values(), *SPARED.values())] == [False, False, True, True]
+    assert [answered(web, each) for each in (*ATTACKED.values(), *SPARED.values())] == [False, False, True, True]
 
 
-def test_a_copy_of_the_configuration_leaves_what_is_blocked_now(host: Topology) -> None:
-    file = host.directory / "backup"
-    host.osctl("net", "block", ATTACKED[4])
-    host.osctl("self", "backup", str(file))
-    host.osctl("net", "unblock", "all")
-    host.osctl("net", "block", ATTACKED[6])
+def test_a_copy_of_the_configuration_leaves_what_is_blocked_now(web: Topology) -> None:
+    file = web.directory / "backup"
+    web.osctl("net", "block", ATTACKED[4])
+    web.osctl("self", "backup", str(file))
+    web.osctl("net", "unblock", "all")
+    web.osctl("net", "block", ATTACKED[6])
 
-    host.osctl("self", "restore", str(file))
+    web.osctl("self", "restore", str(file))
 
-    assert [each["network"] for each in blocks(host)] == [f"{ATTACKED[6]}/128"]
-    assert (answered(host, ATTACKED[4]), answered(host, ATTACKED[6])) == (True, False)
+    assert [each["network"] for each in blocks(web)] == [f"{ATTACKED[6]}/128"]
+    assert (answered(web, ATTACKED[4]), answered(web, ATTACKED[6])) == (True, False)

@@ -18,16 +18,17 @@ def made() -> Iterator[Topology]:
 
 
 @pytest.fixture
-def host(made: Topology) -> Iterator[Topology]:
+def emptied(made: Topology) -> Iterator[Topology]:
+    """The host of this file, without a container before and after."""
     yield made
     made.delete_containers()
 
 
 @pytest.fixture
-def web(host: Topology) -> Topology:
+def web(emptied: Topology) -> Topology:
     """One container with one interface, running."""
-    host.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=["1.2.3.4", "2001:db8:2::4"])
-    return host
+    emptied.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=["1.2.3.4", "2001:db8:2::4"])
+    return emptied
 
 
 def listed(host: Topology, what: str, *options: str) -> list[str]:

@@ -27,7 +27,8 @@ SETTINGS = f'[socket]\ngroup = "{OPERATORS}"\nread_only_group = "{READERS}"\ncon
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """One host for all tests of the file, on which `web` runs, with users and groups at its door."""
     with Topology(settings=SETTINGS, program=BARE) as host:
         host.new_container("web", via=["10.100.10.100/30"])
         yield host
@@ -41,17 +42,17 @@ def osctl_as(host: Topology, groups: Sequence[int], *argv: str) -> Result:
     )
 
 
-def test_somebody_of_no_group_is_denied_with_a_status_of_its_own(shared: Topology) -> None:
-    before = shared.stored()
+def test_somebody_of_no_group_is_denied_with_a_status_of_its_own(web: Topology) -> None:
+    before = web.stored()
 
     for argv in (["ct", "ls"], ["ct", "start", "web"], ["ping"]):
-        denied = osctl_as(shared, [], *argv)
+        denied = osctl_as(web, [], *argv)
         assert denied.status == 77
         assert denied.stdout == ""
-        assert denied.stderr == f"error: cannot connect to osctld at {shared.socket}: Permission denied\n"
-    assert osctl_as(shared, [], "help").status == 0  # help needs no daemon
+        assert denied.stderr == f"error: cannot connect to osctld at {web.socket}: Permission denied\n"
+    assert osctl_as(web, [], "help").status == 0  # help needs no daemon
 
-    assert shared.stored() == before
+    assert web.stored() == before
 
 
 READING = (
@@ -70,49 +71,49 @@ CHANGING = (
 
 
 @pytest.mark.parametrize("argv", READING, ids=" ".join)
-def test_a_reader_is_answered_as_root_is(shared: Topology, argv: list[str]) -> None:
-    told = osctl_as(shared, [READERS], *argv)
+def test_a_reader_is_answered_as_root_is(web: Topology, argv: list[str]) -> None:
+    told = osctl_as(web, [READERS], *argv)
 
     def steady(result: Result) -> Result:
         return Result(result.status, re.sub(r"uptime.*", "", result.stdout), result.stderr)
 
     assert told.status == 0, told
-    assert steady(told) == steady(shared.osctl(*argv))
+    assert steady(told) == steady(web.osctl(*argv))
 
 
-def test_a_reader_may_check_the_host(shared: Topology) -> None:
-    told = osctl_as(shared, [READERS], "-j", "self", "check")
+def test_a_reader_may_check_the_host(web: Topology) -> None:
+    told = osctl_as(web, [READERS], "-j", "self", "check")
 
     assert told.stderr == ""
-    assert json.loads(told.stdout) == shared.osctl_json("self", "check") if told.status == 0 else told.status == 1
+    assert json.loads(told.stdout) == web.osctl_json("self", "check") if told.status == 0 else told.status == 1
 
 
 @pytest.mark.parametrize("argv", CHANGING, ids=" ".join)
-def test_a_reader_changes_nothing(shared: Topology, argv: list[str]) -> None:
-    before = (shared.stored(), shared.kernel_state(), shared.guest_state("web"))
+def test_a_reader_changes_nothing(web: Topology, argv: list[str]) -> None:
+    before = (web.stored(), web.kernel_state(), web.guest_state("web"))
 
-    denied = osctl_as(shared, [READERS], *argv)
+    denied = osctl_as(web, [READERS], *argv)
 
     assert (denied.status, denied.stdout) == (77, "")
     words = re.fullmatch(r"error: permission denied: '([a-z ]+)' is not for members of .*\n", denied.stderr)
     assert words is not None
     assert words[1] in " ".join(argv)
-    assert (shared.stored(), shared.kernel_state(), shared.guest_state("web")) == before
+    assert (web.stored(), web.kernel_state(), web.guest_state("web")) == before
 
 
-def test_a_member_of_the_other_group_does_what_root_does(shared: Topology) -> None:
-    done = osctl_as(shared, [OPERATORS], "ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4")
-    told = osctl_as(shared, [OPERATORS], "ct", "exec", "web", "echo", "inside")
-    undone = osctl_as(shared, [OPERATORS], "ct", "netif", "ip", "del", "web", "eth0", "1.2.3.4")
+def test_a_member_of_the_other_group_does_what_root_does(web: Topology) -> None:
+    done = osctl_as(web, [OPERATORS], "ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4")
+    told = osctl_as(web, [OPERATORS], "ct", "exec", "web", "echo", "inside")
+    undone = osctl_as(web, [OPERATORS], "ct", "netif", "ip", "del", "web", "eth0", "1.2.3.4")
 
     assert (done.status, told, undone.status) == (0, Result(0, "inside\n", ""), 0)
-    assert "osctl ct netif ip add web eth0 1.2.3.4" in shared.osctl("history").stdout
+    assert "osctl ct netif ip add web eth0 1.2.3.4" in web.osctl("history").stdout
 
 
-def test_neither_events_nor_history_nor_log_tell_what_runs_inside(shared: Topology) -> None:
+def test_neither_events_nor_history_nor_log_tell_what_runs_inside(web: Topology) -> None:
     identity = (f"--reuid={USER}", f"--regid={USER}", f"--groups={READERS}")
     monitor = subprocess.Popen(
-        ["setpriv", *identity, str(BIN / "osctl"), "--socket", str(shared.socket), "-j", "monitor"],
+        ["setpriv", *identity, str(BIN / "osctl"), "--socket", str(web.socket), "-j", "monitor"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert monitor.stdout is not None
@@ -120,17 +121,17 @@ def test_neither_events_nor_history_nor_log_tell_what_runs_inside(shared: Topolo
 
         def is_watching() -> bool:
             # It is, once it is told of a command that we make for that.
-            shared.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.9")
-            shared.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.9")
+            web.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.9")
+            web.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.9")
             return _has_said_something(monitor)
 
         wait_until(is_watching, "the monitor watches", seconds=30)
-        shared.osctl("ct", "exec", "web", "echo", "-pSECRET")
-        with connect(str(shared.socket)) as daemon:
+        web.osctl("ct", "exec", "web", "echo", "-pSECRET")
+        with connect(str(web.socket)) as daemon:
             assert daemon.execute("web", ["echo", "-pSECRET"]) == 0
-        with OriginalClient(shared.socket) as original:
+        with OriginalClient(web.socket) as original:
             assert original.execute("web", "echo", "-pSECRET").status == 0
-        shared.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
+        web.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
         told = ""
         while "1.2.3.77" not in told:
             told += monitor.stdout.readline()
@@ -138,12 +139,12 @@ def test_neither_events_nor_history_nor_log_tell_what_runs_inside(shared: Topolo
         monitor.terminate()
         monitor.wait(10)
         monitor.stdout.close()
-        shared.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.77")
+        web.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.77")
 
     assert told.count('"ct_exec"') >= 6, told  # begun and ended, three times
     assert "SECRET" not in told
-    assert "SECRET" not in shared.osctl("history").stdout
-    assert "SECRET" not in shared.log_text()
+    assert "SECRET" not in web.osctl("history").stdout
+    assert "SECRET" not in web.log_text()
 
 
 def _has_said_something(process: subprocess.Popen[str]) -> bool:
@@ -151,7 +152,7 @@ def _has_said_something(process: subprocess.Popen[str]) -> bool:
     return bool(select.select([process.stdout], [], [], 0.5)[0])
 
 
-def test_readers_who_ask_without_end_and_do_not_read_delay_nobody_else(shared: Topology) -> None:
+def test_readers_who_ask_without_end_and_do_not_read_delay_nobody_else(web: Topology) -> None:
     """Each connection that a user may have asks for everything there is, again and again, and takes no answer."""
     requests = b"".join(
         json.dumps({"cmd": name, "opts": {}}).encode() + b"\n" for name in ("history", "self_check", "ct_ls") * 100
@@ -166,7 +167,7 @@ def test_readers_who_ask_without_end_and_do_not_read_delay_nobody_else(shared: T
     )
     crowd = subprocess.Popen(
         ["setpriv", f"--reuid={USER}", f"--regid={USER}", f"--groups={READERS}", sys.executable, "-c", script,
-         str(shared.socket)],
+         str(web.socket)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert crowd.stdin is not None
@@ -175,7 +176,7 @@ def test_readers_who_ask_without_end_and_do_not_read_delay_nobody_else(shared: T
         assert crowd.stdout.readline() == b"sent\n"
         began = time.monotonic()
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda each: shared.osctl(*each), [
+            list(pool.map(lambda each: web.osctl(*each), [
                 ["ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5"], ["ct", "ls"],
                 ["ct", "netif", "ip", "del", "web", "eth0", "1.2.3.5"], ["history"],
             ]))  # fmt: skip
@@ -186,7 +187,7 @@ def test_readers_who_ask_without_end_and_do_not_read_delay_nobody_else(shared: T
         crowd.stdout.close()
 
     assert took < 10
-    assert shared.osctl("ping").stdout == "pong\n"
+    assert web.osctl("ping").stdout == "pong\n"
 
 
 @pytest.mark.parametrize("key", ["group", "read_only_group"])

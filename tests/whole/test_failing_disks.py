@@ -37,7 +37,7 @@ def disk(shelf: Path) -> Disk:
 
 
 @pytest.fixture
-def host(disk: Disk) -> Iterator[Topology]:
+def web(disk: Disk) -> Iterator[Topology]:
     """A host whose state directory is on a disk of its own, and on which `web` runs."""
     with Topology(start_daemon=False, program=BARE) as topology:
         disk.mount(topology.state_dir)
@@ -58,87 +58,87 @@ def failure(host: Topology, *argv: str) -> str:
     return result.stderr
 
 
-def test_on_a_disk_that_became_read_only_changes_are_refused_and_containers_run_on(host: Topology, disk: Disk) -> None:
-    before, stored = host.comparable_state("web"), host.stored()
-    run("mount", "-o", "remount,abort", str(host.state_dir))  # what ext4 does to itself on an error
+def test_on_a_disk_that_became_read_only_changes_are_refused_and_containers_run_on(web: Topology, disk: Disk) -> None:
+    before, stored = web.comparable_state("web"), web.stored()
+    run("mount", "-o", "remount,abort", str(web.state_dir))  # what ext4 does to itself on an error
 
     for argv in ((*ADD, "web", "eth0", "1.2.3.5"), ("ct", "netif", "del", "web", "eth0"), (*BUSYBOX, "shop")):
-        assert "could not be" in (said := failure(host, *argv)) or "Read-only file system" in said, said
-        assert not differences(before, host.comparable_state("web")), argv
-        assert host.ping(host.R, "1.2.3.4", count=1) == 1
+        assert "could not be" in (said := failure(web, *argv)) or "Read-only file system" in said, said
+        assert not differences(before, web.comparable_state("web")), argv
+        assert web.ping(web.R, "1.2.3.4", count=1) == 1
 
-    found = osctld(host, "--check")
+    found = osctld(web, "--check")
     assert found.status == 1
-    assert f"error: {host.state_dir} cannot be written: Read-only file system; look for" in found.stdout
-    host.kill_daemon()
-    run("umount", "-l", str(host.state_dir))
-    disk.mount(host.state_dir)
-    host.start_daemon()
-    assert host.stored()["holding"] == stored["holding"]
-    assert not differences(before, host.comparable_state("web"))
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
-    assert host.ping(host.R, "1.2.3.5", count=1) == 1
+    assert f"error: {web.state_dir} cannot be written: Read-only file system; look for" in found.stdout
+    web.kill_daemon()
+    run("umount", "-l", str(web.state_dir))
+    disk.mount(web.state_dir)
+    web.start_daemon()
+    assert web.stored()["holding"] == stored["holding"]
+    assert not differences(before, web.comparable_state("web"))
+    web.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    assert web.ping(web.R, "1.2.3.5", count=1) == 1
 
 
-def test_a_daemon_that_starts_on_a_read_only_disk_says_so_and_containers_run_on(host: Topology) -> None:
-    host.stop_daemon()
-    run("mount", "-o", "remount,ro", str(host.state_dir))
+def test_a_daemon_that_starts_on_a_read_only_disk_says_so_and_containers_run_on(web: Topology) -> None:
+    web.stop_daemon()
+    run("mount", "-o", "remount,ro", str(web.state_dir))
 
-    said = osctld(host)
+    said = osctld(web)
 
     assert (said.status, said.stdout, said.stderr.count("\n")) == (1, "", 1), said
     assert "read-only" in said.stderr.lower() or "readonly" in said.stderr
-    assert host.ping(host.R, "1.2.3.4", count=1) == 1
-    run("mount", "-o", "remount,rw", str(host.state_dir))
-    host.start_daemon()
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    assert web.ping(web.R, "1.2.3.4", count=1) == 1
+    run("mount", "-o", "remount,rw", str(web.state_dir))
+    web.start_daemon()
+    web.osctl(*ADD, "web", "eth0", "1.2.3.5")
 
 
 def test_on_a_disk_that_takes_no_sector_more_changes_are_refused_until_it_does(
-    host: Topology, shelf: Path, disk: Disk
+    web: Topology, shelf: Path, disk: Disk
 ) -> None:
-    before, stored = host.comparable_state("web"), host.stored()
+    before, stored = web.comparable_state("web"), web.stored()
     # The disk believes to have room; what it writes anew fails with an I/O error, as of a device that has gone bad.
     filler = fill(shelf)
 
-    said = failure(host, *BUSYBOX, "shop")
+    said = failure(web, *BUSYBOX, "shop")
 
     assert "'shop': Input/output error" in said, said
-    assert not differences(before, host.comparable_state("web"))
-    assert host.stored() == stored
-    assert host.ping(host.R, "1.2.3.4", count=1) == 1
+    assert not differences(before, web.comparable_state("web"))
+    assert web.stored() == stored
+    assert web.ping(web.R, "1.2.3.4", count=1) == 1
     filler.unlink()
-    host.kill_daemon()
-    run("umount", "-l", str(host.state_dir))
-    disk.mount(host.state_dir)
-    host.start_daemon()
-    assert [each.name for each in (host.state_dir / "ct").iterdir()] == ["web"]
-    host.osctl(*BUSYBOX, "shop")
+    web.kill_daemon()
+    run("umount", "-l", str(web.state_dir))
+    disk.mount(web.state_dir)
+    web.start_daemon()
+    assert [each.name for each in (web.state_dir / "ct").iterdir()] == ["web"]
+    web.osctl(*BUSYBOX, "shop")
 
 
 def test_a_store_that_is_damaged_under_a_running_daemon_refuses_changes_and_says_who_knows_more(
-    host: Topology,
+    web: Topology,
 ) -> None:
-    host.restart_daemon()  # with an empty log: what is read comes from the file
-    before = host.comparable_state("web")
-    file = host.state_dir / "osctl.sqlite"
+    web.restart_daemon()  # with an empty log: what is read comes from the file
+    before = web.comparable_state("web")
+    file = web.state_dir / "osctl.sqlite"
     descriptor = os.open(file, os.O_WRONLY)
     os.pwrite(descriptor, b"\xff" * (file.stat().st_size - 4096), 4096)
     os.close(descriptor)
     for each in file.parent.glob("osctl.sqlite-wal"):
         os.truncate(each, 0)
 
-    said = failure(host, *ADD, "web", "eth0", "1.2.3.5")
+    said = failure(web, *ADD, "web", "eth0", "1.2.3.5")
 
     assert "malformed; osctld --check tells more" in said, said
-    assert not differences(before, host.comparable_state("web"))
-    assert host.ping(host.R, "1.2.3.4") == 3
-    found = osctld(host, "--check")
+    assert not differences(before, web.comparable_state("web"))
+    assert web.ping(web.R, "1.2.3.4") == 3
+    found = osctld(web, "--check")
     assert found.status == 1
     assert "--recover rebuilds it" in found.stdout
-    host.stop_daemon()
-    assert osctld(host, "--recover").status == 0
-    host.start_daemon()
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    web.stop_daemon()
+    assert osctld(web, "--recover").status == 0
+    web.start_daemon()
+    web.osctl(*ADD, "web", "eth0", "1.2.3.5")
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

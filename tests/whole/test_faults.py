@@ -47,7 +47,8 @@ EDITS: tuple[tuple[str, ...], ...] = (
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Topology]:
+def faulty(tmp_path: Path) -> Iterator[Topology]:
+    """A host whose kernel fails where `order` says so, and no container yet."""
     with Topology(program=(*FAULTY, str(tmp_path / "order"))) as topology:
         yield topology
 
@@ -83,77 +84,77 @@ def failure(host: Topology, *argv: str) -> str:
     return result.stderr
 
 
-def test_an_edit_that_the_kernel_refuses_at_any_step_changes_nothing(host: Topology, order: Path) -> None:
-    host.new_container("web")
+def test_an_edit_that_the_kernel_refuses_at_any_step_changes_nothing(faulty: Topology, order: Path) -> None:
+    faulty.new_container("web")
     steps = 0
     for edit in EDITS:
-        before = everything(host, "web")
+        before = everything(faulty, "web")
         for number in itertools.count():
             order.write_text(f"refuse {number}")
-            result = host.osctl(*edit, check=False)
+            result = faulty.osctl(*edit, check=False)
             if order.exists():
                 order.unlink()
                 break
             assert (result.status, result.stdout) == (1, ""), (edit, number, result)
             assert "refused by the test" in result.stderr, (edit, number, result)
             assert result.stderr.count("\n") == 1
-            assert_unchanged(host, before, (edit, number))
+            assert_unchanged(faulty, before, (edit, number))
             steps += 1
         assert result.status == 0, (edit, result)
-        assert host.stored()["container"] != before["container"]
+        assert faulty.stored()["container"] != before["container"]
     assert steps > 100
 
 
 @pytest.mark.parametrize("number", [0, WRITTEN_MEANWHILE - 1])
 def test_a_long_edit_of_which_the_kernel_refuses_one_step_changes_nothing(
-    host: Topology, order: Path, number: int
+    faulty: Topology, order: Path, number: int
 ) -> None:
-    host.new_container("web", via=VIAS[1::2])
-    before = everything(host, "web")
+    faulty.new_container("web", via=VIAS[1::2])
+    before = everything(faulty, "web")
     edit = ("ct", "netif", "route", "add", "web", "eth0")
     networks = [f"10.{128 + (each >> 8)}.{each & 255}.0/24" for each in range(WRITTEN_MEANWHILE)]
     order.write_text(f"refuse {number}")
 
-    result = host.osctl(*edit, *networks, check=False)
+    result = faulty.osctl(*edit, *networks, check=False)
 
     assert (result.status, result.stdout) == (1, "")
     assert "refused by the test" in result.stderr
-    assert_unchanged(host, before, number)
-    host.osctl(*edit, *networks)
-    assert len(host.ip(host.H, "route", "show", "proto", "111").splitlines()) == len(networks)
-    assert len(host.stored()["holding"]) == len(before["holding"]) + len(networks)
+    assert_unchanged(faulty, before, number)
+    faulty.osctl(*edit, *networks)
+    assert len(faulty.ip(faulty.H, "route", "show", "proto", "111").splitlines()) == len(networks)
+    assert len(faulty.stored()["holding"]) == len(before["holding"]) + len(networks)
 
 
-def test_a_start_that_the_kernel_refuses_at_any_step_leaves_a_stopped_container(host: Topology, order: Path) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=(*FOUR[:2], *SIX[:2]), start=False)
-    host.osctl(*NEW, *VIAS_2, "web", "eth1")
-    host.osctl(*ADD, "web", "eth1", "1.2.3.20", "2001:db8:2::20")
-    host.osctl("net", "reconcile")  # the host forwards from here on, whatever becomes of the start
-    before = everything(host)
+def test_a_start_that_the_kernel_refuses_at_any_step_leaves_a_stopped_container(faulty: Topology, order: Path) -> None:
+    faulty.new_container("web", via=VIAS[1::2], addresses=(*FOUR[:2], *SIX[:2]), start=False)
+    faulty.osctl(*NEW, *VIAS_2, "web", "eth1")
+    faulty.osctl(*ADD, "web", "eth1", "1.2.3.20", "2001:db8:2::20")
+    faulty.osctl("net", "reconcile")  # the host forwards from here on, whatever becomes of the start
+    before = everything(faulty)
     for number in itertools.count():
         order.write_text(f"refuse {number}")
-        result = host.osctl("ct", "start", "web", check=False)
+        result = faulty.osctl("ct", "start", "web", check=False)
         if order.exists():
             order.unlink()
             break
         assert (result.status, result.stdout.count("error")) == (1, 0), result
         assert "refused by the test" in result.stderr
         assert result.stderr.count("\n") == 1
-        assert_unchanged(host, before, number, running=())
+        assert_unchanged(faulty, before, number, running=())
 
     assert number > 20
     assert result.status == 0
-    assert host.ping(host.R, FOUR[0]) == 3
-    assert host.ping(host.R, "2001:db8:2::20") == 3
+    assert faulty.ping(faulty.R, FOUR[0]) == 3
+    assert faulty.ping(faulty.R, "2001:db8:2::20") == 3
 
 
 @pytest.mark.time_limit(180)
 def test_an_edit_in_the_midst_of_which_the_container_ends_is_one_of_a_stopped_container(
-    host: Topology, order: Path
+    faulty: Topology, order: Path
 ) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
-    host.osctl("net", "reconcile")  # the host forwards from here on
-    stopped = host.comparable_state()
+    faulty.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
+    faulty.osctl("net", "reconcile")  # the host forwards from here on
+    stopped = faulty.comparable_state()
     second, gone = (*NEW, *VIAS_2, "web", "eth1"), ("ct", "netif", "del", "web", "eth1")
     ends = 0
     for edit, back in (
@@ -164,33 +165,33 @@ def test_an_edit_in_the_midst_of_which_the_container_ends_is_one_of_a_stopped_co
         (gone, second),
     ):
         for step in itertools.count(0, 6):
-            host.osctl("ct", "start", "web")
-            before = host.stored()
-            order.write_text(f"end {step} {host.init_pid('web')}")
+            faulty.osctl("ct", "start", "web")
+            before = faulty.stored()
+            order.write_text(f"end {step} {faulty.init_pid('web')}")
 
-            result = host.osctl(*edit, check=False)
+            result = faulty.osctl(*edit, check=False)
 
             assert (result.status, result.stderr) == (0, ""), (edit, step, result)
-            assert host.stored()["container"] != before["container"]
+            assert faulty.stored()["container"] != before["container"]
             if order.exists():
                 break
             ends += 1
-            host.osctl("ct", "wait", "web", "stopped")
-            left = [each for each in differences(stopped, host.comparable_state()) if " counter" not in each]
+            faulty.osctl("ct", "wait", "web", "stopped")
+            left = [each for each in differences(stopped, faulty.comparable_state()) if " counter" not in each]
             assert not left, (edit, step, left)
-            host.osctl(*back)
+            faulty.osctl(*back)
         order.unlink()
-        host.osctl("ct", "stop", "-k", "web")
+        faulty.osctl("ct", "stop", "-k", "web")
     assert ends > 10
-    assert "changed inside" not in host.log_text()
-    assert "ERROR" not in host.log_text()
+    assert "changed inside" not in faulty.log_text()
+    assert "ERROR" not in faulty.log_text()
 
 
 @pytest.mark.time_limit(120)
 def test_after_a_daemon_died_at_any_step_of_an_edit_the_next_one_makes_the_kernel_as_configured(
-    host: Topology, order: Path
+    faulty: Topology, order: Path
 ) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
+    faulty.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
     edits: list[tuple[str, ...]] = [
         (*ADD, "web", "eth0", FOUR[0], SIX[0]),
         (*NEW, *VIAS_2, "web", "eth1"),
@@ -201,49 +202,49 @@ def test_after_a_daemon_died_at_any_step_of_an_edit_the_next_one_makes_the_kerne
     ]
     deaths = 0
     for edit in edits:
-        host.osctl("ct", "restart", "-k", "web")
-        old, step = host.comparable_state("web"), 0
+        faulty.osctl("ct", "restart", "-k", "web")
+        old, step = faulty.comparable_state("web"), 0
         while True:
             order.write_text(f"die {step}")
-            result = host.osctl(*edit, check=False)
+            result = faulty.osctl(*edit, check=False)
             if order.exists():
                 break
             # Nobody was told that it was done, so it is the old configuration that counts.
             assert result.status == 1, result
             assert "osctld closed" in result.stderr, result
-            host.bury_daemon()
-            host.start_daemon()
-            assert_network(host, old, (edit, step))
+            faulty.bury_daemon()
+            faulty.start_daemon()
+            assert_network(faulty, old, (edit, step))
             deaths += 1
             step += 4 if step > 2 else 1
         order.unlink()
         assert result.status == 0, result
-        new = host.comparable_state("web")
-        host.osctl("ct", "restart", "-k", "web")
-        assert_network(host, new, edit)
-    assert host.ping(host.R, "2001:db8:2::20") == 3
+        new = faulty.comparable_state("web")
+        faulty.osctl("ct", "restart", "-k", "web")
+        assert_network(faulty, new, edit)
+    assert faulty.ping(faulty.R, "2001:db8:2::20") == 3
     assert deaths > 15
 
 
-def test_after_a_daemon_died_at_any_step_of_a_start_the_container_can_be_started(host: Topology, order: Path) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
-    host.osctl("net", "reconcile")  # the host forwards from here on
-    stopped = everything(host)
+def test_after_a_daemon_died_at_any_step_of_a_start_the_container_can_be_started(faulty: Topology, order: Path) -> None:
+    faulty.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"), start=False)
+    faulty.osctl("net", "reconcile")  # the host forwards from here on
+    stopped = everything(faulty)
     for number in itertools.count(0, 2):
         order.write_text(f"die {number}")
-        result = host.osctl("ct", "start", "web", check=False)
+        result = faulty.osctl("ct", "start", "web", check=False)
         if order.exists():
             order.unlink()
             break
         assert result.status == 1
-        host.bury_daemon()
-        host.start_daemon()
-        assert_unchanged(host, stopped, number, running=())
+        faulty.bury_daemon()
+        faulty.start_daemon()
+        assert_unchanged(faulty, stopped, number, running=())
 
     assert result.status == 0
     assert number > 5
-    assert host.ping(host.R, "1.2.3.4") == 3
-    assert host.ping(host.R, "2001:db8:2::4") == 3
+    assert faulty.ping(faulty.R, "1.2.3.4") == 3
+    assert faulty.ping(faulty.R, "2001:db8:2::4") == 3
 
 
 @pytest.mark.parametrize(
@@ -257,16 +258,16 @@ def test_after_a_daemon_died_at_any_step_of_a_start_the_container_can_be_started
     ],
 )
 def test_a_foreign_route_on_the_host_in_the_way_of_one_of_many_addresses_changes_nothing(
-    host: Topology, address: str, route: Sequence[str]
+    faulty: Topology, address: str, route: Sequence[str]
 ) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
-    host.ip(host.H, *route)
-    before = everything(host, "web")
+    faulty.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
+    faulty.ip(faulty.H, *route)
+    before = everything(faulty, "web")
 
-    said = host.refusal(*ADD, "web", "eth0", *FOUR, *SIX)
+    said = faulty.refusal(*ADD, "web", "eth0", *FOUR, *SIX)
 
     assert address in said
-    assert_unchanged(host, before, said)
+    assert_unchanged(faulty, before, said)
 
 
 @pytest.mark.parametrize(
@@ -277,83 +278,83 @@ def test_a_foreign_route_on_the_host_in_the_way_of_one_of_many_addresses_changes
     ],
 )
 def test_an_address_that_the_tenant_added_in_the_way_of_one_of_many_changes_nothing(
-    host: Topology, address: str, words: Sequence[str]
+    faulty: Topology, address: str, words: Sequence[str]
 ) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
-    run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", *words)
-    before = everything(host, "web")
+    faulty.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
+    run("nsenter", f"--net=/proc/{faulty.init_pid('web')}/ns/net", "ip", *words)
+    before = everything(faulty, "web")
 
-    said = host.refusal(*ADD, "web", "eth0", *FOUR, *SIX)
+    said = faulty.refusal(*ADD, "web", "eth0", *FOUR, *SIX)
 
     assert address in said
-    assert_unchanged(host, before, said)
+    assert_unchanged(faulty, before, said)
     # Without that one it goes, and the tenant's stays.
     others = [each for each in (*FOUR, *SIX) if each != address]
-    host.osctl(*ADD, "web", "eth0", *others)
-    assert all(host.ping(host.R, each, count=1) == 1 for each in others)
-    assert address in run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "addr").stdout
+    faulty.osctl(*ADD, "web", "eth0", *others)
+    assert all(faulty.ping(faulty.R, each, count=1) == 1 for each in others)
+    assert address in run("nsenter", f"--net=/proc/{faulty.init_pid('web')}/ns/net", "ip", "addr").stdout
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_default_route_that_the_tenant_made_in_the_way_of_a_new_interface_changes_nothing(
-    host: Topology, version: int
+    faulty: Topology, version: int
 ) -> None:
-    host.new_container("web")
-    inside = ("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", f"-{version}")
+    faulty.new_container("web")
+    inside = ("nsenter", f"--net=/proc/{faulty.init_pid('web')}/ns/net", "ip", f"-{version}")
     run(*inside, "link", "add", "own0", "type", "veth", "peer", "name", "own1")
     run(*inside, "link", "set", "own0", "up")
     run(*inside, "route", "add", "default", "dev", "own0", *(("metric", "16") if version == 6 else ()))
-    before = everything(host, "web")
+    before = everything(faulty, "web")
 
-    said = host.refusal(*NEW, *VIAS, "web", "eth0")
+    said = faulty.refusal(*NEW, *VIAS, "web", "eth0")
 
     assert "default" in said
-    assert_unchanged(host, before, said)
+    assert_unchanged(faulty, before, said)
     run(*inside, "route", "del", "default", "dev", "own0")
-    host.osctl(*NEW, *VIAS, "web", "eth0")
-    assert host.guest_ping("web", "10.100.10.101", count=1) == 1
+    faulty.osctl(*NEW, *VIAS, "web", "eth0")
+    assert faulty.guest_ping("web", "10.100.10.101", count=1) == 1
 
 
-def test_a_foreign_link_of_the_interfaces_name_is_in_the_way_and_stays(host: Topology) -> None:
-    host.new_container("web", via=VIAS[1::2], start=False)
-    veth = host.osctl_json("ct", "netif", "show", "web", "eth0")["host_link"]
-    host.ip(host.H, "link", "add", veth, "type", "bridge")
-    host.osctl("net", "reconcile", check=False)  # the host forwards from here on
-    before = everything(host)
+def test_a_foreign_link_of_the_interfaces_name_is_in_the_way_and_stays(faulty: Topology) -> None:
+    faulty.new_container("web", via=VIAS[1::2], start=False)
+    veth = faulty.osctl_json("ct", "netif", "show", "web", "eth0")["host_link"]
+    faulty.ip(faulty.H, "link", "add", veth, "type", "bridge")
+    faulty.osctl("net", "reconcile", check=False)  # the host forwards from here on
+    before = everything(faulty)
 
-    said = failure(host, "ct", "start", "web")
+    said = failure(faulty, "ct", "start", "web")
 
     assert veth in said
-    assert_unchanged(host, before, said, running=())
-    host.ip(host.H, "link", "del", veth)
-    host.osctl("ct", "start", "web")
-    host.osctl("ct", "netif", "new", "routed", *VIAS_2, "web", "eth1")
+    assert_unchanged(faulty, before, said, running=())
+    faulty.ip(faulty.H, "link", "del", veth)
+    faulty.osctl("ct", "start", "web")
+    faulty.osctl("ct", "netif", "new", "routed", *VIAS_2, "web", "eth1")
     # Inside, a link of a name that is wanted next.
-    run("nsenter", f"--net=/proc/{host.init_pid('web')}/ns/net", "ip", "link", "add", "eth2", "type", "bridge")
-    before = everything(host, "web")
-    said = host.refusal(*NEW, *WIDE, "web", "eth2")
+    run("nsenter", f"--net=/proc/{faulty.init_pid('web')}/ns/net", "ip", "link", "add", "eth2", "type", "bridge")
+    before = everything(faulty, "web")
+    said = faulty.refusal(*NEW, *WIDE, "web", "eth2")
     assert "eth2" in said
-    assert_unchanged(host, before, said)
+    assert_unchanged(faulty, before, said)
 
 
-def test_a_disk_that_is_full_at_save_undoes_every_kind_of_edit(host: Topology) -> None:
-    host.new_container("web")
+def test_a_disk_that_is_full_at_save_undoes_every_kind_of_edit(faulty: Topology) -> None:
+    faulty.new_container("web")
     for edit in EDITS:
-        before = everything(host, "web")
+        before = everything(faulty, "web")
         # No file of the daemon's may become longer: what a full disk does, for this process alone.
-        host.restart_daemon()  # with a write-ahead log that has no room yet
-        run("prlimit", "--pid", str(host.daemon_pid), "--fsize=8192:unlimited")
+        faulty.restart_daemon()  # with a write-ahead log that has no room yet
+        run("prlimit", "--pid", str(faulty.daemon_pid), "--fsize=8192:unlimited")
 
-        said = host.refusal(*edit)
+        said = faulty.refusal(*edit)
 
         assert "could not be" in said, said  # noted, or saved
         # The note that the change was begun cannot be taken back on such a disk. It says where to look, no more.
-        after = everything(host, "web")
+        after = everything(faulty, "web")
         after["pending"] = before["pending"]
         changed = differences(before, after)
         assert not changed, (edit, *changed)
-        run("prlimit", "--pid", str(host.daemon_pid), "--fsize=unlimited")
-        host.osctl(*edit)
+        run("prlimit", "--pid", str(faulty.daemon_pid), "--fsize=unlimited")
+        faulty.osctl(*edit)
 
 
 def test_a_disk_that_is_full_leaves_nothing_of_a_new_container_and_changes_no_stopped_one() -> None:
@@ -386,9 +387,9 @@ def test_a_disk_that_is_full_leaves_nothing_of_a_new_container_and_changes_no_st
 
 
 def test_the_daemon_killed_at_any_moment_of_a_command_leaves_kernel_and_configuration_in_agreement(
-    host: Topology,
+    faulty: Topology,
 ) -> None:
-    host.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
+    faulty.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
     commands: tuple[tuple[str, ...], ...] = (
         ("ct", "stop", "web"),
         ("ct", "start", "web"),
@@ -396,33 +397,33 @@ def test_the_daemon_killed_at_any_moment_of_a_command_leaves_kernel_and_configur
         (*NEW, *VIAS_2, "web", "eth1"),
     )
     for command, milliseconds in itertools.product(commands, (16, 24, 34, 50)):
-        _in_state_for(host, command)
+        _in_state_for(faulty, command)
         with subprocess.Popen(
-            [str(BIN / "osctl"), "--socket", str(host.socket), *command],
+            [str(BIN / "osctl"), "--socket", str(faulty.socket), *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as client:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 client.wait(milliseconds / 1000)
-            host.kill_daemon()
+            faulty.kill_daemon()
             status = client.wait(timeout=10)
 
-        host.start_daemon()
+        faulty.start_daemon()
 
         about = f"{command} killed after {milliseconds} ms, status {status}"
-        state = host.osctl_json("ct", "show", "web")["state"]
+        state = faulty.osctl_json("ct", "show", "web")["state"]
         if status == 0 and command[1] in ("start", "stop"):
             assert state == ("running" if command[1] == "start" else "stopped"), about
-        addresses = {each["addr"] for each in host.osctl_json("ct", "netif", "ip", "ls", "web", "eth0")}
+        addresses = {each["addr"] for each in faulty.osctl_json("ct", "netif", "ip", "ls", "web", "eth0")}
         if status == 0 and command[:4] == ADD:
             assert {f"{each}/32" for each in FOUR} <= addresses, about
         if state != "running":
-            host.osctl("ct", "start", "web")
-        found = host.comparable_state("web")
-        host.osctl("ct", "restart", "-k", "web")
-        assert_network(host, found, about)
-        assert host.ping(host.R, "1.2.3.4", count=1) == 1, about
-        assert host.ping(host.R, "2001:db8:2::4", count=1) == 1, about
+            faulty.osctl("ct", "start", "web")
+        found = faulty.comparable_state("web")
+        faulty.osctl("ct", "restart", "-k", "web")
+        assert_network(faulty, found, about)
+        assert faulty.ping(faulty.R, "1.2.3.4", count=1) == 1, about
+        assert faulty.ping(faulty.R, "2001:db8:2::4", count=1) == 1, about
 
 
 def _in_state_for(host: Topology, command: Sequence[str]) -> None:

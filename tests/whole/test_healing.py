@@ -26,7 +26,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
     """One running container, web, with an address of each version; containers are bare namespaces."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=ADDRESSES)
@@ -85,86 +85,86 @@ CHANGES = {
 
 @pytest.mark.parametrize(("command", "words"), CHANGES.values(), ids=list(CHANGES))
 def test_what_is_changed_by_hand_on_the_host_is_put_back_within_a_second_and_told(
-    host: Topology, command: str, words: str
+    web: Topology, command: str, words: str
 ) -> None:
-    before, veth = host.comparable_state("web"), host.veth("web")
+    before, veth = web.comparable_state("web"), web.veth("web")
     is_of_host = any(word in command for word in ("up0", "all", "nft"))
-    with everything(host) as listener:
-        host.in_namespace(host.H, *command.format(veth).split())
+    with everything(web) as listener:
+        web.in_namespace(web.H, *command.format(veth).split())
         wait_until(lambda: events_of(listener, "mended"), "an event tells", seconds=1)
 
-        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=1)
+        wait_until(lambda: not differences(before, web.comparable_state("web")), "it is as it was", seconds=1)
         (told,) = events_of(listener, "mended")
 
     assert told["id"] == (None if is_of_host and words else "web")
     assert words.format(veth) in json.dumps(told["what"])
-    assert host.osctl_json("self", "status")["drift"] == []
+    assert web.osctl_json("self", "status")["drift"] == []
 
 
-def test_a_firewall_that_is_flushed_cuts_nobody_off(host: Topology) -> None:
-    host.new_container("other", via=["10.100.10.96/30"], addresses=["1.2.3.5"])
-    before = host.comparable_state("web", "other")
-    with pings(host, *ADDRESSES, "1.2.3.5") as counts:
+def test_a_firewall_that_is_flushed_cuts_nobody_off(web: Topology) -> None:
+    web.new_container("other", via=["10.100.10.96/30"], addresses=["1.2.3.5"])
+    before = web.comparable_state("web", "other")
+    with pings(web, *ADDRESSES, "1.2.3.5") as counts:
         for _ in range(3):
-            host.in_namespace(host.H, "nft", "flush", "ruleset")
-            wait_until(lambda: not differences(before, host.comparable_state("web", "other")), "it is back", seconds=1)
+            web.in_namespace(web.H, "nft", "flush", "ruleset")
+            wait_until(lambda: not differences(before, web.comparable_state("web", "other")), "it is back", seconds=1)
 
     assert all(sent - answered <= 1 and answered > 10 for sent, answered in counts.values()), counts
 
 
-def test_a_start_after_the_firewall_was_flushed_cuts_nobody_off(host: Topology) -> None:
-    host.new_container("other", via=["10.100.10.96/30"], start=False)
-    host.in_namespace(host.H, "nft", "flush", "ruleset")
+def test_a_start_after_the_firewall_was_flushed_cuts_nobody_off(web: Topology) -> None:
+    web.new_container("other", via=["10.100.10.96/30"], start=False)
+    web.in_namespace(web.H, "nft", "flush", "ruleset")
 
-    host.osctl("ct", "start", "other")
+    web.osctl("ct", "start", "other")
 
-    assert all(host.ping(host.R, address) == 3 for address in ADDRESSES)
-    assert "table inet osctl" in host.in_namespace(host.H, "nft", "list", "tables").stdout
+    assert all(web.ping(web.R, address) == 3 for address in ADDRESSES)
+    assert "table inet osctl" in web.in_namespace(web.H, "nft", "list", "tables").stdout
 
 
-def test_very_many_routes_that_are_put_back_are_told_by_their_number(host: Topology) -> None:
+def test_very_many_routes_that_are_put_back_are_told_by_their_number(web: Topology) -> None:
     many = [f"20.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
-    before, veth = host.comparable_state("web"), host.veth("web")
-    with everything(host) as listener:
-        host.ip(host.H, "link", "set", veth, "down")
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
+    before, veth = web.comparable_state("web"), web.veth("web")
+    with everything(web) as listener:
+        web.ip(web.H, "link", "set", veth, "down")
         wait_until(lambda: events_of(listener, "mended"), "it is told")
         (told,) = events_of(listener, "mended")
 
-    assert not differences(before, host.comparable_state("web"))
+    assert not differences(before, web.comparable_state("web"))
     assert isinstance(told["what"], list)
     assert f"mended 3001 routes via 10.100.10.102 dev {veth} proto 111" in told["what"]
     assert len(told["what"]) < 20
 
 
-def test_what_is_changed_while_an_edit_is_under_way_is_put_back_too(host: Topology) -> None:
-    before = host.comparable_state("web")
+def test_what_is_changed_while_an_edit_is_under_way_is_put_back_too(web: Topology) -> None:
+    before = web.comparable_state("web")
     many = [f"20.{number >> 8}.{number & 255}.0/24" for number in range(3000)]
 
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
-    host.ip(host.H, "route", "del", "1.2.3.4")
-    host.osctl("ct", "netif", "route", "del", "web", "eth0", *many)
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", *many)
+    web.ip(web.H, "route", "del", "1.2.3.4")
+    web.osctl("ct", "netif", "route", "del", "web", "eth0", *many)
 
-    wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=1)
+    wait_until(lambda: not differences(before, web.comparable_state("web")), "it is as it was", seconds=1)
 
 
-def test_an_uplink_that_comes_later_is_made_to_forward_at_once(host: Topology) -> None:
-    host.ip(host.H, "link", "add", "up1", "type", "veth", "peer", "name", "up1-far")
-    host.ip(host.H, "addr", "add", "198.18.7.1/24", "dev", "up1")
+def test_an_uplink_that_comes_later_is_made_to_forward_at_once(web: Topology) -> None:
+    web.ip(web.H, "link", "add", "up1", "type", "veth", "peer", "name", "up1-far")
+    web.ip(web.H, "addr", "add", "198.18.7.1/24", "dev", "up1")
     for each in ("up1", "up1-far"):
-        host.ip(host.H, "link", "set", each, "up")
-    assert host.sysctl(host.H, "net/ipv4/conf/up1/forwarding") == "0"
+        web.ip(web.H, "link", "set", each, "up")
+    assert web.sysctl(web.H, "net/ipv4/conf/up1/forwarding") == "0"
 
-    host.ip(host.H, "route", "add", "default", "via", "198.18.7.2", "metric", "50")
+    web.ip(web.H, "route", "add", "default", "via", "198.18.7.2", "metric", "50")
 
-    wait_until(lambda: host.sysctl(host.H, "net/ipv4/conf/up1/forwarding") == "1", "it forwards", seconds=1)
+    wait_until(lambda: web.sysctl(web.H, "net/ipv4/conf/up1/forwarding") == "1", "it forwards", seconds=1)
 
 
-def test_our_links_take_the_mtu_of_an_uplink_that_gets_another(host: Topology) -> None:
-    host.ip(host.H, "link", "set", "up0", "mtu", "1400")
+def test_our_links_take_the_mtu_of_an_uplink_that_gets_another(web: Topology) -> None:
+    web.ip(web.H, "link", "set", "up0", "mtu", "1400")
 
     def mtu() -> int:
-        (link,) = host.ip_json(host.H, "link", "show", "dev", host.veth("web"))
+        (link,) = web.ip_json(web.H, "link", "show", "dev", web.veth("web"))
         return int(link["mtu"])
 
     wait_until(lambda: mtu() == 1400, "our link has it too", seconds=1)
@@ -173,16 +173,16 @@ def test_our_links_take_the_mtu_of_an_uplink_that_gets_another(host: Topology) -
 # --- left alone --------------------------------------------------------------------------------------------------
 
 
-def test_routes_of_others_through_our_links_are_kept(host: Topology) -> None:
-    veth = host.veth("web")
-    host.ip(host.H, "route", "add", "203.0.113.7", "dev", veth, "proto", "static")
-    host.ip(host.H, "route", "add", "203.0.113.8", "via", "10.100.10.102", "proto", "bird")
+def test_routes_of_others_through_our_links_are_kept(web: Topology) -> None:
+    veth = web.veth("web")
+    web.ip(web.H, "route", "add", "203.0.113.7", "dev", veth, "proto", "static")
+    web.ip(web.H, "route", "add", "203.0.113.8", "via", "10.100.10.102", "proto", "bird")
 
-    host.ip(host.H, "route", "del", "1.2.3.4")
-    wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1)
+    web.ip(web.H, "route", "del", "1.2.3.4")
+    wait_until(lambda: web.ip_json(web.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1)
 
     for network, protocol in (("203.0.113.7", "static"), ("203.0.113.8", "bird")):
-        (route,) = host.ip_json(host.H, "route", "show", network)
+        (route,) = web.ip_json(web.H, "route", "show", network)
         assert (route["dev"], route["protocol"]) == (veth, protocol)
 
 
@@ -201,56 +201,56 @@ def test_a_link_that_somebody_renames_gets_its_name_back_with_all_that_is_on_it(
         assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
 
 
-def test_a_link_that_is_made_anew_under_its_name_is_taken_for_what_it_is(host: Topology) -> None:
+def test_a_link_that_is_made_anew_under_its_name_is_taken_for_what_it_is(web: Topology) -> None:
     """By us, after somebody deleted it, three times: each time under another number."""
-    host.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
-    before, veth = host.comparable_state("web"), host.veth("web")
+    web.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
+    before, veth = web.comparable_state("web"), web.veth("web")
     numbers = set()
     for _ in range(3):
-        numbers.add(host.ip_json(host.H, "link", "show", "dev", veth)[0]["ifindex"])
-        host.ip(host.H, "link", "del", veth)
-        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=2)
+        numbers.add(web.ip_json(web.H, "link", "show", "dev", veth)[0]["ifindex"])
+        web.ip(web.H, "link", "del", veth)
+        wait_until(lambda: not differences(before, web.comparable_state("web")), "it is as it was", seconds=2)
 
     assert len(numbers) == 3
-    assert all(host.ping(host.R, each) == 3 for each in ADDRESSES)
+    assert all(web.ping(web.R, each) == 3 for each in ADDRESSES)
 
 
-def test_a_link_of_somebody_elses_under_our_name_is_never_touched(host: Topology) -> None:
-    veth = host.veth("web")
-    host.ip(host.H, "link", "set", veth, "name", "away", check=False)
+def test_a_link_of_somebody_elses_under_our_name_is_never_touched(web: Topology) -> None:
+    veth = web.veth("web")
+    web.ip(web.H, "link", "set", veth, "name", "away", check=False)
     # Whoever is faster: a daemon that found its link gone may have made it anew.
-    host.ip(host.H, "link", "del", "away", check=False)
-    host.ip(host.H, "link", "del", veth, check=False)
-    theirs = host.directory / "theirs"
+    web.ip(web.H, "link", "del", "away", check=False)
+    web.ip(web.H, "link", "del", veth, check=False)
+    theirs = web.directory / "theirs"
     theirs.write_text(f"link add {veth} type veth peer name theirs\naddr add 10.200.0.1/30 dev {veth}\n")
 
     def is_theirs() -> bool:
-        host.ip(host.H, "link", "del", veth, check=False)
-        host.ip(host.H, "-batch", str(theirs), check=False)
-        (link,) = host.ip_json(host.H, "addr", "show", "dev", veth)
+        web.ip(web.H, "link", "del", veth, check=False)
+        web.ip(web.H, "-batch", str(theirs), check=False)
+        (link,) = web.ip_json(web.H, "addr", "show", "dev", veth)
         return [each["local"] for each in link["addr_info"]] == ["10.200.0.1"]
 
     wait_until(is_theirs, "somebody has made a link of the name")
-    host.ip(host.H, "link", "set", veth, "up")
-    said = host.osctl("net", "reconcile", "web", check=False)
+    web.ip(web.H, "link", "set", veth, "up")
+    said = web.osctl("net", "reconcile", "web", check=False)
 
     assert said.status == 1
     assert veth in said.stderr
-    (link,) = host.ip_json(host.H, "addr", "show", "dev", veth)
+    (link,) = web.ip_json(web.H, "addr", "show", "dev", veth)
     assert "10.200.0.1" in [each["local"] for each in link["addr_info"]]
-    assert host.ip_json(host.H, "route", "show", "1.2.3.4") == []
+    assert web.ip_json(web.H, "route", "show", "1.2.3.4") == []
 
-    host.ip(host.H, "link", "del", veth)
-    wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1.5)
+    web.ip(web.H, "link", "del", veth)
+    wait_until(lambda: web.ip_json(web.H, "route", "show", "1.2.3.4"), "ours is back", seconds=1.5)
 
 
-def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(host: Topology) -> None:
-    veth = host.veth("web")
+def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(web: Topology) -> None:
+    veth = web.veth("web")
 
     def is_told(command: str, *lines: str) -> bool:
         """Whether a dry run was faster than the daemon that hears of the change."""
-        host.in_namespace(host.H, *command.split(), check=False)
-        told = host.osctl("net", "reconcile", "--dry-run").stdout.splitlines()
+        web.in_namespace(web.H, *command.split(), check=False)
+        told = web.osctl("net", "reconcile", "--dry-run").stdout.splitlines()
         return set(lines) <= set(told)
 
     add = "ip link add osleft-eth0 group 111 type veth peer name left"
@@ -260,7 +260,7 @@ def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(host:
     wait_until(lambda: is_told(strays, f"ip link set dev away name {veth}", later), "a strayed link is told")
 
     def names() -> set[str]:
-        return {each["ifname"] for each in host.ip_json(host.H, "link", "show")}
+        return {each["ifname"] for each in web.ip_json(web.H, "link", "show")}
 
     wait_until(lambda: veth in names() and "osleft-eth0" not in names(), "all has been mended")
 
@@ -268,41 +268,41 @@ def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(host:
 # --- inside ------------------------------------------------------------------------------------------------------
 
 
-def test_a_link_that_a_guest_takes_down_is_told_and_left_so(host: Topology) -> None:
-    with everything(host) as listener:
-        host.in_guest_network("web", "ip", "link", "set", "eth0", "down")
+def test_a_link_that_a_guest_takes_down_is_told_and_left_so(web: Topology) -> None:
+    with everything(web) as listener:
+        web.in_guest_network("web", "ip", "link", "set", "eth0", "down")
         wait_until(lambda: events_of(listener, "drift"), "it is told", seconds=3)
         told = events_of(listener, "drift")[-1]
 
     assert told["id"] == "web"
-    assert any("eth0" in each for each in host.osctl_json("self", "status")["drift"])
-    (link,) = host.guest_ip_json("web", "link", "show", "dev", "eth0")
+    assert any("eth0" in each for each in web.osctl_json("self", "status")["drift"])
+    (link,) = web.guest_ip_json("web", "link", "show", "dev", "eth0")
     assert "UP" not in link["flags"]
 
 
-def test_a_link_that_a_guest_takes_down_comes_up_again_where_that_is_enforced(host: Topology) -> None:
-    host.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
-    before = host.comparable_state("web")
+def test_a_link_that_a_guest_takes_down_comes_up_again_where_that_is_enforced(web: Topology) -> None:
+    web.osctl("ct", "netif", "set", "--guest", "enforce", "web", "eth0")
+    before = web.comparable_state("web")
 
-    host.in_guest_network("web", "ip", "link", "set", "eth0", "down")
+    web.in_guest_network("web", "ip", "link", "set", "eth0", "down")
 
-    wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=3)
-    assert all(host.ping(host.R, each) == 3 for each in ADDRESSES)
+    wait_until(lambda: not differences(before, web.comparable_state("web")), "it is as it was", seconds=3)
+    assert all(web.ping(web.R, each) == 3 for each in ADDRESSES)
 
 
-def test_a_container_that_stops_and_one_that_starts_are_not_mended_half_way(host: Topology) -> None:
-    before = host.comparable_state("web")
-    with everything(host) as listener:
+def test_a_container_that_stops_and_one_that_starts_are_not_mended_half_way(web: Topology) -> None:
+    before = web.comparable_state("web")
+    with everything(web) as listener:
         for _ in range(5):
-            host.osctl("ct", "stop", "-k", "web")
-            host.osctl("ct", "start", "web")
+            web.osctl("ct", "stop", "-k", "web")
+            web.osctl("ct", "start", "web")
         for each in ("stop", "start"):
-            host.osctl("ct", each, "web")
+            web.osctl("ct", each, "web")
         told = [each for each in happened(listener) if each["type"] in ("mended", "fight", "drift")]
 
     assert not told
-    assert not [line for line in host.log_text().splitlines() if line.startswith("ERROR")]
-    wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=2)
+    assert not [line for line in web.log_text().splitlines() if line.startswith("ERROR")]
+    wait_until(lambda: not differences(before, web.comparable_state("web")), "it is as it was", seconds=2)
 
 
 # --- what it costs -----------------------------------------------------------------------------------------------
@@ -332,59 +332,59 @@ def ten_times_a_second(host: Topology, *argv: str) -> Iterator[Callable[[], int]
     ids=["a route", "the firewall"],
 )
 def test_who_changes_the_same_again_and_again_is_told_of_and_costs_little(
-    host: Topology, argv: Sequence[str], place: str | None
+    web: Topology, argv: Sequence[str], place: str | None
 ) -> None:
-    before = host.comparable_state("web")
-    with everything(host) as listener:
-        with ten_times_a_second(host, *argv) as done:
+    before = web.comparable_state("web")
+    with everything(web) as listener:
+        with ten_times_a_second(web, *argv) as done:
             wait_until(lambda: events_of(listener, "fight"), "a fight is told", seconds=5)
             assert done() > 5
-            used, began = processor_seconds(host), time.monotonic()
+            used, began = processor_seconds(web), time.monotonic()
             wait_until(lambda: time.monotonic() > began + 4, "it goes on for a while")
-            share = (processor_seconds(host) - used) / (time.monotonic() - began)
+            share = (processor_seconds(web) - used) / (time.monotonic() - began)
             assert len(events_of(listener, "mended")) < 20
 
         # Then it is left to the other one for some seconds at most, and whole again.
-        wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=20)
+        wait_until(lambda: not differences(before, web.comparable_state("web")), "it is as it was", seconds=20)
         (told,) = events_of(listener, "fight")
 
     assert told["id"] == place
     assert share < 0.05
 
 
-def test_a_daemon_with_nothing_to_do_does_nothing(host: Topology) -> None:
-    used, began = settled(host), time.monotonic()
+def test_a_daemon_with_nothing_to_do_does_nothing(web: Topology) -> None:
+    used, began = settled(web), time.monotonic()
 
     wait_until(lambda: time.monotonic() > began + 3, "time has passed")
 
     # In whole ticks: of two sums in seconds the difference is a little more than one.
-    assert round((processor_seconds(host) - used) * TICKS) <= 1
+    assert round((processor_seconds(web) - used) * TICKS) <= 1
 
 
-def test_ten_thousand_routes_of_somebody_else_cost_the_daemon_nothing(host: Topology) -> None:
+def test_ten_thousand_routes_of_somebody_else_cost_the_daemon_nothing(web: Topology) -> None:
     routes = (f"route add 20.{number >> 8}.{number & 255}.0/24 via 192.0.2.2 proto bird" for number in range(10_000))
-    file = host.directory / "routes"
+    file = web.directory / "routes"
     file.write_text("\n".join(routes))
-    used = settled(host)
+    used = settled(web)
 
-    host.ip(host.H, "-batch", str(file))
+    web.ip(web.H, "-batch", str(file))
 
-    assert round((settled(host) - used) * TICKS) <= 2
+    assert round((settled(web) - used) * TICKS) <= 2
 
 
-def test_a_storm_of_changes_is_survived_at_a_bounded_price(host: Topology) -> None:
+def test_a_storm_of_changes_is_survived_at_a_bounded_price(web: Topology) -> None:
     """Of our protocol, on a link that is not ours: as much as can be heard, and of no consequence."""
-    host.ip(host.H, "link", "set", "lo", "up")
+    web.ip(web.H, "link", "set", "lo", "up")
     script = (f"route {verb} 20.{number}.0.0/16 dev lo proto 111" for number in range(250) for verb in ("add", "del"))
-    file = host.directory / "storm"
+    file = web.directory / "storm"
     file.write_text("\n".join(script))
-    with ten_times_a_second(host, "ip", "-batch", str(file)) as done:
+    with ten_times_a_second(web, "ip", "-batch", str(file)) as done:
         wait_until(lambda: done() > 2, "the storm blows")
-        used, began = processor_seconds(host), time.monotonic()
+        used, began = processor_seconds(web), time.monotonic()
         wait_until(lambda: done() > 20, "the storm has blown for a while", seconds=30)
-        share = (processor_seconds(host) - used) / (time.monotonic() - began)
+        share = (processor_seconds(web) - used) / (time.monotonic() - began)
 
-        host.ip(host.H, "route", "del", "1.2.3.4")
-        wait_until(lambda: host.ip_json(host.H, "route", "show", "1.2.3.4"), "ours is back all the same", seconds=1)
+        web.ip(web.H, "route", "del", "1.2.3.4")
+        wait_until(lambda: web.ip_json(web.H, "route", "show", "1.2.3.4"), "ours is back all the same", seconds=1)
 
     assert share < 0.35

@@ -43,75 +43,70 @@ def default_route(host: Topology, container: str, version: int = 4) -> tuple[str
     return route["gateway"], route["prefsrc"]
 
 
-@pytest.fixture
-def host(shared_host: Topology) -> Topology:
-    return shared_host
-
-
 # --- the page's examples -----------------------------------------------------------------------------------------
 
 
-def test_the_first_example_works_word_for_word(host: Topology) -> None:
-    host.osctl("ct", "new", "--distribution", "busybox", "myct01")
-    host.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.100/30", "myct01", "eth0")
-    host.osctl("ct", "netif", "ip", "add", "myct01", "eth0", "1.2.3.4/32")
+def test_the_first_example_works_word_for_word(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--distribution", "busybox", "myct01")
+    shared.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.100/30", "myct01", "eth0")
+    shared.osctl("ct", "netif", "ip", "add", "myct01", "eth0", "1.2.3.4/32")
 
-    host.osctl("ct", "start", "myct01")
+    shared.osctl("ct", "start", "myct01")
 
-    veth = host.veth("myct01")
-    assert host_addresses(host, "myct01") == {"10.100.10.101/30"}
-    assert guest_addresses(host, "myct01") == {"10.100.10.102/30", "1.2.3.4/32"}
-    (route,) = host.ip_json(host.H, "route", "show", "1.2.3.4")
+    veth = shared.veth("myct01")
+    assert host_addresses(shared, "myct01") == {"10.100.10.101/30"}
+    assert guest_addresses(shared, "myct01") == {"10.100.10.102/30", "1.2.3.4/32"}
+    (route,) = shared.ip_json(shared.H, "route", "show", "1.2.3.4")
     assert (route["dst"], route["gateway"], route["dev"]) == ("1.2.3.4", "10.100.10.102", veth)
     assert "metric" not in route
-    assert default_route(host, "myct01") == ("10.100.10.101", "1.2.3.4")
+    assert default_route(shared, "myct01") == ("10.100.10.101", "1.2.3.4")
     # As programs inside see it too, not only as the kernel tells the host.
-    inside = host.guest("myct01", "ip", "route").stdout
+    inside = shared.guest("myct01", "ip", "route").stdout
     assert re.search(r"(?m)^default via 10\.100\.10\.101 dev eth0\s+src 1\.2\.3\.4\s*$", inside), inside
 
-    assert host.ping(host.H, "1.2.3.4") == 3
-    assert host.ping(host.R, "1.2.3.4") == 3
-    with host.capture(host.R, "down0", "icmp") as capture:
-        assert host.guest_ping("myct01", WORLD_4, count=1) == 1
+    assert shared.ping(shared.H, "1.2.3.4") == 3
+    assert shared.ping(shared.R, "1.2.3.4") == 3
+    with shared.capture(shared.R, "down0", "icmp") as capture:
+        assert shared.guest_ping("myct01", WORLD_4, count=1) == 1
         capture.wait_for(f"1.2.3.4 > {WORLD_4}: ICMP echo request")
 
 
 @pytest.mark.parametrize("is_set_later", [False, True], ids=["new", "set"])
 def test_the_second_example_puts_the_chosen_ends_with_the_whole_prefix_on_both_sides(
-    host: Topology, is_set_later: bool
+    shared: Topology, is_set_later: bool
 ) -> None:
     ends = ("--via", "10.0.0.0/24", "--host-addr", "10.0.0.254", "--ct-addr", "10.0.0.1")
-    host.osctl("ct", "new", "--distribution", "busybox", "myct01")
+    shared.osctl("ct", "new", "--distribution", "busybox", "myct01")
     if is_set_later:
-        host.osctl("ct", "netif", "new", "routed", "--via", VIA_4, "myct01", "eth0")
-        host.osctl("ct", "netif", "set", *ends, "myct01", "eth0")
+        shared.osctl("ct", "netif", "new", "routed", "--via", VIA_4, "myct01", "eth0")
+        shared.osctl("ct", "netif", "set", *ends, "myct01", "eth0")
     else:
-        host.osctl("ct", "netif", "new", "routed", *ends, "myct01", "eth0")
-    host.osctl("ct", "netif", "ip", "add", "myct01", "eth0", "1.2.3.4/32")
+        shared.osctl("ct", "netif", "new", "routed", *ends, "myct01", "eth0")
+    shared.osctl("ct", "netif", "ip", "add", "myct01", "eth0", "1.2.3.4/32")
 
-    host.osctl("ct", "start", "myct01")
+    shared.osctl("ct", "start", "myct01")
 
-    assert host_addresses(host, "myct01") == {"10.0.0.254/24"}
-    assert guest_addresses(host, "myct01") == {"10.0.0.1/24", "1.2.3.4/32"}
-    assert default_route(host, "myct01") == ("10.0.0.254", "1.2.3.4")
-    assert host.ping(host.R, "1.2.3.4") == 3
-    assert host.ping(host.R, "10.0.0.1") == 3, "a wide network doubles as a public one"
+    assert host_addresses(shared, "myct01") == {"10.0.0.254/24"}
+    assert guest_addresses(shared, "myct01") == {"10.0.0.1/24", "1.2.3.4/32"}
+    assert default_route(shared, "myct01") == ("10.0.0.254", "1.2.3.4")
+    assert shared.ping(shared.R, "1.2.3.4") == 3
+    assert shared.ping(shared.R, "10.0.0.1") == 3, "a wide network doubles as a public one"
 
 
-def test_an_address_of_a_wide_via_needs_no_route_of_its_own(host: Topology) -> None:
-    host.new_container("web", via=["203.0.113.0/24", "2001:db8:2:7::/64"])
+def test_an_address_of_a_wide_via_needs_no_route_of_its_own(shared: Topology) -> None:
+    shared.new_container("web", via=["203.0.113.0/24", "2001:db8:2:7::/64"])
 
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.77/24", "2001:db8:2:7::77/64")
+    shared.osctl("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.77/24", "2001:db8:2:7::77/64")
 
-    assert host.osctl_json("ct", "netif", "route", "ls", "web", "eth0") == []
-    assert host.ping(host.R, "203.0.113.77") == 3
-    assert host.ping(host.R, "2001:db8:2:7::77") == 3
-    assert default_route(host, "web", 4)[1] == "203.0.113.77"
-    assert default_route(host, "web", 6)[1] == "2001:db8:2:7::77"
+    assert shared.osctl_json("ct", "netif", "route", "ls", "web", "eth0") == []
+    assert shared.ping(shared.R, "203.0.113.77") == 3
+    assert shared.ping(shared.R, "2001:db8:2:7::77") == 3
+    assert default_route(shared, "web", 4)[1] == "203.0.113.77"
+    assert default_route(shared, "web", 6)[1] == "2001:db8:2:7::77"
     # The host asks the link for none of the other addresses: they go to the container end.
-    assert host.ping(host.R, "203.0.113.78", count=1, seconds=0.2) == 0
-    assert host.ping(host.R, "2001:db8:2:7::78", count=1, seconds=0.2) == 0
-    neighbours = host.ip_json(host.H, "neigh", "show", "dev", host.veth("web"))
+    assert shared.ping(shared.R, "203.0.113.78", count=1, seconds=0.2) == 0
+    assert shared.ping(shared.R, "2001:db8:2:7::78", count=1, seconds=0.2) == 0
+    neighbours = shared.ip_json(shared.H, "neigh", "show", "dev", shared.veth("web"))
     assert {each["dst"] for each in neighbours if not each["dst"].startswith("fe80::")} == {
         "203.0.113.2",
         "2001:db8:2:7::2",
@@ -121,28 +116,28 @@ def test_an_address_of_a_wide_via_needs_no_route_of_its_own(host: Topology) -> N
 # --- versions and sizes ------------------------------------------------------------------------------------------
 
 
-def test_an_interface_may_have_ipv6_alone(host: Topology) -> None:
-    host.new_container("web", via=[VIA_6], addresses=["2001:db8:2::4/128"])
+def test_an_interface_may_have_ipv6_alone(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_6], addresses=["2001:db8:2::4/128"])
 
-    assert host_addresses(host, "web") == {"fd00:1::1/126"}
-    assert guest_addresses(host, "web") == {"fd00:1::2/126", "2001:db8:2::4/128"}
-    assert default_route(host, "web", 6) == ("fd00:1::1", "2001:db8:2::4")
-    assert host.guest_ip_json("web", "-4", "route", "show", "default") == []
-    assert host.ping(host.H, "2001:db8:2::4") == 3
-    assert host.ping(host.R, "2001:db8:2::4") == 3
-    with host.capture(host.R, "down0", "icmp6") as capture:
-        assert host.guest_ping("web", WORLD_6, count=1) == 1
+    assert host_addresses(shared, "web") == {"fd00:1::1/126"}
+    assert guest_addresses(shared, "web") == {"fd00:1::2/126", "2001:db8:2::4/128"}
+    assert default_route(shared, "web", 6) == ("fd00:1::1", "2001:db8:2::4")
+    assert shared.guest_ip_json("web", "-4", "route", "show", "default") == []
+    assert shared.ping(shared.H, "2001:db8:2::4") == 3
+    assert shared.ping(shared.R, "2001:db8:2::4") == 3
+    with shared.capture(shared.R, "down0", "icmp6") as capture:
+        assert shared.guest_ping("web", WORLD_6, count=1) == 1
         capture.wait_for(f"2001:db8:2::4 > {WORLD_6}: ICMP6, echo request")
 
 
-def test_one_command_may_name_both_versions(host: Topology) -> None:
-    host.new_container("web", via=[VIA_6, VIA_4], addresses=["2001:db8:2::4/128", "1.2.3.4"])
+def test_one_command_may_name_both_versions(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_6, VIA_4], addresses=["2001:db8:2::4/128", "1.2.3.4"])
 
-    assert host_addresses(host, "web") == {"10.100.10.101/30", "fd00:1::1/126"}
-    assert guest_addresses(host, "web") == {"10.100.10.102/30", "1.2.3.4/32", "fd00:1::2/126", "2001:db8:2::4/128"}
-    assert host.ping(host.R, "1.2.3.4") == 3
-    assert host.ping(host.R, "2001:db8:2::4") == 3
-    (route,) = host.ip_json(host.H, "-6", "route", "show", "2001:db8:2::4")
+    assert host_addresses(shared, "web") == {"10.100.10.101/30", "fd00:1::1/126"}
+    assert guest_addresses(shared, "web") == {"10.100.10.102/30", "1.2.3.4/32", "fd00:1::2/126", "2001:db8:2::4/128"}
+    assert shared.ping(shared.R, "1.2.3.4") == 3
+    assert shared.ping(shared.R, "2001:db8:2::4") == 3
+    (route,) = shared.ip_json(shared.H, "-6", "route", "show", "2001:db8:2::4")
     assert route["metric"] == 8
 
 
@@ -156,52 +151,52 @@ def test_one_command_may_name_both_versions(host: Topology) -> None:
     ids=["smallest", "host bits dropped", "wide"],
 )
 def test_the_ends_follow_from_the_network(
-    host: Topology, vias: list[str], host_ends: set[str], container_ends: set[str]
+    shared: Topology, vias: list[str], host_ends: set[str], container_ends: set[str]
 ) -> None:
-    host.new_container("web", via=vias, addresses=["1.2.3.4", "2001:db8:2::4"])
+    shared.new_container("web", via=vias, addresses=["1.2.3.4", "2001:db8:2::4"])
 
-    assert host_addresses(host, "web") == host_ends
-    assert guest_addresses(host, "web") == container_ends | {"1.2.3.4/32", "2001:db8:2::4/128"}
+    assert host_addresses(shared, "web") == host_ends
+    assert guest_addresses(shared, "web") == container_ends | {"1.2.3.4/32", "2001:db8:2::4/128"}
     for address in ("1.2.3.4", "2001:db8:2::4"):
-        assert host.ping(host.H, address, count=1) == 1
-        assert host.ping(host.R, address, count=1) == 1
+        assert shared.ping(shared.H, address, count=1) == 1
+        assert shared.ping(shared.R, address, count=1) == 1
     for address in (WORLD_4, WORLD_6):
-        assert host.guest_ping("web", address, count=1) == 1
+        assert shared.guest_ping("web", address, count=1) == 1
 
 
-def test_a_broadcast_address_is_set_where_there_is_one(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4])
-    host.new_container("tiny", via=["10.9.9.8/31"])
+def test_a_broadcast_address_is_set_where_there_is_one(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4])
+    shared.new_container("tiny", via=["10.9.9.8/31"])
 
     for found in (
-        host.ip_json(host.H, "-4", "addr", "show", "dev", host.veth("web")),
-        host.guest_ip_json("web", "-4", "addr", "show", "dev", "eth0"),
+        shared.ip_json(shared.H, "-4", "addr", "show", "dev", shared.veth("web")),
+        shared.guest_ip_json("web", "-4", "addr", "show", "dev", "eth0"),
     ):
         assert [each["broadcast"] for link in found for each in link["addr_info"]] == ["10.100.10.103"]
     for found in (
-        host.ip_json(host.H, "-4", "addr", "show", "dev", host.veth("tiny")),
-        host.guest_ip_json("tiny", "-4", "addr", "show", "dev", "eth0"),
+        shared.ip_json(shared.H, "-4", "addr", "show", "dev", shared.veth("tiny")),
+        shared.guest_ip_json("tiny", "-4", "addr", "show", "dev", "eth0"),
     ):
         assert not any("broadcast" in each for link in found for each in link["addr_info"])
 
 
-def test_without_addresses_the_container_speaks_from_its_end(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6])
+def test_without_addresses_the_container_speaks_from_its_end(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4, VIA_6])
 
-    assert default_route(host, "web", 4) == ("10.100.10.101", "10.100.10.102")
-    assert default_route(host, "web", 6) == ("fd00:1::1", "fd00:1::2")
-    assert host.ping(host.H, "10.100.10.102") == 3
-    assert host.ping(host.H, "fd00:1::2") == 3
-    assert host.guest_ping("web", HOST_4, count=1) == 1
+    assert default_route(shared, "web", 4) == ("10.100.10.101", "10.100.10.102")
+    assert default_route(shared, "web", 6) == ("fd00:1::1", "fd00:1::2")
+    assert shared.ping(shared.H, "10.100.10.102") == 3
+    assert shared.ping(shared.H, "fd00:1::2") == 3
+    assert shared.guest_ping("web", HOST_4, count=1) == 1
 
 
-def test_both_ends_know_each_other_without_asking(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6])
+def test_both_ends_know_each_other_without_asking(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4, VIA_6])
 
-    host_side = host.ip_json(host.H, "neigh", "show", "dev", host.veth("web"), "nud", "permanent")
-    guest_side = host.guest_ip_json("web", "neigh", "show", "dev", "eth0", "nud", "permanent")
-    guest_mac = host.guest_ip_json("web", "link", "show", "dev", "eth0")[0]["address"]
-    host_mac = host.ip_json(host.H, "link", "show", "dev", host.veth("web"))[0]["address"]
+    host_side = shared.ip_json(shared.H, "neigh", "show", "dev", shared.veth("web"), "nud", "permanent")
+    guest_side = shared.guest_ip_json("web", "neigh", "show", "dev", "eth0", "nud", "permanent")
+    guest_mac = shared.guest_ip_json("web", "link", "show", "dev", "eth0")[0]["address"]
+    host_mac = shared.ip_json(shared.H, "link", "show", "dev", shared.veth("web"))[0]["address"]
 
     assert {(each["dst"], each["lladdr"]) for each in host_side} == {
         ("10.100.10.102", guest_mac),
@@ -246,35 +241,35 @@ def start_of_process(pid: int) -> float:
 
 
 @pytest.mark.parametrize("address", ["1.2.3.4", "2001:db8:2::4"])
-def test_the_router_reaches_a_container_at_once_when_it_starts(host: Topology, address: str) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4", "2001:db8:2::4"], start=False)
-    host.ping(host.R, HOST_6, count=1)
-    host.ping(host.R, HOST_4, count=1)
+def test_the_router_reaches_a_container_at_once_when_it_starts(shared: Topology, address: str) -> None:
+    shared.new_container("web", via=[VIA_4, VIA_6], addresses=["1.2.3.4", "2001:db8:2::4"], start=False)
+    shared.ping(shared.R, HOST_6, count=1)
+    shared.ping(shared.R, HOST_4, count=1)
 
     for _ in range(3):  # the first start, and others, each with a host link that is new
         starved = starved_seconds()
-        pinger = Pinger(host, address)
-        host.osctl("ct", "start", "web")
+        pinger = Pinger(shared, address)
+        shared.osctl("ct", "start", "web")
         returned = time.time()
         answered = pinger.first_answer()
 
         starved = starved_seconds() - starved  # what the pinger and the guest waited for processors
         assert answered - returned - starved < 0.1
-        assert answered - start_of_process(host.init_pid("web")) - starved < 0.1
-        host.osctl("ct", "stop", "-k", "web")
+        assert answered - start_of_process(shared.init_pid("web")) - starved < 0.1
+        shared.osctl("ct", "stop", "-k", "web")
 
 
 @pytest.mark.parametrize("address", ["1.2.3.4", "2001:db8:2::4"])
-def test_the_router_reaches_an_interface_at_once_when_it_is_plugged_in(host: Topology, address: str) -> None:
-    host.new_container("web")
-    host.ping(host.R, HOST_6, count=1)
-    host.ping(host.R, HOST_4, count=1)
+def test_the_router_reaches_an_interface_at_once_when_it_is_plugged_in(shared: Topology, address: str) -> None:
+    shared.new_container("web")
+    shared.ping(shared.R, HOST_6, count=1)
+    shared.ping(shared.R, HOST_4, count=1)
     via = VIA_6 if ":" in address else VIA_4
-    host.osctl("ct", "netif", "new", "routed", "--via", via, "web", "eth0")
+    shared.osctl("ct", "netif", "new", "routed", "--via", via, "web", "eth0")
 
     starved = starved_seconds()
-    pinger = Pinger(host, address)
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
+    pinger = Pinger(shared, address)
+    shared.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
     returned = time.time()
 
     assert pinger.first_answer() - returned - (starved_seconds() - starved) < 0.1
@@ -287,53 +282,56 @@ def test_the_router_reaches_an_interface_at_once_when_it_is_plugged_in(host: Top
     ("via", "prohibited"), [(VIA_4, "Packet filtered"), (VIA_6, "Administratively prohibited")], ids=["IPv4", "IPv6"]
 )
 def test_a_private_network_talks_to_the_host_and_local_containers_and_is_refused_beyond(
-    host: Topology, via: str, prohibited: str
+    shared: Topology, via: str, prohibited: str
 ) -> None:
     version, outside, local = (6, WORLD_6, HOST_6) if ":" in via else (4, WORLD_4, HOST_4)
     neighbour_via = "fd00:9::/126" if version == 6 else "10.100.10.200/30"
-    host.new_container("web", via=[via])
-    host.new_container("other", via=[neighbour_via])
-    end, neighbour = container_end(host, "web", version), container_end(host, "other", version)
+    shared.new_container("web", via=[via])
+    shared.new_container("other", via=[neighbour_via])
+    end, neighbour = container_end(shared, "web", version), container_end(shared, "other", version)
 
-    assert host.guest_ping("web", local) == 3
-    assert host.guest_ping("web", neighbour) == 3
-    refused = host.in_guest_network("web", "ping", "-n", "-c1", "-W2", outside, check=False)
+    assert shared.guest_ping("web", local) == 3
+    assert shared.guest_ping("web", neighbour) == 3
+    refused = shared.in_guest_network("web", "ping", "-n", "-c1", "-W2", outside, check=False)
     assert prohibited in refused.stdout
-    with known_to_router(host, via):
-        refused = host.in_namespace(host.R, "ping", "-n", "-c1", "-W2", end, check=False)
+    with known_to_router(shared, via):
+        refused = shared.in_namespace(shared.R, "ping", "-n", "-c1", "-W2", end, check=False)
     assert prohibited in refused.stdout
 
-    assert int(shown(host, "rejected_private")) == 2
-    assert int(shown(host, "dropped_spoofed")) == 0
+    assert int(shown(shared, "rejected_private")) == 2
+    assert int(shown(shared, "dropped_spoofed")) == 0
 
     # What is routed to the container goes out as before.
     address = "2001:db8:2::4" if version == 6 else "1.2.3.4"
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
-    assert host.ping(host.R, address) == 3
-    assert host.guest_ping("web", outside) == 3
+    shared.osctl("ct", "netif", "ip", "add", "web", "eth0", address)
+    assert shared.ping(shared.R, address) == 3
+    assert shared.guest_ping("web", outside) == 3
 
-    host.osctl("ct", "stop", "-k", "web")
-    assert shown(host, "rejected_private") == "-"
-    assert host.veth("web") not in host.in_namespace(host.H, "nft", "list", "set", "inet", "osctl", "rejected").stdout
-    assert end not in host.in_namespace(host.H, "nft", "list", "set", "inet", "osctl", f"private{version}").stdout
+    shared.osctl("ct", "stop", "-k", "web")
+    assert shown(shared, "rejected_private") == "-"
+    assert (
+        shared.veth("web")
+        not in shared.in_namespace(shared.H, "nft", "list", "set", "inet", "osctl", "rejected").stdout
+    )
+    assert end not in shared.in_namespace(shared.H, "nft", "list", "set", "inet", "osctl", f"private{version}").stdout
 
 
 @pytest.mark.parametrize("via", [VIA_4, VIA_6], ids=["IPv4", "IPv6"])
-def test_a_public_network_is_reached_from_beyond(host: Topology, via: str) -> None:
+def test_a_public_network_is_reached_from_beyond(shared: Topology, via: str) -> None:
     version, outside = (6, WORLD_6) if ":" in via else (4, WORLD_4)
-    host.new_container("web", via=[via])
-    end = container_end(host, "web", version)
-    with known_to_router(host, via):
-        assert host.ping(host.R, end, count=1) == 0
+    shared.new_container("web", via=[via])
+    end = container_end(shared, "web", version)
+    with known_to_router(shared, via):
+        assert shared.ping(shared.R, end, count=1) == 0
 
-        host.osctl("ct", "netif", "set", "--via-public", "--via", via, "web", "eth0")
+        shared.osctl("ct", "netif", "set", "--via-public", "--via", via, "web", "eth0")
 
-        assert host.ping(host.R, end) == 3
-        assert host.guest_ping("web", outside) == 3
+        assert shared.ping(shared.R, end) == 3
+        assert shared.guest_ping("web", outside) == 3
 
-        host.osctl("ct", "netif", "set", "--no-via-public", "--via", via, "web", "eth0")
+        shared.osctl("ct", "netif", "set", "--no-via-public", "--via", via, "web", "eth0")
 
-        assert host.ping(host.R, end, count=1) == 0
+        assert shared.ping(shared.R, end, count=1) == 0
 
 
 @contextlib.contextmanager
@@ -372,44 +370,44 @@ def two_interfaces(host: Topology, *, is_running_before: bool) -> None:
 
 @pytest.mark.parametrize("is_running_before", [False, True], ids=["started", "plugged in"])
 def test_the_router_reaches_the_addresses_of_both_interfaces_of_a_container(
-    host: Topology, is_running_before: bool
+    shared: Topology, is_running_before: bool
 ) -> None:
-    two_interfaces(host, is_running_before=is_running_before)
+    two_interfaces(shared, is_running_before=is_running_before)
 
     for address in ("1.2.3.4", "198.51.100.5", "2001:db8:2::4", "2001:db8:2::5"):
-        assert host.ping(host.R, address) == 3, address
-        assert host.ping(host.H, address) == 3, address
+        assert shared.ping(shared.R, address) == 3, address
+        assert shared.ping(shared.H, address) == 3, address
     metrics = {
         version: {
             each["dev"]: each.get("metric", 0)
-            for each in host.guest_ip_json("web", f"-{version}", "route", "show", "default")
+            for each in shared.guest_ip_json("web", f"-{version}", "route", "show", "default")
         }
         for version in (4, 6)
     }
     assert metrics == {4: {"eth0": 0, "eth1": 100}, 6: {"eth0": 16, "eth1": 116}}
 
 
-def test_neither_of_two_interfaces_may_send_what_is_routed_to_another_container(host: Topology) -> None:
-    two_interfaces(host, is_running_before=False)
-    host.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], addresses=["1.2.3.9", "2001:db8:2::9"])
+def test_neither_of_two_interfaces_may_send_what_is_routed_to_another_container(shared: Topology) -> None:
+    two_interfaces(shared, is_running_before=False)
+    shared.new_container("other", via=["10.100.30.0/30", "fd00:3::/126"], addresses=["1.2.3.9", "2001:db8:2::9"])
 
     # What is not its own is taken as if it were, from both interfaces.
     for number, interface in enumerate(("eth0", "eth1")):
-        host.in_guest_network("web", "ip", "addr", "add", f"1.2.3.{8 + number}/32", "dev", interface)
-        host.in_guest_network("web", "ip", "addr", "add", f"2001:db8:2::{8 + number}/128", "dev", interface, "nodad")
-    with host.capture(host.R, "down0", "icmp or icmp6") as capture:
+        shared.in_guest_network("web", "ip", "addr", "add", f"1.2.3.{8 + number}/32", "dev", interface)
+        shared.in_guest_network("web", "ip", "addr", "add", f"2001:db8:2::{8 + number}/128", "dev", interface, "nodad")
+    with shared.capture(shared.R, "down0", "icmp or icmp6") as capture:
         for gateway, interface in (("10.100.10.101", "eth0"), ("10.100.20.1", "eth1")):
-            host.in_guest_network("web", "ip", "route", "replace", f"{WORLD_4}/32", "via", gateway, "dev", interface)
+            shared.in_guest_network("web", "ip", "route", "replace", f"{WORLD_4}/32", "via", gateway, "dev", interface)
             for source in ("1.2.3.8", "1.2.3.9"):
-                host.in_guest_network("web", "ping", "-c1", "-W0.1", "-I", source, WORLD_4, check=False)
+                shared.in_guest_network("web", "ping", "-c1", "-W0.1", "-I", source, WORLD_4, check=False)
             for source in ("1.2.3.4", "198.51.100.5"):
-                host.in_guest_network("web", "ping", "-c1", "-W1", "-I", source, WORLD_4)
+                shared.in_guest_network("web", "ping", "-c1", "-W1", "-I", source, WORLD_4)
         for gateway, interface in (("fd00:1::1", "eth0"), ("fd00:2::1", "eth1")):
-            host.in_guest_network("web", "ip", "route", "replace", f"{WORLD_6}/128", "via", gateway, "dev", interface)
+            shared.in_guest_network("web", "ip", "route", "replace", f"{WORLD_6}/128", "via", gateway, "dev", interface)
             for source in ("2001:db8:2::8", "2001:db8:2::9"):
-                host.in_guest_network("web", "ping", "-c1", "-W0.1", "-I", source, WORLD_6, check=False)
+                shared.in_guest_network("web", "ping", "-c1", "-W0.1", "-I", source, WORLD_6, check=False)
             for source in ("2001:db8:2::4", "2001:db8:2::5"):
-                host.in_guest_network("web", "ping", "-c1", "-W1", "-I", source, WORLD_6)
+                shared.in_guest_network("web", "ping", "-c1", "-W1", "-I", source, WORLD_6)
         capture.wait_for(f"2001:db8:2::5 > {WORLD_6}")
         seen = "\n".join(capture.lines)
 
@@ -420,29 +418,31 @@ def test_neither_of_two_interfaces_may_send_what_is_routed_to_another_container(
 # --- words of the original ---------------------------------------------------------------------------------------
 
 
-def test_aliases_of_the_original_work_with_options_before_or_after_arguments(host: Topology) -> None:
-    host.osctl("vps", "create", "myct01", "--distribution", "busybox")
-    host.osctl("vps", "net", "create", "routed", "myct01", "eth0", "--via", VIA_4)
-    host.osctl("ct", "net", "create", "routed", "myct01", "--via", "10.100.20.0/30", "eth1")
-    host.osctl("vps", "net", "ip", "add", "default:myct01", "eth0", "1.2.3.4")
-    host.osctl("vps", "start", "--wait", "30", "myct01", "--pool", "default")
+def test_aliases_of_the_original_work_with_options_before_or_after_arguments(shared: Topology) -> None:
+    shared.osctl("vps", "create", "myct01", "--distribution", "busybox")
+    shared.osctl("vps", "net", "create", "routed", "myct01", "eth0", "--via", VIA_4)
+    shared.osctl("ct", "net", "create", "routed", "myct01", "--via", "10.100.20.0/30", "eth1")
+    shared.osctl("vps", "net", "ip", "add", "default:myct01", "eth0", "1.2.3.4")
+    shared.osctl("vps", "start", "--wait", "30", "myct01", "--pool", "default")
 
-    assert host.ping(host.R, "1.2.3.4") == 3
-    assert host.osctl("vps", "list", "-H", "-o", "id").stdout.split() == ["myct01"]
-    assert "myct01" in host.osctl("vps", "info", "myct01").stdout
-    assert "10.100.10.101/30" in host.osctl("vps", "net", "info", "myct01", "eth0").stdout
-    assert host.osctl("vps", "net", "ip", "list", "myct01", "eth0", "-H", "-o", "addr").stdout.split() == ["1.2.3.4/32"]
-    host.osctl("vps", "net", "ip", "delete", "myct01", "eth0", "1.2.3.4")
-    host.osctl("vps", "net", "delete", "myct01", "eth1")
-    assert [each["name"] for each in host.osctl_json("vps", "net", "list", "myct01")] == ["eth0"]
-    host.osctl("vps", "delete", "myct01", "--force")
-    assert host.osctl_json("ct", "ls") == []
+    assert shared.ping(shared.R, "1.2.3.4") == 3
+    assert shared.osctl("vps", "list", "-H", "-o", "id").stdout.split() == ["myct01"]
+    assert "myct01" in shared.osctl("vps", "info", "myct01").stdout
+    assert "10.100.10.101/30" in shared.osctl("vps", "net", "info", "myct01", "eth0").stdout
+    assert shared.osctl("vps", "net", "ip", "list", "myct01", "eth0", "-H", "-o", "addr").stdout.split() == [
+        "1.2.3.4/32"
+    ]
+    shared.osctl("vps", "net", "ip", "delete", "myct01", "eth0", "1.2.3.4")
+    shared.osctl("vps", "net", "delete", "myct01", "eth1")
+    assert [each["name"] for each in shared.osctl_json("vps", "net", "list", "myct01")] == ["eth0"]
+    shared.osctl("vps", "delete", "myct01", "--force")
+    assert shared.osctl_json("ct", "ls") == []
 
 
-def test_words_and_options_may_be_shortened_where_they_stay_clear(host: Topology) -> None:
-    host.osctl("ct", "new", "--dist=busybox", "web")
-    host.osctl("ct", "neti", "new", "rou", f"--via={VIA_4}", "--mt=1400", "web", "eth0")
+def test_words_and_options_may_be_shortened_where_they_stay_clear(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--dist=busybox", "web")
+    shared.osctl("ct", "neti", "new", "rou", f"--via={VIA_4}", "--mt=1400", "web", "eth0")
 
-    assert host.osctl_json("ct", "netif", "show", "web", "eth0")["via"] == {"4": VIA_4}
-    assert host.refusal("ct", "st", "web", status=64)
-    assert ROUTER_4 not in host.osctl("ct", "netif", "ls").stdout
+    assert shared.osctl_json("ct", "netif", "show", "web", "eth0")["via"] == {"4": VIA_4}
+    assert shared.refusal("ct", "st", "web", status=64)
+    assert ROUTER_4 not in shared.osctl("ct", "netif", "ls").stdout

@@ -17,17 +17,12 @@ SET = ("ct", "netif", "set")
 
 
 @pytest.fixture
-def host(shared_host: Topology) -> Topology:
-    return shared_host
-
-
-@pytest.fixture
-def web(host: Topology) -> Topology:
+def web(shared: Topology) -> Topology:
     """A running container with addresses of both versions."""
-    host.new_container(
+    shared.new_container(
         "web", via=[VIA_4, VIA_6], addresses=["1.2.3.4", "1.2.3.5", "10.5.5.1/24", "2001:db8:2::4", "2001:db8:2::5"]
     )
-    return host
+    return shared
 
 
 def addresses(host: Topology) -> list[str]:
@@ -199,20 +194,20 @@ def settled() -> Iterator[Settled]:
 # --- MAC address, MTU, policy -------------------------------------------------------------------------------------
 
 
-def test_a_mac_address_keeps_what_was_given_of_it_and_stays_the_same(host: Topology) -> None:
-    host.osctl("ct", "new", "--distribution", "busybox", "web")
-    host.osctl(*NEW, "--via", VIA_4, "--hwaddr", "02:xx:xx:xx:xx:01", "web", "eth0")
-    host.osctl("ct", "start", "web")
-    chosen = inside(host)["address"]
+def test_a_mac_address_keeps_what_was_given_of_it_and_stays_the_same(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--distribution", "busybox", "web")
+    shared.osctl(*NEW, "--via", VIA_4, "--hwaddr", "02:xx:xx:xx:xx:01", "web", "eth0")
+    shared.osctl("ct", "start", "web")
+    chosen = inside(shared)["address"]
 
-    restart(host)
+    restart(shared)
 
     assert str(chosen).startswith("02:")
     assert str(chosen).endswith(":01")
-    assert inside(host)["address"] == chosen == host.osctl_json("ct", "netif", "show", "web", "eth0")["hwaddr"]
-    host.osctl(*SET, "--hwaddr", "-", "web", "eth0")
-    assert inside(host)["address"] == host.osctl_json("ct", "netif", "show", "web", "eth0")["hwaddr"] != chosen
-    assert host.ping(host.H, "10.100.10.102") == 3
+    assert inside(shared)["address"] == chosen == shared.osctl_json("ct", "netif", "show", "web", "eth0")["hwaddr"]
+    shared.osctl(*SET, "--hwaddr", "-", "web", "eth0")
+    assert inside(shared)["address"] == shared.osctl_json("ct", "netif", "show", "web", "eth0")["hwaddr"] != chosen
+    assert shared.ping(shared.H, "10.100.10.102") == 3
 
 
 @pytest.mark.parametrize("mtu", [1280, 9000])
@@ -228,20 +223,20 @@ def test_an_mtu_holds_at_both_ends_at_once_and_after_a_start(web: Topology, mtu:
     assert inside(web)["mtu"] == 1500
 
 
-def test_a_host_end_that_gets_ipv6_with_a_larger_mtu_keeps_no_address_that_the_kernel_gave_it(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4], addresses=["1.2.3.4"])
-    before = host.comparable_state("web")
-    host.osctl(*SET, "--mtu", "1000", "web", "eth0")
+def test_a_host_end_that_gets_ipv6_with_a_larger_mtu_keeps_no_address_that_the_kernel_gave_it(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4], addresses=["1.2.3.4"])
+    before = shared.comparable_state("web")
+    shared.osctl(*SET, "--mtu", "1000", "web", "eth0")
 
-    planned = host.osctl(*SET, "--mtu", "1500", "web", "eth0", "--dry-run").stdout
-    host.osctl(*SET, "--mtu", "1500", "web", "eth0")
+    planned = shared.osctl(*SET, "--mtu", "1500", "web", "eth0", "--dry-run").stdout
+    shared.osctl(*SET, "--mtu", "1500", "web", "eth0")
 
-    veth = host.veth("web")
-    (link,) = host.ip_json(host.H, "-6", "addr", "show", "dev", veth)
+    veth = shared.veth("web")
+    (link,) = shared.ip_json(shared.H, "-6", "addr", "show", "dev", veth)
     assert [each["local"] for each in link["addr_info"]] == ["fe80::1"]
-    assert host.sysctl(host.H, f"net/ipv6/conf/{veth}/addr_gen_mode") == "1"
+    assert shared.sysctl(shared.H, f"net/ipv6/conf/{veth}/addr_gen_mode") == "1"
     assert f"sysctl -w net.ipv6.conf.{veth}.addr_gen_mode=1" in planned
-    assert differences(before, host.comparable_state("web")) == []
+    assert differences(before, shared.comparable_state("web")) == []
 
 
 def test_the_guest_policy_is_shown(web: Topology) -> None:
@@ -301,56 +296,56 @@ def test_what_makes_no_sense_is_refused(settled: Settled, argv: tuple[str, ...],
 # --- automatic vias -----------------------------------------------------------------------------------------------
 
 
-def test_an_interface_needs_no_more_than_a_name(host: Topology) -> None:
-    host.osctl("ct", "new", "--distribution", "busybox", "web")
+def test_an_interface_needs_no_more_than_a_name(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--distribution", "busybox", "web")
 
-    host.osctl(*NEW, "web", "eth0")
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "2001:db8:2::4")
-    host.osctl("ct", "start", "web")
+    shared.osctl(*NEW, "web", "eth0")
+    shared.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "2001:db8:2::4")
+    shared.osctl("ct", "start", "web")
 
-    via = host.osctl_json("ct", "netif", "show", "web", "eth0")["via"]
+    via = shared.osctl_json("ct", "netif", "show", "web", "eth0")["via"]
     assert via["4"] == "169.254.1.0/31"
     assert via["6"].startswith("fd")
     assert via["6"].endswith("/127")
-    assert all_answer(host)
-    assert host.guest_ping("web", WORLD_4, count=1) == 1
+    assert all_answer(shared)
+    assert shared.guest_ping("web", WORLD_4, count=1) == 1
 
 
-def test_two_hundred_automatic_networks_differ_and_freed_ones_are_used_again(host: Topology) -> None:
-    host.osctl("ct", "new", "--distribution", "busybox", "web")
+def test_two_hundred_automatic_networks_differ_and_freed_ones_are_used_again(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--distribution", "busybox", "web")
     for number in range(200):
-        host.osctl(*NEW, "web", f"eth{number}")
+        shared.osctl(*NEW, "web", f"eth{number}")
 
-    rows = host.osctl_json("ct", "netif", "ls", "web")
+    rows = shared.osctl_json("ct", "netif", "ls", "web")
     vias = [via for row in rows for via in row["via"].values()]
     assert len(set(vias)) == len(vias) == 400
-    freed = host.osctl_json("ct", "netif", "show", "web", "eth77")["via"]
-    host.osctl("ct", "netif", "del", "web", "eth77")
-    host.osctl(*NEW, "web", "again")
-    assert host.osctl_json("ct", "netif", "show", "web", "again")["via"] == freed
+    freed = shared.osctl_json("ct", "netif", "show", "web", "eth77")["via"]
+    shared.osctl("ct", "netif", "del", "web", "eth77")
+    shared.osctl(*NEW, "web", "again")
+    assert shared.osctl_json("ct", "netif", "show", "web", "again")["via"] == freed
 
 
-def test_auto_fills_the_version_that_is_not_named(host: Topology) -> None:
-    host.osctl("ct", "new", "--distribution", "busybox", "web")
+def test_auto_fills_the_version_that_is_not_named(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--distribution", "busybox", "web")
 
-    host.osctl(*NEW, "--via", VIA_4, "--via", "auto", "web", "eth0")
-    host.osctl(*NEW, "--no-via", "6", "web", "eth1")
+    shared.osctl(*NEW, "--via", VIA_4, "--via", "auto", "web", "eth0")
+    shared.osctl(*NEW, "--no-via", "6", "web", "eth1")
 
-    via = host.osctl_json("ct", "netif", "show", "web", "eth0")["via"]
+    via = shared.osctl_json("ct", "netif", "show", "web", "eth0")["via"]
     assert via["4"] == VIA_4
     assert via["6"].startswith("fd")
-    assert host.osctl_json("ct", "netif", "show", "web", "eth1")["via"] == {"4": "169.254.1.0/31"}
+    assert shared.osctl_json("ct", "netif", "show", "web", "eth1")["via"] == {"4": "169.254.1.0/31"}
 
 
-def test_an_automatic_network_is_none_that_the_host_uses(host: Topology) -> None:
-    host.osctl("ct", "new", "--distribution", "busybox", "web")
-    host.ip(host.H, "addr", "add", "169.254.1.9/28", "dev", "up0")
+def test_an_automatic_network_is_none_that_the_host_uses(shared: Topology) -> None:
+    shared.osctl("ct", "new", "--distribution", "busybox", "web")
+    shared.ip(shared.H, "addr", "add", "169.254.1.9/28", "dev", "up0")
     try:
-        host.osctl(*NEW, "web", "eth0")
+        shared.osctl(*NEW, "web", "eth0")
     finally:
-        host.ip(host.H, "addr", "del", "169.254.1.9/28", "dev", "up0")
+        shared.ip(shared.H, "addr", "del", "169.254.1.9/28", "dev", "up0")
 
-    assert host.osctl_json("ct", "netif", "show", "web", "eth0")["via"]["4"] == "169.254.1.16/31"
+    assert shared.osctl_json("ct", "netif", "show", "web", "eth0")["via"]["4"] == "169.254.1.16/31"
 
 
 def test_exhausted_pools_are_named() -> None:
@@ -465,42 +460,42 @@ def test_a_route_goes_with_its_next_hop_and_that_is_said(web: Topology) -> None:
     assert web.ip_json(web.H, "route", "show", "203.0.113.0/24") == []
 
 
-def test_a_part_of_a_network_is_given_on_by_force_and_cannot_be_used_twice(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4])
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "203.0.113.0/24")
-    host.new_container("inner", via=["10.100.20.0/30"])
-    assert "is routed to eth0 of web" in host.refusal("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.7")
+def test_a_part_of_a_network_is_given_on_by_force_and_cannot_be_used_twice(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4])
+    shared.osctl("ct", "netif", "route", "add", "web", "eth0", "203.0.113.0/24")
+    shared.new_container("inner", via=["10.100.20.0/30"])
+    assert "is routed to eth0 of web" in shared.refusal("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.7")
 
-    host.osctl("ct", "netif", "ip", "add", "--force", "inner", "eth0", "203.0.113.7")
+    shared.osctl("ct", "netif", "ip", "add", "--force", "inner", "eth0", "203.0.113.7")
 
-    assert host.ping(host.R, "203.0.113.7") == 3
-    message = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.7", running=["web"])
+    assert shared.ping(shared.R, "203.0.113.7") == 3
+    message = shared.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.7", running=["web"])
     assert "203.0.113.7/32 is routed to eth0 of inner" in message
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.8")
-    assert host.ping(host.R, "203.0.113.8") == 3
+    shared.osctl("ct", "netif", "ip", "add", "web", "eth0", "203.0.113.8")
+    assert shared.ping(shared.R, "203.0.113.8") == 3
 
 
-def test_who_was_given_a_part_may_keep_less_of_it_without_asking_again(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4])
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "203.0.113.0/24")
-    host.new_container("inner", via=["10.100.20.0/30"], addresses=["1.2.3.4"])
-    host.osctl("ct", "netif", "ip", "add", "--force", "inner", "eth0", "203.0.113.7")
-    host.osctl("ct", "netif", "route", "add", "--force", "--via", "1.2.3.4", "inner", "eth0", "203.0.113.16/28")
-    host.osctl("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.17")
+def test_who_was_given_a_part_may_keep_less_of_it_without_asking_again(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4])
+    shared.osctl("ct", "netif", "route", "add", "web", "eth0", "203.0.113.0/24")
+    shared.new_container("inner", via=["10.100.20.0/30"], addresses=["1.2.3.4"])
+    shared.osctl("ct", "netif", "ip", "add", "--force", "inner", "eth0", "203.0.113.7")
+    shared.osctl("ct", "netif", "route", "add", "--force", "--via", "1.2.3.4", "inner", "eth0", "203.0.113.16/28")
+    shared.osctl("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.17")
 
-    host.osctl("ct", "netif", "route", "del", "--force", "inner", "eth0", "203.0.113.7")
-    host.osctl("ct", "netif", "ip", "del", "inner", "eth0", "1.2.3.4")
+    shared.osctl("ct", "netif", "route", "del", "--force", "inner", "eth0", "203.0.113.7")
+    shared.osctl("ct", "netif", "ip", "del", "inner", "eth0", "1.2.3.4")
 
-    assert re.search(r"203\.0\.113\.7/32 +unrouted", host.osctl("ct", "netif", "ip", "ls", "inner", "eth0").stdout)
-    assert host.osctl("ct", "netif", "route", "ls", "-H", "-o", "addr", "inner").stdout.split() == ["203.0.113.17/32"]
-    assert host.ping(host.R, "203.0.113.17") == 3
-    assert "is routed to eth0 of web" in host.refusal("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.18")
+    assert re.search(r"203\.0\.113\.7/32 +unrouted", shared.osctl("ct", "netif", "ip", "ls", "inner", "eth0").stdout)
+    assert shared.osctl("ct", "netif", "route", "ls", "-H", "-o", "addr", "inner").stdout.split() == ["203.0.113.17/32"]
+    assert shared.ping(shared.R, "203.0.113.17") == 3
+    assert "is routed to eth0 of web" in shared.refusal("ct", "netif", "ip", "add", "inner", "eth0", "203.0.113.18")
 
 
-def test_a_network_of_ipv6_that_comes_with_an_address_is_none_of_the_host_as_it_is_now(host: Topology) -> None:
-    host.new_container("web", via=[VIA_6])
-    host.restart_daemon()
+def test_a_network_of_ipv6_that_comes_with_an_address_is_none_of_the_host_as_it_is_now(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_6])
+    shared.restart_daemon()
 
-    message = host.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "2001:db8::5/32", running=["web"])
+    message = shared.refusal_without_trace("ct", "netif", "ip", "add", "web", "eth0", "2001:db8::5/32", running=["web"])
 
     assert message == "2001:db8::/32: 2001:db8:1::1 is an address of the host, on up0; assign 2001:db8::5/128 instead"

@@ -96,7 +96,8 @@ PREPARED = {
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, and `db` does not."""
     with Topology(program=BARE) as topology:
         topology.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
         topology.new_container("db", via=("10.100.10.96/30",), start=False)
@@ -168,19 +169,19 @@ def leftovers(host: Topology) -> list[str]:
 @pytest.mark.time_limit(3600)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda each: each.command.partition(" {")[0].replace(" ", "-")[:40])
 def test_after_a_kill_at_any_system_call_all_of_a_change_is_there_or_nothing(
-    host: Topology, change: Change, tmp_path: Path
+    web: Topology, change: Change, tmp_path: Path
 ) -> None:
     copy = str(tmp_path / "copy")
-    host.osctl("self", "backup", copy)
+    web.osctl("self", "backup", copy)
     argv = change.command.format(copy=copy).split()
     for each in PREPARED.get(change.command, ()):
-        host.osctl(*each.split())
-    old = state(host)
-    between = _after(host, change.between, ("ct start web",))
-    host.osctl(*argv)
-    new = state(host)
-    _undo(host, change)
-    assert state(host) == old
+        web.osctl(*each.split())
+    old = state(web)
+    between = _after(web, change.between, ("ct start web",))
+    web.osctl(*argv)
+    new = state(web)
+    _undo(web, change)
+    assert state(web) == old
     assert (new == old) == (change.command.startswith("ct restart"))
     deaths: list[str] = []
     offset = int(time.time() / 86400) % ONE_OF
@@ -188,19 +189,19 @@ def test_after_a_kill_at_any_system_call_all_of_a_change_is_there_or_nothing(
     while True:
         place = ""
         for when in ("before", "after") if IS_WHOLE else (("before", "after")[(number + offset) % 2],):
-            place, status = kill_at(host, number, when, argv)
+            place, status = kill_at(web, number, when, argv)
             if not place:
                 assert status == 0
                 break
             deaths.append(place)
-            host.start_daemon()
-            _assert_whole(host, f"{change.command}: killed {place}, status {status}", status, (old, new, *between))
+            web.start_daemon()
+            _assert_whole(web, f"{change.command}: killed {place}, status {status}", status, (old, new, *between))
             # To where it began, whatever is there now.
-            now = state(host)
+            now = state(web)
             if between and now.wanted == between[0].wanted:
-                host.osctl("ct", "start", "web")
+                web.osctl("ct", "start", "web")
             elif now.wanted != old.wanted:
-                _undo(host, change)
+                _undo(web, change)
         if not place:
             break
         number += step

@@ -105,18 +105,19 @@ def lines_of(text: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Topology]:
+def prepared() -> Iterator[Topology]:
+    """One host for all tests of the file, with the settings that examples are about."""
     with Topology(settings=SETTINGS) as topology:
         yield topology
 
 
 @pytest.fixture
-def usual(shared: Topology) -> Iterator[Topology]:
+def usual(prepared: Topology) -> Iterator[Topology]:
     """The host that the examples of commands are about."""
     for line in USUAL:
-        shared.osctl(*line.split())
-    yield shared
-    shared.delete_containers()
+        prepared.osctl(*line.split())
+    yield prepared
+    prepared.delete_containers()
 
 
 def make_archive(file: Path) -> None:

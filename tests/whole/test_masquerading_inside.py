@@ -36,7 +36,7 @@ def topology() -> Iterator[Topology]:
 
 
 @pytest.fixture
-def host(topology: Topology) -> Iterator[Topology]:
+def web(topology: Topology) -> Iterator[Topology]:
     """With a container `web`, no address yet, which masquerades what is behind it. The bystander loses nothing."""
     before = topology.comparable_state("beside")
     topology.new_container("web", via=[*VIAS.values()])
@@ -87,117 +87,117 @@ def restart_the_daemon(host: Topology) -> None:
 
 
 @both_versions
-def test_what_masquerades_sends_from_the_first_routed_address(host: Topology, version: int) -> None:
+def test_what_masquerades_sends_from_the_first_routed_address(web: Topology, version: int) -> None:
     first, _ = ROUTED[version]
-    host.osctl(*ADD, "web", "eth0", first)
+    web.osctl(*ADD, "web", "eth0", first)
 
-    assert sends_as(host, version) == first
+    assert sends_as(web, version) == first
 
-    host.osctl("ct", "restart", "-k", "web")
-    assert not may_be_chosen(host, END[version])
-    restart_the_daemon(host)
+    web.osctl("ct", "restart", "-k", "web")
+    assert not may_be_chosen(web, END[version])
+    restart_the_daemon(web)
 
 
 @both_versions
 def test_the_container_end_is_hidden_with_the_first_routed_address_and_back_with_the_last(
-    host: Topology, version: int
+    web: Topology, version: int
 ) -> None:
     first, second = ROUTED[version]
-    fresh = host.comparable_state("web")
+    fresh = web.comparable_state("web")
 
-    assert may_be_chosen(host, END[version])
-    host.osctl(*ADD, "web", "eth0", "--no-route", first)
-    assert may_be_chosen(host, END[version])  # it is no source while nothing leads back to it
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", first)
-    assert (may_be_chosen(host, END[version]), source(host, version)) == (False, first)
-    host.osctl(*ADD, "web", "eth0", second)
-    restart_the_daemon(host)
-    assert sends_as(host, version) is not None
-    host.osctl(*DEL, "web", "eth0", first)
-    assert (may_be_chosen(host, END[version]), sends_as(host, version)) == (False, second)
-    host.osctl("ct", "netif", "route", "del", "--leave-unrouted", "web", "eth0", "all")
-    assert (may_be_chosen(host, END[version]), source(host, version)) == (True, END[version])
-    host.osctl(*DEL, "web", "eth0", "all")
+    assert may_be_chosen(web, END[version])
+    web.osctl(*ADD, "web", "eth0", "--no-route", first)
+    assert may_be_chosen(web, END[version])  # it is no source while nothing leads back to it
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", first)
+    assert (may_be_chosen(web, END[version]), source(web, version)) == (False, first)
+    web.osctl(*ADD, "web", "eth0", second)
+    restart_the_daemon(web)
+    assert sends_as(web, version) is not None
+    web.osctl(*DEL, "web", "eth0", first)
+    assert (may_be_chosen(web, END[version]), sends_as(web, version)) == (False, second)
+    web.osctl("ct", "netif", "route", "del", "--leave-unrouted", "web", "eth0", "all")
+    assert (may_be_chosen(web, END[version]), source(web, version)) == (True, END[version])
+    web.osctl(*DEL, "web", "eth0", "all")
 
-    assert not differences(fresh, host.comparable_state("web"))
-    restart_the_daemon(host)
+    assert not differences(fresh, web.comparable_state("web"))
+    restart_the_daemon(web)
 
 
 @both_versions
 def test_a_public_interconnecting_network_hides_nothing_and_changes_both_ways_without_loss(
-    host: Topology, version: int
+    web: Topology, version: int
 ) -> None:
     first, _ = ROUTED[version]
-    host.osctl(*ADD, "web", "eth0", first)
-    private = host.comparable_state("web")
+    web.osctl(*ADD, "web", "eth0", first)
+    private = web.comparable_state("web")
 
-    with pings(host, first) as counts:
-        host.osctl("ct", "netif", "set", "--via-public", "web", "eth0")
-        assert may_be_chosen(host, END[version])
-        restart_the_daemon(host)
-        host.osctl("ct", "netif", "set", "--no-via-public", "web", "eth0")
+    with pings(web, first) as counts:
+        web.osctl("ct", "netif", "set", "--via-public", "web", "eth0")
+        assert may_be_chosen(web, END[version])
+        restart_the_daemon(web)
+        web.osctl("ct", "netif", "set", "--no-via-public", "web", "eth0")
 
-    assert not differences(private, host.comparable_state("web"))
+    assert not differences(private, web.comparable_state("web"))
     assert {sent - answered for sent, answered in counts.values()} == {0}
-    assert sends_as(host, version) == first
+    assert sends_as(web, version) == first
 
 
 @both_versions
-def test_the_order_of_addresses_changes_nothing_about_the_container_end(host: Topology, version: int) -> None:
+def test_the_order_of_addresses_changes_nothing_about_the_container_end(web: Topology, version: int) -> None:
     first, second = ROUTED[version]
-    host.osctl(*ADD, "web", "eth0", first, second, END[version])
+    web.osctl(*ADD, "web", "eth0", first, second, END[version])
 
-    with pings(host, first, second) as counts:
+    with pings(web, first, second) as counts:
         for address in (second, END[version], first):
-            host.osctl("ct", "netif", "ip", "reorder", "web", "eth0", address, "--first")
-            assert not may_be_chosen(host, END[version])
-            assert sends_as(host, version) in (first, second)
-        host.osctl(*DEL, "web", "eth0", END[version])  # its place alone
-        assert not may_be_chosen(host, END[version])
+            web.osctl("ct", "netif", "ip", "reorder", "web", "eth0", address, "--first")
+            assert not may_be_chosen(web, END[version])
+            assert sends_as(web, version) in (first, second)
+        web.osctl(*DEL, "web", "eth0", END[version])  # its place alone
+        assert not may_be_chosen(web, END[version])
 
     assert {sent - answered for sent, answered in counts.values()} == {0}
 
 
 @pytest.mark.parametrize("is_promoting", [False, True])
-def test_all_addresses_of_a_private_network_are_hidden_together(host: Topology, is_promoting: bool) -> None:
+def test_all_addresses_of_a_private_network_are_hidden_together(web: Topology, is_promoting: bool) -> None:
     """Of one IPv4 subnet the kernel takes no two of different scopes."""
-    host.in_guest_network("web", "sysctl", "-qw", f"net.ipv4.conf.eth0.promote_secondaries={int(is_promoting)}")
-    host.osctl("ct", "netif", "set", "--via", "10.0.0.0/24", "--no-via-public", "web", "eth0")
-    host.osctl(*ADD, "web", "eth0", "10.0.0.5/24", "10.0.0.6/24")
-    before = host.comparable_state("web")
+    web.in_guest_network("web", "sysctl", "-qw", f"net.ipv4.conf.eth0.promote_secondaries={int(is_promoting)}")
+    web.osctl("ct", "netif", "set", "--via", "10.0.0.0/24", "--no-via-public", "web", "eth0")
+    web.osctl(*ADD, "web", "eth0", "10.0.0.5/24", "10.0.0.6/24")
+    before = web.comparable_state("web")
 
-    host.osctl(*ADD, "web", "eth0", "1.2.3.4")
+    web.osctl(*ADD, "web", "eth0", "1.2.3.4")
 
     hidden = ["10.0.0.2", "10.0.0.5", "10.0.0.6"]
-    assert [may_be_chosen(host, each) for each in (*hidden, "1.2.3.4")] == [False, False, False, True]
-    assert sends_as(host, 4) == "1.2.3.4"
-    (link,) = host.guest_ip_json("web", "-4", "addr", "show", "dev", "eth0")
+    assert [may_be_chosen(web, each) for each in (*hidden, "1.2.3.4")] == [False, False, False, True]
+    assert sends_as(web, 4) == "1.2.3.4"
+    (link,) = web.guest_ip_json("web", "-4", "addr", "show", "dev", "eth0")
     assert [each["local"] for each in link["addr_info"] if each["local"] in hidden] == hidden
-    restart_the_daemon(host)
-    host.osctl(*DEL, "web", "eth0", "1.2.3.4")
-    assert not differences(before, host.comparable_state("web"))
+    restart_the_daemon(web)
+    web.osctl(*DEL, "web", "eth0", "1.2.3.4")
+    assert not differences(before, web.comparable_state("web"))
 
 
-def test_an_address_of_the_tenants_in_the_private_network_hinders_nothing(host: Topology) -> None:
-    host.osctl("ct", "netif", "set", "--via", "10.0.0.0/24", "--no-via-public", "web", "eth0")
-    host.in_guest_network("web", "ip", "addr", "add", "10.0.0.77/24", "dev", "eth0")
+def test_an_address_of_the_tenants_in_the_private_network_hinders_nothing(web: Topology) -> None:
+    web.osctl("ct", "netif", "set", "--via", "10.0.0.0/24", "--no-via-public", "web", "eth0")
+    web.in_guest_network("web", "ip", "addr", "add", "10.0.0.77/24", "dev", "eth0")
 
-    host.osctl(*ADD, "web", "eth0", "1.2.3.4")
+    web.osctl(*ADD, "web", "eth0", "1.2.3.4")
 
-    assert [may_be_chosen(host, each) for each in ("10.0.0.2", "10.0.0.77", "1.2.3.4")] == [True] * 3
-    assert (source(host, 4), host.ping(host.R, "1.2.3.4")) == ("1.2.3.4", 3)
-    restart_the_daemon(host)
-    host.in_guest_network("web", "ip", "addr", "del", "10.0.0.77/24", "dev", "eth0")
-    host.osctl("net", "reconcile", "web")
-    assert not may_be_chosen(host, "10.0.0.2")
+    assert [may_be_chosen(web, each) for each in ("10.0.0.2", "10.0.0.77", "1.2.3.4")] == [True] * 3
+    assert (source(web, 4), web.ping(web.R, "1.2.3.4")) == ("1.2.3.4", 3)
+    restart_the_daemon(web)
+    web.in_guest_network("web", "ip", "addr", "del", "10.0.0.77/24", "dev", "eth0")
+    web.osctl("net", "reconcile", "web")
+    assert not may_be_chosen(web, "10.0.0.2")
 
 
-def test_a_dry_run_says_what_becomes_of_the_container_end(host: Topology) -> None:
+def test_a_dry_run_says_what_becomes_of_the_container_end(web: Topology) -> None:
     addresses = [ROUTED[version][0] for version in (4, 6)]
 
-    coming = host.osctl("--dry-run", *ADD, "web", "eth0", *addresses).stdout.splitlines()
-    host.osctl(*ADD, "web", "eth0", *addresses)
-    going = host.osctl("--dry-run", *DEL, "web", "eth0", "all").stdout.splitlines()
+    coming = web.osctl("--dry-run", *ADD, "web", "eth0", *addresses).stdout.splitlines()
+    web.osctl(*ADD, "web", "eth0", *addresses)
+    going = web.osctl("--dry-run", *DEL, "web", "eth0", "all").stdout.splitlines()
 
     assert "ip addr add 10.100.10.102/30 brd 10.100.10.103 dev eth0 scope link" in coming
     assert "ip addr change fd00:1::2/126 dev eth0 nodad valid_lft forever preferred_lft 0" in coming
@@ -209,14 +209,14 @@ def test_a_dry_run_says_what_becomes_of_the_container_end(host: Topology) -> Non
     assert going.index(source_4) < going.index("ip addr del 1.2.3.4/32 dev eth0")
 
 
-def test_a_tenant_who_chooses_otherwise_is_told_and_left_alone(host: Topology) -> None:
-    host.osctl(*ADD, "web", "eth0", ROUTED[6][0])
+def test_a_tenant_who_chooses_otherwise_is_told_and_left_alone(web: Topology) -> None:
+    web.osctl(*ADD, "web", "eth0", ROUTED[6][0])
     forever = ("nodad", "preferred_lft", "forever")
 
-    host.in_guest_network("web", "ip", "addr", "change", "fd00:1::2/126", "dev", "eth0", *forever)
-    host.restart_daemon()
+    web.in_guest_network("web", "ip", "addr", "change", "fd00:1::2/126", "dev", "eth0", *forever)
+    web.restart_daemon()
 
-    assert may_be_chosen(host, END[6])
-    assert "addr fd00:1::2/126 dev eth0 preferred_lft 0" in json.dumps(host.osctl_json("self", "status")["drift"])
-    host.osctl("net", "reconcile", "web")
-    assert not may_be_chosen(host, END[6])
+    assert may_be_chosen(web, END[6])
+    assert "addr fd00:1::2/126 dev eth0 preferred_lft 0" in json.dumps(web.osctl_json("self", "status")["drift"])
+    web.osctl("net", "reconcile", "web")
+    assert not may_be_chosen(web, END[6])

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.requires_kernel("nftables fib")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` and `other` run."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=["1.2.3.4", "2001:db8:2::4"])
         host.new_container("other", via=["10.100.10.104/30", "fd00:2::/126"], addresses=["1.2.3.5"])
@@ -37,11 +38,11 @@ def metrics(host: Topology) -> Mapping[str, Family]:
     return parse(host.osctl("self", "metrics").stdout)
 
 
-def test_all_that_is_told_is_in_prometheus_own_format(host: Topology) -> None:
-    host.ip(host.H, "route", "replace", "blackhole", "1.2.3.4")
-    wait_until(lambda: metrics(host)["osctl_status"].value() == 1, "it is told", seconds=30)
+def test_all_that_is_told_is_in_prometheus_own_format(web: Topology) -> None:
+    web.ip(web.H, "route", "replace", "blackhole", "1.2.3.4")
+    wait_until(lambda: metrics(web)["osctl_status"].value() == 1, "it is told", seconds=30)
 
-    text = host.osctl("self", "metrics").stdout
+    text = web.osctl("self", "metrics").stdout
 
     assert len(parse(text)) >= 15
     assert check_by_tools(text) != []
@@ -57,17 +58,17 @@ def test_a_host_without_containers_is_told_of_too() -> None:
         assert found["osctl_containers"].value(state="running") == 0
 
 
-def test_the_verdict_and_each_state_are_there_before_and_after_something_happens(host: Topology) -> None:
-    before = metrics(host)
+def test_the_verdict_and_each_state_are_there_before_and_after_something_happens(web: Topology) -> None:
+    before = metrics(web)
     assert before["osctl_status"].value() == 0
     assert before["osctl_troubles"].value(state="null-routed", severity="warning") == 0
     assert "osctl_trouble_since_timestamp_seconds" not in before
     started = time.time()
 
-    host.ip(host.H, "-6", "route", "add", "blackhole", "2001:db8:2::4")
+    web.ip(web.H, "-6", "route", "add", "blackhole", "2001:db8:2::4")
 
-    wait_until(lambda: metrics(host)["osctl_status"].value() == 1, "it is told", seconds=30)
-    after = metrics(host)
+    wait_until(lambda: metrics(web)["osctl_status"].value() == 1, "it is told", seconds=30)
+    after = metrics(web)
     assert after["osctl_troubles"].value(state="null-routed", severity="warning") == 1
     since = after["osctl_trouble_since_timestamp_seconds"].value(
         container="web", interface="eth0", address="2001:db8:2::4", state="null-routed"
@@ -75,53 +76,53 @@ def test_the_verdict_and_each_state_are_there_before_and_after_something_happens
     assert started - 1 <= since <= time.time()
 
 
-def test_what_there_is_is_counted_by_state(host: Topology) -> None:
-    host.osctl("ct", "stop", "-k", "other")
+def test_what_there_is_is_counted_by_state(web: Topology) -> None:
+    web.osctl("ct", "stop", "-k", "other")
 
-    found = metrics(host)
+    found = metrics(web)
 
     assert found["osctl_containers"].value(state="running") == 1
     assert found["osctl_containers"].value(state="stopped") == 1
     assert found["osctl_wanted_containers"].value() == 1
     assert found["osctl_interfaces"].value() == 2
     assert found["osctl_addresses"].value() == 3
-    assert found["osctl_interface_info"].value(container="web", interface="eth0", device=host.veth("web")) == 1
+    assert found["osctl_interface_info"].value(container="web", interface="eth0", device=web.veth("web")) == 1
     assert found["osctl_start_time_seconds"].value() <= time.time()
     assert 0 <= time.time() - found["osctl_last_reconcile_timestamp_seconds"].value() < 300
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_dropped_packets_are_counted_of_the_interface_that_sent_them_alone(host: Topology, version: int) -> None:
+def test_dropped_packets_are_counted_of_the_interface_that_sent_them_alone(web: Topology, version: int) -> None:
     def dropped(container: str) -> float:
-        family = metrics(host)["osctl_interface_dropped_packets_total"]
+        family = metrics(web)["osctl_interface_dropped_packets_total"]
         return family.value(container=container, interface="eth0", reason="forged source")
 
     assert (dropped("web"), dropped("other")) == (0, 0)
 
     forged = {4: "203.0.113.99", 6: "2001:db8:77::99"}[version]
     nodad = ["nodad"] if version == 6 else []
-    host.in_guest_network("web", "ip", "addr", "add", forged, "dev", "eth0", *nodad)
+    web.in_guest_network("web", "ip", "addr", "add", forged, "dev", "eth0", *nodad)
     argv = ["ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", "-I", forged, {4: WORLD_4, 6: WORLD_6}[version]]
-    host.in_guest_network("web", *argv, check=False)
+    web.in_guest_network("web", *argv, check=False)
 
     wait_until(lambda: dropped("web") == 3, "they are counted", seconds=30)
     assert dropped("other") == 0
 
 
-def test_what_the_daemon_repaired_is_counted(host: Topology) -> None:
-    before = metrics(host)["osctl_mended_total"].value()
+def test_what_the_daemon_repaired_is_counted(web: Topology) -> None:
+    before = metrics(web)["osctl_mended_total"].value()
 
-    host.ip(host.H, "route", "del", "1.2.3.4")
+    web.ip(web.H, "route", "del", "1.2.3.4")
 
-    wait_until(lambda: metrics(host)["osctl_mended_total"].value() == before + 1, "it is counted", seconds=30)
+    wait_until(lambda: metrics(web)["osctl_mended_total"].value() == before + 1, "it is counted", seconds=30)
 
 
 @pytest.fixture
-def client_in_path(host: Topology) -> str:
+def client_in_path(web: Topology) -> str:
     """A PATH by which `osctl` is a client of this host."""
-    directory = host.directory / "bin"
+    directory = web.directory / "bin"
     directory.mkdir()
-    (directory / "osctl").write_text(f'#!/bin/sh\nexec {BIN / "osctl"} --socket {host.socket} "$@"\n')
+    (directory / "osctl").write_text(f'#!/bin/sh\nexec {BIN / "osctl"} --socket {web.socket} "$@"\n')
     (directory / "osctl").chmod(0o755)
     return f"{directory}:/usr/bin:/bin"
 
@@ -173,11 +174,11 @@ def test_a_scrape_is_answered_by_the_unit_that_the_manual_shows(client_in_path: 
         assert all(answer() for _ in range(10))
 
 
-def test_the_file_of_the_textfile_collector_is_whole_or_not_there(host: Topology, client_in_path: str) -> None:
+def test_the_file_of_the_textfile_collector_is_whole_or_not_there(web: Topology, client_in_path: str) -> None:
     place = "/var/lib/prometheus/node-exporter"
     command = command_of_unit("osctl-metrics.service")
     assert place in command[-1]
-    directory = host.directory / "collector"
+    directory = web.directory / "collector"
     directory.mkdir()
 
     def write() -> list[str]:
@@ -187,6 +188,6 @@ def test_the_file_of_the_textfile_collector_is_whole_or_not_there(host: Topology
 
     assert write() == ["osctl.prom"]
     parse((directory / "osctl.prom").read_text())
-    host.stop_daemon()
+    web.stop_daemon()
     assert write() == []  # rather than what was true once
-    host.start_daemon()
+    web.start_daemon()

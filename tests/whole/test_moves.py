@@ -18,7 +18,8 @@ WEB, DB = ("web", "eth0"), ("db", "eth0")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web_db() -> Iterator[Topology]:
+    """A host with `web` and `db`, which do not run; addresses of either."""
     with Topology(program=BARE) as topology:
         topology.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], start=False)
         topology.new_container("db", via=["10.100.10.104/30", "fd00:2::/126"], start=False)
@@ -28,10 +29,10 @@ def host() -> Iterator[Topology]:
 
 
 @pytest.fixture
-def running(host: Topology) -> Topology:
+def running(web_db: Topology) -> Topology:
     for name in ("web", "db"):
-        host.osctl("ct", "start", name)
-    return host
+        web_db.osctl("ct", "start", name)
+    return web_db
 
 
 def listed(host: Topology, *interface: str) -> list[str]:
@@ -70,24 +71,24 @@ def test_an_address_moves_under_pings_and_at_most_one_is_lost(running: Topology)
 
 
 @pytest.mark.parametrize("running_ones", [(), ("web",), ("db",), ("web", "db")])
-def test_all_addresses_go_in_their_order_whoever_runs(host: Topology, running_ones: tuple[str, ...]) -> None:
+def test_all_addresses_go_in_their_order_whoever_runs(web_db: Topology, running_ones: tuple[str, ...]) -> None:
     for name in running_ones:
-        host.osctl("ct", "start", name)
+        web_db.osctl("ct", "start", name)
 
-    host.osctl(*MOVE, *WEB, *DB, "all")
+    web_db.osctl(*MOVE, *WEB, *DB, "all")
 
-    assert listed(host, *WEB) == []
-    assert listed(host, *DB) == ["1.2.3.9/32", "1.2.3.4/32", "1.2.3.5/32", "1.2.3.6/32", "2001:db8:2::4/128"]
-    assert [each["origin"] for each in host.osctl_json("ct", "netif", "route", "ls", *DB)] == ["automatic"] * 5
+    assert listed(web_db, *WEB) == []
+    assert listed(web_db, *DB) == ["1.2.3.9/32", "1.2.3.4/32", "1.2.3.5/32", "1.2.3.6/32", "2001:db8:2::4/128"]
+    assert [each["origin"] for each in web_db.osctl_json("ct", "netif", "route", "ls", *DB)] == ["automatic"] * 5
     for name in {"web", "db"} - {*running_ones}:
-        host.osctl("ct", "start", name)
-    assert [each for each in inside(host, "db") if each.startswith("1.2.3")] == [
+        web_db.osctl("ct", "start", name)
+    assert [each for each in inside(web_db, "db") if each.startswith("1.2.3")] == [
         "1.2.3.9", "1.2.3.4", "1.2.3.5", "1.2.3.6",
     ]  # fmt: skip
     for address in ("1.2.3.4", "1.2.3.6", "2001:db8:2::4"):
-        assert way(host, address) == host.veth("db")
-        assert host.ping(host.R, address) == 3
-    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+        assert way(web_db, address) == web_db.veth("db")
+        assert web_db.ping(web_db.R, address) == 3
+    assert web_db.osctl("net", "reconcile").stdout == "nothing to mend\n"
 
 
 def test_what_is_refused_half_way_leaves_both_as_they_were(running: Topology) -> None:

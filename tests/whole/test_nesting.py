@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 
-import pytest
-
-from whole.bare_daemon import BARE
 from whole.host import Topology
 from whole.original_client import OriginalClient
-
-
-@pytest.fixture
-def bare() -> Iterator[Topology]:
-    with Topology(program=BARE) as host:
-        yield host
 
 
 def nesting(host: Topology, name: str) -> bool:

@@ -25,7 +25,8 @@ BYSTANDER = ["203.0.113.9", "2001:db8:2::9"]
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, with two interfaces, and a bystander, `beside`."""
     with Topology(program=BARE) as host:
         host.new_container("beside", via=["10.100.20.100/30", "fd00:2::/126"], addresses=BYSTANDER)
         host.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=["1.2.3.4", "2001:db8:2::4"])
@@ -67,69 +68,69 @@ def defaults(host: Topology, version: int) -> list[int]:
 @pytest.mark.parametrize("half_way", [False, True])
 @pytest.mark.parametrize("end", ["stop_daemon", "kill_daemon"])
 def test_what_an_earlier_version_configured_is_renewed_once_without_loss_and_drift(
-    host: Topology, end: str, half_way: bool
+    web: Topology, end: str, half_way: bool
 ) -> None:
-    wanted, beside = host.comparable_state("web"), host.comparable_state("beside")
-    getattr(host, end)()
-    make_it_old(host, half_way=half_way)
-    assert differences(wanted, host.comparable_state("web"))
+    wanted, beside = web.comparable_state("web"), web.comparable_state("beside")
+    getattr(web, end)()
+    make_it_old(web, half_way=half_way)
+    assert differences(wanted, web.comparable_state("web"))
 
-    with pings(host, *ADDRESSES, *BYSTANDER) as counts:
-        assert host.ping(host.R, ADDRESSES[0], count=5) == 5
-        host.start_daemon()
-        status = host.osctl_json("self", "status")
-        assert host.ping(host.R, ADDRESSES[0], count=5) == 5
+    with pings(web, *ADDRESSES, *BYSTANDER) as counts:
+        assert web.ping(web.R, ADDRESSES[0], count=5) == 5
+        web.start_daemon()
+        status = web.osctl_json("self", "status")
+        assert web.ping(web.R, ADDRESSES[0], count=5) == 5
 
     assert {sent - answered for sent, answered in counts.values()} == {0}
     assert "web: as this version wants it" in status["last_reconcile"]
     assert "mended" not in status["last_reconcile"]
     assert status["drift"] == []
-    assert "changed inside" not in host.log_text()
-    assert (defaults(host, 4), defaults(host, 6)) == ([0, 100], [16, 116])
-    assert not differences(wanted, host.comparable_state("web"))
-    assert not differences(beside, host.comparable_state("beside"))
-    assert (host.run_dir / "editions" / "web").read_text() == f"{LATEST}\n"
+    assert "changed inside" not in web.log_text()
+    assert (defaults(web, 4), defaults(web, 6)) == ([0, 100], [16, 116])
+    assert not differences(wanted, web.comparable_state("web"))
+    assert not differences(beside, web.comparable_state("beside"))
+    assert (web.run_dir / "editions" / "web").read_text() == f"{LATEST}\n"
 
-    host.restart_daemon()
-    assert host.osctl_json("self", "status")["last_reconcile"] == "nothing to mend"
+    web.restart_daemon()
+    assert web.osctl_json("self", "status")["last_reconcile"] == "nothing to mend"
 
 
-def test_what_the_tenant_changed_before_is_told_as_before_and_left(host: Topology) -> None:
-    host.stop_daemon()
-    make_it_old(host)
-    ip(host, "addr del 198.51.100.5/32 dev eth1")
+def test_what_the_tenant_changed_before_is_told_as_before_and_left(web: Topology) -> None:
+    web.stop_daemon()
+    make_it_old(web)
+    ip(web, "addr del 198.51.100.5/32 dev eth1")
 
-    host.start_daemon()
+    web.start_daemon()
 
-    status = host.osctl_json("self", "status")
+    status = web.osctl_json("self", "status")
     assert "addr 198.51.100.5/32 dev eth1" in json.dumps(status["drift"])
     assert "not mended" not in status["last_reconcile"]
-    assert defaults(host, 6) == [16, 116]
-    assert host.ping(host.R, "1.2.3.4") == 3
+    assert defaults(web, 6) == [16, 116]
+    assert web.ping(web.R, "1.2.3.4") == 3
 
 
 @pytest.mark.parametrize("how", ["switched off", "too small"])
-def test_a_tenant_without_ipv6_is_left_without(host: Topology, how: str) -> None:
-    host.stop_daemon()
-    make_it_old(host)
+def test_a_tenant_without_ipv6_is_left_without(web: Topology, how: str) -> None:
+    web.stop_daemon()
+    make_it_old(web)
     if how == "switched off":
-        host.in_guest_network("web", "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
+        web.in_guest_network("web", "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
     else:
-        ip(host, "link set eth0 mtu 1200")
+        ip(web, "link set eth0 mtu 1200")
 
-    host.start_daemon()
+    web.start_daemon()
 
-    status = host.osctl_json("self", "status")
+    status = web.osctl_json("self", "status")
     assert "not mended" not in status["last_reconcile"]
-    assert (defaults(host, 4), defaults(host, 6)) == ([0, 100], [116])
-    assert (host.run_dir / "editions" / "web").exists()
-    assert [host.ping(host.R, each) for each in ("1.2.3.4", "198.51.100.5", "2001:db8:2::5")] == [3, 3, 3]
+    assert (defaults(web, 4), defaults(web, 6)) == ([0, 100], [116])
+    assert (web.run_dir / "editions" / "web").exists()
+    assert [web.ping(web.R, each) for each in ("1.2.3.4", "198.51.100.5", "2001:db8:2::5")] == [3, 3, 3]
 
 
-def test_a_life_that_this_version_begins_is_noted_and_one_that_ended_is_not(host: Topology) -> None:
-    note = host.run_dir / "editions" / "web"
+def test_a_life_that_this_version_begins_is_noted_and_one_that_ended_is_not(web: Topology) -> None:
+    note = web.run_dir / "editions" / "web"
 
-    host.osctl("ct", "stop", "-k", "web")
+    web.osctl("ct", "stop", "-k", "web")
     assert not note.exists()
-    host.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "web")
     assert note.read_text() == f"{LATEST}\n"

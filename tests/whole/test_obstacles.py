@@ -22,7 +22,8 @@ pytestmark = pytest.mark.requires_kernel("nftables fib")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, with addresses that something comes in the way of, and `other` beside it."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=[*SPARED.values(), *ATTACKED.values()])
         host.new_container("other", via=["10.100.10.104/30"], addresses=[BYSTANDER])
@@ -61,58 +62,58 @@ def network(version: int, address: str) -> str:
 @pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_null_route_wins_at_once_is_told_and_yields_again_when_its_command_is_run(
-    host: Topology, version: int, kind: str
+    web: Topology, version: int, kind: str
 ) -> None:
     attacked, exact = ATTACKED[version], network(version, ATTACKED[version])
     verb = "replace" if version == 4 else "add"  # IPv6 gives it a metric of its own, which loses against ours
 
-    with everything(host) as listener:
-        host.ip(host.H, *ip(version), "route", verb, kind, exact)
-        wait_until(lambda: not is_routed(host, version, attacked), "nothing leads to it", seconds=1)
+    with everything(web) as listener:
+        web.ip(web.H, *ip(version), "route", verb, kind, exact)
+        wait_until(lambda: not is_routed(web, version, attacked), "nothing leads to it", seconds=1)
         wait_until(lambda: events_of(listener, "blocked"), "an event tells", seconds=1)
         assert not events_of(listener, "mended")
-    assert blocked(host) == [exact]
-    assert [is_answered(host, each) for each in (attacked, SPARED[version], BYSTANDER)] == [False, True, True]
-    assert f"web: {exact} is null-routed on the host: {kind} {exact}\n" in host.osctl("net", "reconcile").stdout
-    (found,) = findings(host, "null-route")
+    assert blocked(web) == [exact]
+    assert [is_answered(web, each) for each in (attacked, SPARED[version], BYSTANDER)] == [False, True, True]
+    assert f"web: {exact} is null-routed on the host: {kind} {exact}\n" in web.osctl("net", "reconcile").stdout
+    (found,) = findings(web, "null-route")
     assert found["what"] == f"web: {exact} is null-routed on the host: {kind} {exact}"
 
     for command in found["commands"]:
-        host.in_namespace(host.H, *command.split())
+        web.in_namespace(web.H, *command.split())
 
-    wait_until(lambda: is_routed(host, version, attacked), "it is routed again", seconds=1)
-    assert is_answered(host, attacked)
-    wait_until(lambda: blocked(host) == [], "it is told no more")
-    assert findings(host, "null-route") == []
+    wait_until(lambda: is_routed(web, version, attacked), "it is routed again", seconds=1)
+    assert is_answered(web, attacked)
+    wait_until(lambda: blocked(web) == [], "it is told no more")
+    assert findings(web, "null-route") == []
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_container_starts_and_is_edited_beside_a_null_route(host: Topology, version: int) -> None:
-    host.osctl("ct", "stop", "-k", "web")
-    host.ip(host.H, *ip(version), "route", "add", "blackhole", network(version, ATTACKED[version]))
+def test_a_container_starts_and_is_edited_beside_a_null_route(web: Topology, version: int) -> None:
+    web.osctl("ct", "stop", "-k", "web")
+    web.ip(web.H, *ip(version), "route", "add", "blackhole", network(version, ATTACKED[version]))
 
-    host.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "web")
 
-    assert [is_answered(host, each) for each in (SPARED[version], ATTACKED[version])] == [True, False]
-    assert blocked(host) == [network(version, ATTACKED[version])]
-    host.osctl("ct", "netif", "rename", "web", "eth0", "wan0")
-    host.osctl("ct", "netif", "ip", "add", "web", "wan0", "1.2.3.77")
-    host.osctl("ct", "netif", "set", "--via", "10.100.10.108/30", "web", "wan0")
-    assert [is_answered(host, each) for each in (SPARED[version], ATTACKED[version])] == [True, False]
-    host.osctl("ct", "netif", "ip", "del", "web", "wan0", ATTACKED[version])
-    assert host.ip_json(host.H, *ip(version), "route", "show", "type", "blackhole") != []
+    assert [is_answered(web, each) for each in (SPARED[version], ATTACKED[version])] == [True, False]
+    assert blocked(web) == [network(version, ATTACKED[version])]
+    web.osctl("ct", "netif", "rename", "web", "eth0", "wan0")
+    web.osctl("ct", "netif", "ip", "add", "web", "wan0", "1.2.3.77")
+    web.osctl("ct", "netif", "set", "--via", "10.100.10.108/30", "web", "wan0")
+    assert [is_answered(web, each) for each in (SPARED[version], ATTACKED[version])] == [True, False]
+    web.osctl("ct", "netif", "ip", "del", "web", "wan0", ATTACKED[version])
+    assert web.ip_json(web.H, *ip(version), "route", "show", "type", "blackhole") != []
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_asking_for_exactly_what_is_null_routed_is_refused_by_name_and_changes_nothing(
-    host: Topology, version: int
+    web: Topology, version: int
 ) -> None:
     asked = {4: "1.2.3.66/32", 6: "2001:db8:2::66/128"}[version]
-    host.ip(host.H, *ip(version), "route", "add", "blackhole", asked)
+    web.ip(web.H, *ip(version), "route", "add", "blackhole", asked)
     family = "-6 " if version == 6 else ""
 
     for words in (["--dry-run"], []):
-        refusal = host.refusal_without_trace("ct", "netif", "ip", "add", *words, "web", "eth0", asked)
+        refusal = web.refusal_without_trace("ct", "netif", "ip", "add", *words, "web", "eth0", asked)
 
         assert refusal == (
             f"{asked} is null-routed on the host: blackhole {asked}; "
@@ -120,70 +121,70 @@ def test_asking_for_exactly_what_is_null_routed_is_refused_by_name_and_changes_n
         )
 
 
-def test_a_wider_null_route_is_an_aggregate_and_takes_nothing_away(host: Topology) -> None:
-    host.ip(host.H, "route", "add", "blackhole", "1.2.3.0/24")
-    host.ip(host.H, "-6", "route", "add", "unreachable", "2001:db8:2::/48")
+def test_a_wider_null_route_is_an_aggregate_and_takes_nothing_away(web: Topology) -> None:
+    web.ip(web.H, "route", "add", "blackhole", "1.2.3.0/24")
+    web.ip(web.H, "-6", "route", "add", "unreachable", "2001:db8:2::/48")
 
-    assert all(is_answered(host, each) for each in (*SPARED.values(), *ATTACKED.values()))
-    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
-    assert blocked(host) == []
+    assert all(is_answered(web, each) for each in (*SPARED.values(), *ATTACKED.values()))
+    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert blocked(web) == []
 
 
-def test_with_a_network_that_is_null_routed_all_inside_of_it_yields(host: Topology) -> None:
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
-    host.osctl("ct", "netif", "ip", "add", "--route-as", "10.5.5.9/32", "web", "eth0", "10.5.5.9", check=False)
+def test_with_a_network_that_is_null_routed_all_inside_of_it_yields(web: Topology) -> None:
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    web.osctl("ct", "netif", "ip", "add", "--route-as", "10.5.5.9/32", "web", "eth0", "10.5.5.9", check=False)
 
-    host.ip(host.H, "route", "replace", "blackhole", "10.5.5.0/24")
+    web.ip(web.H, "route", "replace", "blackhole", "10.5.5.0/24")
 
-    wait_until(lambda: "10.5.5.0/24" in blocked(host), "it is told", seconds=1)
-    assert not host.ip_json(host.H, "route", "show", "root", "10.5.5.0/24", "dev", host.veth("web"))
+    wait_until(lambda: "10.5.5.0/24" in blocked(web), "it is told", seconds=1)
+    assert not web.ip_json(web.H, "route", "show", "root", "10.5.5.0/24", "dev", web.veth("web"))
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_route_of_somebody_elses_under_our_key_stops_no_start_and_no_other_edit(host: Topology, version: int) -> None:
+def test_a_route_of_somebody_elses_under_our_key_stops_no_start_and_no_other_edit(web: Topology, version: int) -> None:
     exact = network(version, ATTACKED[version])
-    host.osctl("ct", "stop", "-k", "web")
+    web.osctl("ct", "stop", "-k", "web")
     metric = ["metric", "8"] if version == 6 else []
-    host.ip(host.H, *ip(version), "route", "add", exact, "dev", "up0", *metric)
+    web.ip(web.H, *ip(version), "route", "add", exact, "dev", "up0", *metric)
 
-    host.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "web")
 
-    assert is_answered(host, SPARED[version])
-    assert blocked(host) == [exact]
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
-    assert is_answered(host, "1.2.3.77")
-    assert f"not mended: web: {exact}: the host already has route {exact} dev up0" in host.refusal("net", "reconcile")
-    (found,) = findings(host, "in-the-way")
+    assert is_answered(web, SPARED[version])
+    assert blocked(web) == [exact]
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
+    assert is_answered(web, "1.2.3.77")
+    assert f"not mended: web: {exact}: the host already has route {exact} dev up0" in web.refusal("net", "reconcile")
+    (found,) = findings(web, "in-the-way")
     assert found["what"].startswith(f"web: {exact}: the host already has route {exact} dev up0")
 
     for command in found["commands"]:
-        host.in_namespace(host.H, *command.split())
+        web.in_namespace(web.H, *command.split())
 
-    wait_until(lambda: is_routed(host, version, ATTACKED[version]), "it is routed", seconds=1)
-    assert is_answered(host, ATTACKED[version])
-    wait_until(lambda: blocked(host) == [], "it is told no more")
+    wait_until(lambda: is_routed(web, version, ATTACKED[version]), "it is routed", seconds=1)
+    assert is_answered(web, ATTACKED[version])
+    wait_until(lambda: blocked(web) == [], "it is told no more")
 
 
-def test_very_many_routes_in_the_way_are_looked_at_together(host: Topology) -> None:
+def test_very_many_routes_in_the_way_are_looked_at_together(web: Topology) -> None:
     networks = [f"10.7.{number // 256}.{number % 256}/32" for number in range(2000)]
-    host.osctl("ct", "stop", "-k", "web")
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin="\n".join(networks))
+    web.osctl("ct", "stop", "-k", "web")
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin="\n".join(networks))
     batch = "".join(f"route add {each} dev up0\n" for each in networks)
-    run("ip", "-n", host.H, "-batch", "-", stdin=batch)
+    run("ip", "-n", web.H, "-batch", "-", stdin=batch)
 
-    host.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "web")
 
-    assert is_answered(host, SPARED[4])
-    assert blocked(host) == networks
+    assert is_answered(web, SPARED[4])
+    assert blocked(web) == networks
 
 
-def test_null_routes_that_came_while_no_daemon_ran_are_yielded_to_by_the_next(host: Topology) -> None:
-    host.kill_daemon()
+def test_null_routes_that_came_while_no_daemon_ran_are_yielded_to_by_the_next(web: Topology) -> None:
+    web.kill_daemon()
     for version, attacked in ATTACKED.items():
-        host.ip(host.H, *ip(version), "route", "replace", "blackhole", attacked)
-    host.start_daemon()
+        web.ip(web.H, *ip(version), "route", "replace", "blackhole", attacked)
+    web.start_daemon()
 
-    wait_until(lambda: blocked(host) == [network(*each) for each in ATTACKED.items()], "both are told")
+    wait_until(lambda: blocked(web) == [network(*each) for each in ATTACKED.items()], "both are told")
 
-    assert not any(is_answered(host, each) for each in ATTACKED.values())
-    assert all(is_answered(host, each) for each in SPARED.values())
+    assert not any(is_answered(web, each) for each in ATTACKED.values())
+    assert all(is_answered(web, each) for each in SPARED.values())

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.requires_kernel("nftables fib")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, with an address of each version."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=ADDRESSES)
         yield host
@@ -55,20 +56,20 @@ def found_ports(host: Topology) -> list[dict[str, Any]]:
 
 
 @pytest.mark.requires_kernel("bridge")
-def test_a_link_that_is_made_a_bridge_port_is_taken_out_within_a_second_and_told(host: Topology) -> None:
-    bridge_with_a_witness(host)
-    before, veth = host.comparable_state("web"), host.veth("web")
+def test_a_link_that_is_made_a_bridge_port_is_taken_out_within_a_second_and_told(web: Topology) -> None:
+    bridge_with_a_witness(web)
+    before, veth = web.comparable_state("web"), web.veth("web")
 
-    with everything(host) as listener:
-        host.ip(host.H, "link", "set", veth, "master", "vmbr0")
+    with everything(web) as listener:
+        web.ip(web.H, "link", "set", veth, "master", "vmbr0")
         wait_until(lambda: events_of(listener, "mended"), "an event tells", seconds=1)
         (told,) = events_of(listener, "mended")
 
     assert (told["id"], f"link {veth}" in json.dumps(told["what"])) == ("web", True)
-    assert master_of(host, veth) is None
+    assert master_of(web, veth) is None
     # The bridge itself takes an address of its ports, and is none of ours.
-    assert not [each for each in differences(before, host.comparable_state("web")) if veth in each]
-    assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
+    assert not [each for each in differences(before, web.comparable_state("web")) if veth in each]
+    assert [web.ping(web.R, each) for each in ADDRESSES] == [3, 3]
 
 
 @pytest.mark.requires_kernel("bridge")
@@ -98,16 +99,16 @@ def test_nothing_enters_a_bridge_by_a_link_of_ours_even_where_it_is_left_there()
 
 
 @pytest.mark.requires_kernel("bridge")
-def test_a_link_that_was_made_a_port_while_no_daemon_ran_is_taken_out_too(host: Topology) -> None:
-    bridge_with_a_witness(host)
-    veth = host.veth("web")
-    host.kill_daemon()
-    host.ip(host.H, "link", "set", veth, "master", "vmbr0")
-    host.start_daemon()
+def test_a_link_that_was_made_a_port_while_no_daemon_ran_is_taken_out_too(web: Topology) -> None:
+    bridge_with_a_witness(web)
+    veth = web.veth("web")
+    web.kill_daemon()
+    web.ip(web.H, "link", "set", veth, "master", "vmbr0")
+    web.start_daemon()
 
-    wait_until(lambda: master_of(host, veth) is None, "the new daemon has taken it out")
+    wait_until(lambda: master_of(web, veth) is None, "the new daemon has taken it out")
 
-    assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
+    assert [web.ping(web.R, each) for each in ADDRESSES] == [3, 3]
 
 
 @pytest.mark.requires_kernel("bridge")
@@ -173,22 +174,22 @@ def passing(host: Topology, lan: str) -> set[str]:
     return found
 
 
-def test_a_host_forwards_for_containers_and_is_no_router_between_its_lan_and_its_uplink(host: Topology) -> None:
-    with lan_of(host) as lan:
-        assert passing(host, lan) == set()
+def test_a_host_forwards_for_containers_and_is_no_router_between_its_lan_and_its_uplink(web: Topology) -> None:
+    with lan_of(web) as lan:
+        assert passing(web, lan) == set()
 
         # Its own traffic and that of containers passes, by either link.
-        assert [host.ping(host.R, each) for each in ADDRESSES] == [3, 3]
-        assert host.ping(lan, ADDRESSES[1]) == 3
-        assert [host.ping(host.H, LAN[version][1]) for version in LAN] == [3, 3]
+        assert [web.ping(web.R, each) for each in ADDRESSES] == [3, 3]
+        assert web.ping(lan, ADDRESSES[1]) == 3
+        assert [web.ping(web.H, LAN[version][1]) for version in LAN] == [3, 3]
 
 
-def test_a_host_whose_last_container_has_gone_is_no_router_either(host: Topology) -> None:
-    with lan_of(host) as lan:
-        host.osctl("ct", "del", "-f", "web")
-        host.osctl("net", "reconcile")
+def test_a_host_whose_last_container_has_gone_is_no_router_either(web: Topology) -> None:
+    with lan_of(web) as lan:
+        web.osctl("ct", "del", "-f", "web")
+        web.osctl("net", "reconcile")
 
-        assert passing(host, lan) == set()  # what was switched on for containers stays on
+        assert passing(web, lan) == set()  # what was switched on for containers stays on
 
 
 def test_a_host_that_others_made_a_router_goes_on_to_be_one() -> None:
@@ -201,12 +202,12 @@ def test_a_host_that_others_made_a_router_goes_on_to_be_one() -> None:
             assert passing(host, lan) == {"out 4", "in 4", "out 6", "in 6"}
 
 
-def test_who_switches_ipv4_forwarding_on_later_gets_what_it_is_for(host: Topology) -> None:
+def test_who_switches_ipv4_forwarding_on_later_gets_what_it_is_for(web: Topology) -> None:
     """As docker does for its bridge."""
-    with lan_of(host) as lan:
-        host.sysctl(host.H, "net/ipv4/ip_forward", "1")
+    with lan_of(web) as lan:
+        web.sysctl(web.H, "net/ipv4/ip_forward", "1")
 
-        wait_until(lambda: passing(host, lan) == {"out 4", "in 4"}, "IPv4 passes")
+        wait_until(lambda: passing(web, lan) == {"out 4", "in 4"}, "IPv4 passes")
 
 
 @pytest.mark.parametrize(("transit", "expected"), [("reject", set()), ("allow", {"out 4", "in 4", "out 6", "in 6"})])

@@ -24,7 +24,7 @@ def disk(tmp_path: Path) -> Disk:
 
 
 @pytest.fixture
-def host(disk: Disk) -> Iterator[Topology]:
+def on_disk(disk: Disk) -> Iterator[Topology]:
     """A host whose state directory is on a disk of its own."""
     with Topology(start_daemon=False) as topology:
         disk.mount(topology.state_dir)
@@ -64,53 +64,53 @@ def leftovers(host: Topology) -> list[str]:
 
 @pytest.mark.time_limit(180)
 def test_a_new_container_that_was_answered_is_whole_after_a_power_cut_and_starts(
-    host: Topology, disk: Disk, tmp_path: Path
+    on_disk: Topology, disk: Disk, tmp_path: Path
 ) -> None:
     whole: dict[str, object] = {}
     for number in range(3):
         name, copied = f"web{number}", f"copy{number}"
-        host.osctl(*BUSYBOX, name)
-        whole[name] = contents(root_of(host, name))
-        disk.cut_power(host)
-        archive = archive_of(root_of(host, name), tmp_path / "root.tar")
-        host.osctl("ct", "new", "--from-archive", archive, copied)
-        whole[copied] = contents(root_of(host, copied))
+        on_disk.osctl(*BUSYBOX, name)
+        whole[name] = contents(root_of(on_disk, name))
+        disk.cut_power(on_disk)
+        archive = archive_of(root_of(on_disk, name), tmp_path / "root.tar")
+        on_disk.osctl("ct", "new", "--from-archive", archive, copied)
+        whole[copied] = contents(root_of(on_disk, copied))
 
-        disk.cut_power(host)
+        disk.cut_power(on_disk)
 
-        assert {each["id"] for each in host.osctl_json("ct", "ls")} == set(whole)
-        assert {each: contents(root_of(host, each)) for each in whole} == whole
-        host.osctl("ct", "start", name)
-        host.osctl("ct", "start", copied)
-        host.osctl("ct", "stop", "-k", name)
-        host.osctl("ct", "stop", "-k", copied)
+        assert {each["id"] for each in on_disk.osctl_json("ct", "ls")} == set(whole)
+        assert {each: contents(root_of(on_disk, each)) for each in whole} == whole
+        on_disk.osctl("ct", "start", name)
+        on_disk.osctl("ct", "start", copied)
+        on_disk.osctl("ct", "stop", "-k", name)
+        on_disk.osctl("ct", "stop", "-k", copied)
         # What the first start writes inside is not what was made.
-        whole.update({each: contents(root_of(host, each)) for each in (name, copied)})
-        run("sync", "--file-system", str(host.state_dir))
-        assert leftovers(host) == []
+        whole.update({each: contents(root_of(on_disk, each)) for each in (name, copied)})
+        run("sync", "--file-system", str(on_disk.state_dir))
+        assert leftovers(on_disk) == []
 
 
 @pytest.mark.time_limit(120)
 def test_a_container_that_was_deleted_is_gone_after_a_power_cut_and_its_name_is_free(
-    host: Topology, disk: Disk
+    on_disk: Topology, disk: Disk
 ) -> None:
     for _ in range(3):
-        host.osctl(*BUSYBOX, "web")
-        host.osctl("ct", "del", "web")
+        on_disk.osctl(*BUSYBOX, "web")
+        on_disk.osctl("ct", "del", "web")
 
-        disk.cut_power(host)
+        disk.cut_power(on_disk)
 
-        assert host.osctl_json("ct", "ls") == []
-        assert not (host.state_dir / "ct" / "web").exists()
-        assert leftovers(host) == []
+        assert on_disk.osctl_json("ct", "ls") == []
+        assert not (on_disk.state_dir / "ct" / "web").exists()
+        assert leftovers(on_disk) == []
 
 
-def test_what_a_first_start_writes_into_a_guest_is_never_empty_after_a_power_cut(host: Topology, disk: Disk) -> None:
-    host.osctl(*BUSYBOX, "web")
-    hosts = (root_of(host, "web") / "etc/hosts").read_text()
-    host.osctl("ct", "start", "web")
+def test_what_a_first_start_writes_into_a_guest_is_never_empty_after_a_power_cut(on_disk: Topology, disk: Disk) -> None:
+    on_disk.osctl(*BUSYBOX, "web")
+    hosts = (root_of(on_disk, "web") / "etc/hosts").read_text()
+    on_disk.osctl("ct", "start", "web")
 
-    disk.cut_power(host)
+    disk.cut_power(on_disk)
 
-    assert (root_of(host, "web") / "etc/hosts").read_text() in (hosts, f"{hosts}127.0.1.1\tweb\n")
-    assert (root_of(host, "web") / "etc/hostname").read_text() in ("", "web\n")
+    assert (root_of(on_disk, "web") / "etc/hosts").read_text() in (hosts, f"{hosts}127.0.1.1\tweb\n")
+    assert (root_of(on_disk, "web") / "etc/hostname").read_text() in ("", "web\n")

@@ -14,11 +14,6 @@ NEW = ("ct", "netif", "new", "routed")
 SET = ("ct", "netif", "set")
 
 
-@pytest.fixture
-def host(shared_host: Topology) -> Topology:
-    return shared_host
-
-
 @pytest.fixture(scope="module")
 def settled() -> Iterator[Settled]:
     """A running `web` with both versions, a stopped `idle` without interface, for what must change nothing."""
@@ -186,20 +181,20 @@ def test_a_name_that_no_link_could_have_is_refused(settled: Settled, name: str, 
     assert words in message
 
 
-def test_a_name_of_fifteen_bytes_works(host: Topology) -> None:
-    host.new_container("web")
+def test_a_name_of_fifteen_bytes_works(shared: Topology) -> None:
+    shared.new_container("web")
 
-    host.osctl(*NEW, "--via", VIA_4, "web", "a23456789012345")
+    shared.osctl(*NEW, "--via", VIA_4, "web", "a23456789012345")
 
-    assert host.ping(host.H, "10.100.10.102") == 3
-    assert "a23456789012345" in host.guest("web", "ip", "link").stdout
+    assert shared.ping(shared.H, "10.100.10.102") == 3
+    assert "a23456789012345" in shared.guest("web", "ip", "link").stdout
 
 
-def test_names_that_differ_late_still_get_host_links_of_their_own(host: Topology) -> None:
+def test_names_that_differ_late_still_get_host_links_of_their_own(shared: Topology) -> None:
     for number in range(2):
-        host.new_container(f"a-rather-long-name-{number}", start=False)
+        shared.new_container(f"a-rather-long-name-{number}", start=False)
         for interface in range(2):
-            host.osctl(
+            shared.osctl(
                 *NEW,
                 *(
                     "--via",
@@ -208,13 +203,13 @@ def test_names_that_differ_late_still_get_host_links_of_their_own(host: Topology
                     f"interface{interface}",
                 ),
             )
-        host.osctl("ct", "start", f"a-rather-long-name-{number}")
+        shared.osctl("ct", "start", f"a-rather-long-name-{number}")
 
-    links = [link["ifname"] for link in host.ip_json(host.H, "link", "show", "group", "111")]
+    links = [link["ifname"] for link in shared.ip_json(shared.H, "link", "show", "group", "111")]
 
     assert len(links) == 4
     assert all(link.startswith("os") and len(link) <= 15 for link in links)
-    assert host.ping(host.H, "10.9.1.6") == 3
+    assert shared.ping(shared.H, "10.9.1.6") == 3
 
 
 @pytest.mark.parametrize(
@@ -246,23 +241,23 @@ def test_words_that_make_no_sense_are_refused(
     assert quoted in message
 
 
-def test_a_via_that_a_stopped_container_holds_is_refused_to_another(host: Topology) -> None:
-    host.new_container("idle", via=[VIA_4, VIA_6], start=False)
-    host.new_container("web")
+def test_a_via_that_a_stopped_container_holds_is_refused_to_another(shared: Topology) -> None:
+    shared.new_container("idle", via=[VIA_4, VIA_6], start=False)
+    shared.new_container("web")
 
     for via in (VIA_4, VIA_6, "10.100.10.102/31", "10.100.8.0/22", "fd00:1::/64"):
-        message = host.refusal_without_trace(*NEW, "--via", via, "web", "eth0", running=["web"])
+        message = shared.refusal_without_trace(*NEW, "--via", via, "web", "eth0", running=["web"])
         assert "eth0 of idle" in message
 
-    host.osctl("ct", "netif", "del", "idle", "eth0")
-    host.osctl(*NEW, "--via", VIA_4, "--via", VIA_6, "web", "eth0")
-    assert host.ping(host.H, "10.100.10.102") == 3
+    shared.osctl("ct", "netif", "del", "idle", "eth0")
+    shared.osctl(*NEW, "--via", VIA_4, "--via", VIA_6, "web", "eth0")
+    assert shared.ping(shared.H, "10.100.10.102") == 3
 
 
-def test_two_interfaces_of_one_container_cannot_share_a_via(host: Topology) -> None:
-    host.new_container("web", via=[VIA_4])
+def test_two_interfaces_of_one_container_cannot_share_a_via(shared: Topology) -> None:
+    shared.new_container("web", via=[VIA_4])
 
-    message = host.refusal_without_trace(*NEW, "--via", VIA_4, "web", "eth1", running=["web"])
+    message = shared.refusal_without_trace(*NEW, "--via", VIA_4, "web", "eth1", running=["web"])
 
     assert VIA_4 in message
     assert "eth0 of web" in message

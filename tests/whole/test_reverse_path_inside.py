@@ -28,7 +28,7 @@ def topology() -> Iterator[Topology]:
 
 
 @pytest.fixture
-def host(topology: Topology) -> Iterator[Topology]:
+def web(topology: Topology) -> Iterator[Topology]:
     """With a container `web` of one interface that checks strictly, as distributions do. A bystander loses nothing."""
     before = topology.comparable_state("beside"), setting(topology, "eth0", "beside")
     topology.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=FIRST)
@@ -54,58 +54,58 @@ def reached(host: Topology) -> list[int]:
     return [host.ping(host.R, each) for each in (*FIRST, *SECOND)]
 
 
-def test_a_second_interface_is_reached_in_a_container_that_checks_strictly(host: Topology) -> None:
-    assert setting(host, "eth0") == "1"  # with one interface it is the tenant's
+def test_a_second_interface_is_reached_in_a_container_that_checks_strictly(web: Topology) -> None:
+    assert setting(web, "eth0") == "1"  # with one interface it is the tenant's
 
-    with pings(host, *FIRST) as counts:
-        dry = host.osctl("--dry-run", *NEW).stdout.splitlines()
-        host.osctl(*NEW)
-        host.osctl(*ADD)
+    with pings(web, *FIRST) as counts:
+        dry = web.osctl("--dry-run", *NEW).stdout.splitlines()
+        web.osctl(*NEW)
+        web.osctl(*ADD)
 
     assert {f"sysctl -w net.ipv4.conf.{each}.rp_filter=2" for each in ("eth0", "eth1")} <= {*dry}
-    assert [setting(host, each) for each in ("eth0", "eth1", "all")] == ["2", "2", "1"]
-    assert reached(host) == [3] * 4
+    assert [setting(web, each) for each in ("eth0", "eth1", "all")] == ["2", "2", "1"]
+    assert reached(web) == [3] * 4
     assert {sent - answered for sent, answered in counts.values()} == {0}
 
 
-def test_it_is_so_from_the_start_and_under_a_new_name(host: Topology) -> None:
-    host.osctl("ct", "stop", "-k", "web")
-    host.osctl(*NEW)
-    host.osctl(*ADD)
-    host.osctl("ct", "start", "web")
-    be_strict(host, "all")
+def test_it_is_so_from_the_start_and_under_a_new_name(web: Topology) -> None:
+    web.osctl("ct", "stop", "-k", "web")
+    web.osctl(*NEW)
+    web.osctl(*ADD)
+    web.osctl("ct", "start", "web")
+    be_strict(web, "all")
 
-    assert reached(host) == [3] * 4
-    host.osctl("ct", "netif", "rename", "web", "eth1", "wan0")
-    host.restart_daemon()
+    assert reached(web) == [3] * 4
+    web.osctl("ct", "netif", "rename", "web", "eth1", "wan0")
+    web.restart_daemon()
 
-    assert (setting(host, "wan0"), reached(host)) == ("2", [3] * 4)
-    status = host.osctl_json("self", "status")
+    assert (setting(web, "wan0"), reached(web)) == ("2", [3] * 4)
+    status = web.osctl_json("self", "status")
     assert (status["last_reconcile"], status["drift"]) == ("nothing to mend", [])
 
 
-def test_a_tenant_who_checks_strictly_all_the_same_is_told_and_left_alone(host: Topology) -> None:
-    host.osctl(*NEW)
-    host.osctl(*ADD)
-    be_strict(host, "eth1")
-    host.ip(host.H, "link", "set", host.veth("web", "eth1"), "down")  # it is looked at when something is heard of it
+def test_a_tenant_who_checks_strictly_all_the_same_is_told_and_left_alone(web: Topology) -> None:
+    web.osctl(*NEW)
+    web.osctl(*ADD)
+    be_strict(web, "eth1")
+    web.ip(web.H, "link", "set", web.veth("web", "eth1"), "down")  # it is looked at when something is heard of it
 
-    wait_until(lambda: "eth1.rp_filter = 2" in json.dumps(host.osctl_json("self", "status")["drift"]), "it is told")
-    host.osctl("ct", "netif", "ip", "add", "web", "eth1", "198.51.100.6")
-    assert setting(host, "eth1") == "1"
+    wait_until(lambda: "eth1.rp_filter = 2" in json.dumps(web.osctl_json("self", "status")["drift"]), "it is told")
+    web.osctl("ct", "netif", "ip", "add", "web", "eth1", "198.51.100.6")
+    assert setting(web, "eth1") == "1"
 
-    host.osctl("net", "reconcile", "web")
-    assert setting(host, "eth1") == "2"
-    assert reached(host) == [3] * 4
+    web.osctl("net", "reconcile", "web")
+    assert setting(web, "eth1") == "2"
+    assert reached(web) == [3] * 4
 
 
-def test_where_only_one_interface_is_left_the_setting_stays_and_is_the_tenants(host: Topology) -> None:
-    host.osctl(*NEW)
-    host.osctl("ct", "netif", "del", "web", "eth1")
-    assert setting(host, "eth0") == "2"
+def test_where_only_one_interface_is_left_the_setting_stays_and_is_the_tenants(web: Topology) -> None:
+    web.osctl(*NEW)
+    web.osctl("ct", "netif", "del", "web", "eth1")
+    assert setting(web, "eth0") == "2"
 
-    be_strict(host, "eth0")
-    host.restart_daemon()
+    be_strict(web, "eth0")
+    web.restart_daemon()
 
-    assert setting(host, "eth0") == "1"
-    assert host.osctl_json("self", "status")["drift"] == []
+    assert setting(web, "eth0") == "1"
+    assert web.osctl_json("self", "status")["drift"] == []

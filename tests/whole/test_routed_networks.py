@@ -16,15 +16,10 @@ DEL = ("ct", "netif", "route", "del")
 
 
 @pytest.fixture
-def host(shared_host: Topology) -> Topology:
-    return shared_host
-
-
-@pytest.fixture
-def web(host: Topology) -> Topology:
+def web(shared: Topology) -> Topology:
     """A host with a running container `web`, both versions, no address and no route yet."""
-    host.new_container("web", via=[VIA_4, VIA_6])
-    return host
+    shared.new_container("web", via=[VIA_4, VIA_6])
+    return shared
 
 
 def listed(host: Topology, *argv: str) -> list[str]:
@@ -89,28 +84,28 @@ def nested_ping(host: Topology, number: int, address: str) -> bool:
 
 @pytest.mark.parametrize("is_running", [False, True], ids=["stopped", "running"])
 def test_what_lies_behind_a_container_is_reachable_with_nothing_on_its_interface(
-    host: Topology, is_running: bool
+    shared: Topology, is_running: bool
 ) -> None:
-    host.new_container("web", via=[VIA_4, VIA_6], start=is_running)
-    assert host.osctl(*ADD, "web", "eth0", "10.5.5.0/24", "2001:db8:2:5::/64").stdout == ""
+    shared.new_container("web", via=[VIA_4, VIA_6], start=is_running)
+    assert shared.osctl(*ADD, "web", "eth0", "10.5.5.0/24", "2001:db8:2:5::/64").stdout == ""
     if not is_running:
-        host.osctl("ct", "start", "web")
+        shared.osctl("ct", "start", "web")
 
-    assert on_link(host) == {"10.100.10.102/30", "fd00:1::2/126"}
-    assert host_routes(host) == {"10.5.5.0/24": "10.100.10.102", "2001:db8:2:5::/64": "fd00:1::2"}
-    assert host.osctl_json("ct", "netif", "ip", "ls", "web") == []
+    assert on_link(shared) == {"10.100.10.102/30", "fd00:1::2/126"}
+    assert host_routes(shared) == {"10.5.5.0/24": "10.100.10.102", "2001:db8:2:5::/64": "fd00:1::2"}
+    assert shared.osctl_json("ct", "netif", "ip", "ls", "web") == []
     with nested(
-        host,
+        shared,
         1,
         gateways=["10.5.5.1/24", "2001:db8:2:5::1/64"],
         addresses=["10.5.5.7/24", "2001:db8:2:5::7/64"],
     ):
         for address in ("10.5.5.7", "2001:db8:2:5::7"):
-            assert host.ping(host.R, address) == 3
-            assert host.ping(host.H, address) == 3
-        with host.capture(host.R, "down0", "icmp or icmp6") as capture:
-            assert nested_ping(host, 1, WORLD_4)
-            assert nested_ping(host, 1, WORLD_6)
+            assert shared.ping(shared.R, address) == 3
+            assert shared.ping(shared.H, address) == 3
+        with shared.capture(shared.R, "down0", "icmp or icmp6") as capture:
+            assert nested_ping(shared, 1, WORLD_4)
+            assert nested_ping(shared, 1, WORLD_6)
             capture.wait_for(f"10.5.5.7 > {WORLD_4}: ICMP echo request")
             capture.wait_for(f"2001:db8:2:5::7 > {WORLD_6}: ICMP6, echo request")
 
@@ -340,20 +335,20 @@ def test_a_route_that_is_not_there_or_needed_cannot_be_deleted(
     ids=["IPv4", "IPv6"],
 )
 def test_a_network_routed_by_an_assigned_address_is_reached(
-    host: Topology, via: str, next_hop: str, network: str, inside: str
+    shared: Topology, via: str, next_hop: str, network: str, inside: str
 ) -> None:
     version = 6 if ":" in via else 4
-    host.new_container("web", via=[via], addresses=[next_hop])
-    host.in_guest_network("web", "ip", "addr", "add", inside, "dev", "lo")
+    shared.new_container("web", via=[via], addresses=[next_hop])
+    shared.in_guest_network("web", "ip", "addr", "add", inside, "dev", "lo")
 
-    host.osctl("ct", "netif", "route", "add", "--via", next_hop, "web", "eth0", network)
+    shared.osctl("ct", "netif", "route", "add", "--via", next_hop, "web", "eth0", network)
 
-    (route,) = host.ip_json(host.H, f"-{version}", "route", "show", network)
-    assert (route["gateway"], route["dev"], route["flags"]) == (next_hop, host.veth("web"), ["onlink"])
-    assert host.ping(host.R, inside) == 3
-    host.osctl("ct", "stop", "-k", "web")
-    host.osctl("ct", "start", "web")
-    assert host.ip_json(host.H, f"-{version}", "route", "show", network) == [route]
+    (route,) = shared.ip_json(shared.H, f"-{version}", "route", "show", network)
+    assert (route["gateway"], route["dev"], route["flags"]) == (next_hop, shared.veth("web"), ["onlink"])
+    assert shared.ping(shared.R, inside) == 3
+    shared.osctl("ct", "stop", "-k", "web")
+    shared.osctl("ct", "start", "web")
+    assert shared.ip_json(shared.H, f"-{version}", "route", "show", network) == [route]
 
 
 # --- the host's own address --------------------------------------------------------------------------------------

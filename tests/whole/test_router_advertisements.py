@@ -25,7 +25,8 @@ PUT_BACK = Path(__file__).parents[2] / "packaging/put-back"
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def unrouted() -> Iterator[Topology]:
+    """A host without a default route of IPv6, and no container yet."""
     with Topology(program=BARE) as topology:
         topology.ip(topology.H, "-6", "route", "del", "default")
         yield topology
@@ -87,105 +88,105 @@ def run_commands(host: Topology, commands: list[str]) -> None:
             host.in_namespace(host.H, *words)
 
 
-def test_a_carrier_that_comes_after_forwarding_brings_address_and_default_route(host: Topology) -> None:
-    add_link(host)
-    assert accept_ra(host, "late0") == "1"
-    forward(host)
+def test_a_carrier_that_comes_after_forwarding_brings_address_and_default_route(unrouted: Topology) -> None:
+    add_link(unrouted)
+    assert accept_ra(unrouted, "late0") == "1"
+    forward(unrouted)
 
-    with router(host) as asked:
-        give_carrier(host)
-        is_reached_from(host, "late0")
+    with router(unrouted) as asked:
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "late0")
 
     assert asked.solicited
-    assert (accept_ra(host, "late0"), accept_ra(host, "default")) == ("2", "2")
-    assert host.sysctl(host.H, "net/ipv6/conf/all/forwarding") == "1"
+    assert (accept_ra(unrouted, "late0"), accept_ra(unrouted, "default")) == ("2", "2")
+    assert unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding") == "1"
 
 
-def test_a_link_that_comes_after_forwarding_has_address_and_default_route(host: Topology) -> None:
-    forward(host)
+def test_a_link_that_comes_after_forwarding_has_address_and_default_route(unrouted: Topology) -> None:
+    forward(unrouted)
 
-    add_link(host)
+    add_link(unrouted)
 
-    with router(host) as asked:
-        give_carrier(host)
-        is_reached_from(host, "late0")
+    with router(unrouted) as asked:
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "late0")
         assert asked.solicited
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_link_may_be_renamed_at_any_time(host: Topology, when: str) -> None:
-    add_link(host, "eth0")
+def test_a_link_may_be_renamed_at_any_time(unrouted: Topology, when: str) -> None:
+    add_link(unrouted, "eth0")
     if when == "after":
-        forward(host)
-    host.ip(host.H, "link", "set", "eth0", "down")
-    host.ip(host.H, "link", "set", "eth0", "name", "enp1s0.7")
-    host.ip(host.H, "link", "set", "enp1s0.7", "up")
+        forward(unrouted)
+    unrouted.ip(unrouted.H, "link", "set", "eth0", "down")
+    unrouted.ip(unrouted.H, "link", "set", "eth0", "name", "enp1s0.7")
+    unrouted.ip(unrouted.H, "link", "set", "enp1s0.7", "up")
     if when == "before":
-        forward(host)
+        forward(unrouted)
 
-    with router(host):
-        give_carrier(host)
-        is_reached_from(host, "enp1s0.7")
-
-
-def test_a_link_may_be_moved_in_from_another_namespace(host: Topology) -> None:
-    forward(host)
-    host.ip(host.R, "link", "add", "moved0", "type", "veth", "peer", "name", "far0")
-    host.ip(host.R, "link", "set", "moved0", "netns", host.H)
-    host.ip(host.H, "link", "set", "moved0", "up")
-
-    with router(host):
-        give_carrier(host)
-        is_reached_from(host, "moved0")
+    with router(unrouted):
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "enp1s0.7")
 
 
-def test_what_links_take_over_may_be_set_back_and_nobody_tells(host: Topology) -> None:
-    forward(host)
+def test_a_link_may_be_moved_in_from_another_namespace(unrouted: Topology) -> None:
+    forward(unrouted)
+    unrouted.ip(unrouted.R, "link", "add", "moved0", "type", "veth", "peer", "name", "far0")
+    unrouted.ip(unrouted.R, "link", "set", "moved0", "netns", unrouted.H)
+    unrouted.ip(unrouted.H, "link", "set", "moved0", "up")
+
+    with router(unrouted):
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "moved0")
+
+
+def test_what_links_take_over_may_be_set_back_and_nobody_tells(unrouted: Topology) -> None:
+    forward(unrouted)
     # As `sysctl --system` does from a file that a package brings.
-    accept_ra(host, "default", "1")
+    accept_ra(unrouted, "default", "1")
 
     # Without detection of duplicates it is too late at once: the kernel would not ask any more.
-    assert host.sysctl(host.H, "net/ipv6/conf/default/accept_dad") == "0"
-    host.ip(host.R, "link", "add", "late0", "type", "veth", "peer", "name", "far0")
-    give_carrier(host)
-    with router(host) as asked:
-        host.ip(host.R, "link", "set", "late0", "netns", host.H)
-        host.ip(host.H, "link", "set", "late0", "up")
-        is_reached_from(host, "late0")
+    assert unrouted.sysctl(unrouted.H, "net/ipv6/conf/default/accept_dad") == "0"
+    unrouted.ip(unrouted.R, "link", "add", "late0", "type", "veth", "peer", "name", "far0")
+    give_carrier(unrouted)
+    with router(unrouted) as asked:
+        unrouted.ip(unrouted.R, "link", "set", "late0", "netns", unrouted.H)
+        unrouted.ip(unrouted.H, "link", "set", "late0", "up")
+        is_reached_from(unrouted, "late0")
 
     assert asked.solicited
-    assert (accept_ra(host, "late0"), accept_ra(host, "default")) == ("2", "2")
+    assert (accept_ra(unrouted, "late0"), accept_ra(unrouted, "default")) == ("2", "2")
 
 
-def test_a_tool_that_sets_one_on_a_link_is_heard_by_what_else_it_does_there(host: Topology) -> None:
-    forward(host)
-    add_link(host, carrier=True)
+def test_a_tool_that_sets_one_on_a_link_is_heard_by_what_else_it_does_there(unrouted: Topology) -> None:
+    forward(unrouted)
+    add_link(unrouted, carrier=True)
     # Settled: from here on only the tool does something.
-    wait_until(lambda: host.ip_json(host.H, "-6", "addr", "show", "dev", "late0"), "late0 is up")
+    wait_until(lambda: unrouted.ip_json(unrouted.H, "-6", "addr", "show", "dev", "late0"), "late0 is up")
 
-    with router(host) as asked:
+    with router(unrouted) as asked:
         # ifupdown's `inet6 dhcp`: the setting, then the link, then what DHCP said.
-        accept_ra(host, "late0", "1")
-        host.ip(host.H, "addr", "add", "198.51.100.77/24", "dev", "late0")
-        is_reached_from(host, "late0")
+        accept_ra(unrouted, "late0", "1")
+        unrouted.ip(unrouted.H, "addr", "add", "198.51.100.77/24", "dev", "late0")
+        is_reached_from(unrouted, "late0")
 
     assert asked.solicited
-    assert accept_ra(host, "late0") == "2"
-    assert "late0: asked for router advertisements" in host.log_text()
+    assert accept_ra(unrouted, "late0") == "2"
+    assert "late0: asked for router advertisements" in unrouted.log_text()
 
 
-def test_who_leaves_advertisements_to_another_program_is_left_alone(host: Topology) -> None:
-    accept_ra(host, "up0", "0")
-    forward(host)
-    add_link(host, carrier=True)
+def test_who_leaves_advertisements_to_another_program_is_left_alone(unrouted: Topology) -> None:
+    accept_ra(unrouted, "up0", "0")
+    forward(unrouted)
+    add_link(unrouted, carrier=True)
 
-    accept_ra(host, "late0", "0")
-    host.ip(host.H, "addr", "add", "198.51.100.77/24", "dev", "late0")
-    accept_ra(host, "default", "1")
-    host.osctl("net", "reconcile")
+    accept_ra(unrouted, "late0", "0")
+    unrouted.ip(unrouted.H, "addr", "add", "198.51.100.77/24", "dev", "late0")
+    accept_ra(unrouted, "default", "1")
+    unrouted.osctl("net", "reconcile")
 
     # That it looked is seen by the other setting.
-    assert (accept_ra(host, "default"), accept_ra(host, "late0"), accept_ra(host, "up0")) == ("2", "0", "0")
+    assert (accept_ra(unrouted, "default"), accept_ra(unrouted, "late0"), accept_ra(unrouted, "up0")) == ("2", "0", "0")
 
 
 @contextlib.contextmanager
@@ -215,19 +216,21 @@ def watched_routes(host: Topology) -> Iterator[list[str]]:
         watching.stdout.close()
 
 
-def test_an_advertised_default_route_is_there_at_every_moment_when_forwarding_is_switched_on(host: Topology) -> None:
-    add_link(host)
-    with router(host):
-        give_carrier(host)
-        is_reached_from(host, "late0")
-        assert host.sysctl(host.H, "net/ipv6/conf/all/forwarding") == "0"
+def test_an_advertised_default_route_is_there_at_every_moment_when_forwarding_is_switched_on(
+    unrouted: Topology,
+) -> None:
+    add_link(unrouted)
+    with router(unrouted):
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "late0")
+        assert unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding") == "0"
 
-        with watched_routes(host) as lines:
-            forward(host)
-            assert host.sysctl(host.H, "net/ipv6/conf/all/forwarding") == "1"
+        with watched_routes(unrouted) as lines:
+            forward(unrouted)
+            assert unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding") == "1"
 
         assert not [line for line in lines if line.startswith("Deleted default")]
-        assert has_ipv6(host, "late0")
+        assert has_ipv6(unrouted, "late0")
 
 
 def all_settings(host: Topology) -> list[str]:
@@ -235,32 +238,32 @@ def all_settings(host: Topology) -> list[str]:
     return host.in_namespace(host.H, "grep", "-rs", ".", *places.split(), check=False).stdout.splitlines()
 
 
-def test_a_host_without_containers_is_left_alone_whatever_comes(host: Topology) -> None:
-    before = all_settings(host)
+def test_a_host_without_containers_is_left_alone_whatever_comes(unrouted: Topology) -> None:
+    before = all_settings(unrouted)
 
-    host.restart_daemon()
-    host.osctl("net", "reconcile")
-    add_link(host, carrier=True)
-    host.osctl("net", "reconcile")
+    unrouted.restart_daemon()
+    unrouted.osctl("net", "reconcile")
+    add_link(unrouted, carrier=True)
+    unrouted.osctl("net", "reconcile")
 
-    assert [line for line in all_settings(host) if "/late0/" not in line] == before
-    assert accept_ra(host, "late0") == "1"
-    assert findings(host, "no-forwarding", "accept-ra") == []
-    assert host.osctl("--dry-run", "net", "reconcile").stdout == "# nothing to change\n"
+    assert [line for line in all_settings(unrouted) if "/late0/" not in line] == before
+    assert accept_ra(unrouted, "late0") == "1"
+    assert findings(unrouted, "no-forwarding", "accept-ra") == []
+    assert unrouted.osctl("--dry-run", "net", "reconcile").stdout == "# nothing to change\n"
 
 
-def test_what_was_changed_stays_when_the_last_container_is_gone_and_can_be_put_back(host: Topology) -> None:
-    before = all_settings(host)
-    forward(host)
-    host.osctl("ct", "del", "-f", "web")
-    assert host.sysctl(host.H, "net/ipv6/conf/all/forwarding") == "1"
+def test_what_was_changed_stays_when_the_last_container_is_gone_and_can_be_put_back(unrouted: Topology) -> None:
+    before = all_settings(unrouted)
+    forward(unrouted)
+    unrouted.osctl("ct", "del", "-f", "web")
+    assert unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding") == "1"
 
-    host.in_namespace(host.H, "sysctl", "-q", "-p", str(host.run_dir / "host-settings.conf"))
+    unrouted.in_namespace(unrouted.H, "sysctl", "-q", "-p", str(unrouted.run_dir / "host-settings.conf"))
 
-    assert all_settings(host) == before
+    assert all_settings(unrouted) == before
     # Nobody is there to forward for.
-    host.osctl("net", "reconcile")
-    assert all_settings(host) == before
+    unrouted.osctl("net", "reconcile")
+    assert all_settings(unrouted) == before
 
 
 def put_back(host: Topology) -> str:
@@ -276,179 +279,179 @@ def tables(host: Topology) -> str:
 
 
 def test_what_was_changed_is_put_back_when_osctl_is_taken_away_and_routers_are_heard_all_the_time(
-    host: Topology,
+    unrouted: Topology,
 ) -> None:
-    add_link(host, carrier=True)
-    before = all_settings(host)
-    forward(host)
-    assert accept_ra(host, "late0") == "2"
-    with router(host):
-        is_reached_from(host, "late0")
-        host.osctl("ct", "stop", "-k", "web")
-        with watched_routes(host) as lines:
-            said = put_back(host)
-        is_reached_from(host, "late0")
+    add_link(unrouted, carrier=True)
+    before = all_settings(unrouted)
+    forward(unrouted)
+    assert accept_ra(unrouted, "late0") == "2"
+    with router(unrouted):
+        is_reached_from(unrouted, "late0")
+        unrouted.osctl("ct", "stop", "-k", "web")
+        with watched_routes(unrouted) as lines:
+            said = put_back(unrouted)
+        is_reached_from(unrouted, "late0")
 
     assert said == ""
-    assert all_settings(host) == before
-    assert tables(host) == ""
+    assert all_settings(unrouted) == before
+    assert tables(unrouted) == ""
     assert not [line for line in lines if line.startswith("Deleted default")]
     # From now on forwarding is not what a daemon has switched on, though one ran on this boot.
-    host.sysctl(host.H, "net/ipv6/conf/all/forwarding", "1")
-    host.start_daemon()
-    host.osctl("ct", "start", "web")
-    assert accept_ra(host, "late0") == "1"
+    unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding", "1")
+    unrouted.start_daemon()
+    unrouted.osctl("ct", "start", "web")
+    assert accept_ra(unrouted, "late0") == "1"
 
 
-def test_while_a_container_runs_taking_osctl_away_changes_nothing_and_says_so(host: Topology) -> None:
-    forward(host)
-    before, filters = all_settings(host), tables(host)
+def test_while_a_container_runs_taking_osctl_away_changes_nothing_and_says_so(unrouted: Topology) -> None:
+    forward(unrouted)
+    before, filters = all_settings(unrouted), tables(unrouted)
 
-    said = put_back(host)
+    said = put_back(unrouted)
 
-    assert (all_settings(host), tables(host)) == (before, filters)
+    assert (all_settings(unrouted), tables(unrouted)) == (before, filters)
     assert said.splitlines() == [
         "osctl: containers run on: forwarding, accept_ra and the packet filter stay until the next boot",
-        f"osctl: once none runs, this puts settings back: sysctl -p {host.run_dir}/host-settings.conf",
+        f"osctl: once none runs, this puts settings back: sysctl -p {unrouted.run_dir}/host-settings.conf",
     ]
 
 
-def test_what_somebody_else_has_set_since_is_not_put_back(host: Topology) -> None:
-    add_link(host, carrier=True)
-    forward(host)
-    host.osctl("ct", "stop", "-k", "web")
-    accept_ra(host, "up0", "0")
-    host.ip(host.H, "link", "del", "late0")
+def test_what_somebody_else_has_set_since_is_not_put_back(unrouted: Topology) -> None:
+    add_link(unrouted, carrier=True)
+    forward(unrouted)
+    unrouted.osctl("ct", "stop", "-k", "web")
+    accept_ra(unrouted, "up0", "0")
+    unrouted.ip(unrouted.H, "link", "del", "late0")
 
-    assert put_back(host) == ""
+    assert put_back(unrouted) == ""
 
-    assert (accept_ra(host, "up0"), accept_ra(host, "default")) == ("0", "1")
-
-
-def test_a_host_that_osctl_never_changed_is_left_alone_when_it_is_taken_away(host: Topology) -> None:
-    before = all_settings(host)
-
-    assert put_back(host) == ""
-
-    assert (all_settings(host), tables(host)) == (before, "")
+    assert (accept_ra(unrouted, "up0"), accept_ra(unrouted, "default")) == ("0", "1")
 
 
-def test_where_others_had_switched_forwarding_on_only_a_check_tells(host: Topology) -> None:
-    host.sysctl(host.H, "net/ipv6/conf/all/forwarding", "1")
-    add_link(host)
-    forward(host)
-    host.restart_daemon()
-    give_carrier(host)
-    host.osctl("net", "reconcile")
+def test_a_host_that_osctl_never_changed_is_left_alone_when_it_is_taken_away(unrouted: Topology) -> None:
+    before = all_settings(unrouted)
 
-    (finding,) = findings(host, "accept-ra")
+    assert put_back(unrouted) == ""
 
-    assert {accept_ra(host, each) for each in ("late0", "up0", "default")} == {"1"}
+    assert (all_settings(unrouted), tables(unrouted)) == (before, "")
+
+
+def test_where_others_had_switched_forwarding_on_only_a_check_tells(unrouted: Topology) -> None:
+    unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding", "1")
+    add_link(unrouted)
+    forward(unrouted)
+    unrouted.restart_daemon()
+    give_carrier(unrouted)
+    unrouted.osctl("net", "reconcile")
+
+    (finding,) = findings(unrouted, "accept-ra")
+
+    assert {accept_ra(unrouted, each) for each in ("late0", "up0", "default")} == {"1"}
     assert finding["severity"] == "warning"
-    with router(host):
-        run_commands(host, [*finding["commands"], "osctl net reconcile"])
-        is_reached_from(host, "late0")
-    assert findings(host, "accept-ra", "no-advertised-route") == []
+    with router(unrouted):
+        run_commands(unrouted, [*finding["commands"], "osctl net reconcile"])
+        is_reached_from(unrouted, "late0")
+    assert findings(unrouted, "accept-ra", "no-advertised-route") == []
 
 
-def test_after_a_restart_it_is_known_who_switched_forwarding_on(host: Topology) -> None:
-    forward(host)
-    host.restart_daemon()
-    accept_ra(host, "default", "1")
+def test_after_a_restart_it_is_known_who_switched_forwarding_on(unrouted: Topology) -> None:
+    forward(unrouted)
+    unrouted.restart_daemon()
+    accept_ra(unrouted, "default", "1")
 
-    add_link(host)
+    add_link(unrouted)
 
-    wait_until(lambda: accept_ra(host, "late0") == "2", "the new link takes advertisements")
+    wait_until(lambda: accept_ra(unrouted, "late0") == "2", "the new link takes advertisements")
 
 
-def test_without_managed_forwarding_a_start_and_a_check_tell_what_to_do_in_a_safe_order(host: Topology) -> None:
-    host.config.write_text("[host]\nmanage_forwarding = false\n")
-    host.restart_daemon()
-    add_link(host)
-    with router(host):
-        give_carrier(host)
-        is_reached_from(host, "late0")
-        host.new_container("web", via=[VIA], start=False)
-        before = all_settings(host)
+def test_without_managed_forwarding_a_start_and_a_check_tell_what_to_do_in_a_safe_order(unrouted: Topology) -> None:
+    unrouted.config.write_text("[host]\nmanage_forwarding = false\n")
+    unrouted.restart_daemon()
+    add_link(unrouted)
+    with router(unrouted):
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "late0")
+        unrouted.new_container("web", via=[VIA], start=False)
+        before = all_settings(unrouted)
 
-        told = host.osctl("ct", "start", "web").stdout
-        found = findings(host, "no-forwarding")
+        told = unrouted.osctl("ct", "start", "web").stdout
+        found = findings(unrouted, "no-forwarding")
 
-        assert [line for line in all_settings(host) if "/osweb" not in line] == before
+        assert [line for line in all_settings(unrouted) if "/osweb" not in line] == before
         commands = [line.rpartition(": ")[2] for line in told.splitlines() if "manage_forwarding" in line]
         assert [each for one in found for each in one["commands"] if "ipv6" in each] == [
             each for each in commands if "ipv6" in each
         ]
         assert commands[-1] == "sysctl -w net.ipv6.conf.all.forwarding=1"
-        run_commands(host, [each for one in found for each in one["commands"]])
-        assert findings(host, "no-forwarding", "accept-ra", "advertised-route", "no-advertised-route") == []
-        assert has_ipv6(host, "late0")
+        run_commands(unrouted, [each for one in found for each in one["commands"]])
+        assert findings(unrouted, "no-forwarding", "accept-ra", "advertised-route", "no-advertised-route") == []
+        assert has_ipv6(unrouted, "late0")
 
 
-def test_a_lost_default_route_is_found_and_the_commands_bring_it_back(host: Topology) -> None:
-    host.config.write_text("[host]\nmanage_forwarding = false\n")
-    host.restart_daemon()
-    forward(host)
-    add_link(host)
-    with router(host):
-        give_carrier(host)
-        is_reached_from(host, "late0")
-        host.sysctl(host.H, "net/ipv6/conf/all/forwarding", "1")
-        assert not advertised(host, "late0")
+def test_a_lost_default_route_is_found_and_the_commands_bring_it_back(unrouted: Topology) -> None:
+    unrouted.config.write_text("[host]\nmanage_forwarding = false\n")
+    unrouted.restart_daemon()
+    forward(unrouted)
+    add_link(unrouted)
+    with router(unrouted):
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "late0")
+        unrouted.sysctl(unrouted.H, "net/ipv6/conf/all/forwarding", "1")
+        assert not advertised(unrouted, "late0")
 
-        (finding,) = findings(host, "advertised-route")
+        (finding,) = findings(unrouted, "advertised-route")
 
         assert finding["severity"] == "error"
         assert "late0 has lost" in finding["what"]
-        run_commands(host, finding["commands"])
-        is_reached_from(host, "late0")
-        assert findings(host, "advertised-route", "no-advertised-route") == []
+        run_commands(unrouted, finding["commands"])
+        is_reached_from(unrouted, "late0")
+        assert findings(unrouted, "advertised-route", "no-advertised-route") == []
 
 
-def test_a_default_route_that_somebody_deleted_is_found_and_asked_for(host: Topology) -> None:
-    add_link(host)
-    with router(host):
-        give_carrier(host)
-        is_reached_from(host, "late0")
-        forward(host)
-        host.ip(host.H, "-6", "route", "del", "default", "dev", "late0")
+def test_a_default_route_that_somebody_deleted_is_found_and_asked_for(unrouted: Topology) -> None:
+    add_link(unrouted)
+    with router(unrouted):
+        give_carrier(unrouted)
+        is_reached_from(unrouted, "late0")
+        forward(unrouted)
+        unrouted.ip(unrouted.H, "-6", "route", "del", "default", "dev", "late0")
 
-        (finding,) = findings(host, "no-advertised-route")
+        (finding,) = findings(unrouted, "no-advertised-route")
 
         assert finding["severity"] == "warning"
-        run_commands(host, finding["commands"])
-        is_reached_from(host, "late0")
-        assert findings(host, "no-advertised-route") == []
+        run_commands(unrouted, finding["commands"])
+        is_reached_from(unrouted, "late0")
+        assert findings(unrouted, "no-advertised-route") == []
 
 
-def test_a_link_that_becomes_the_uplink_later_forwards_ipv4(host: Topology) -> None:
-    forward(host)
-    add_link(host, carrier=True)
-    host.ip(host.H, "addr", "add", "198.18.77.1/24", "dev", "late0")
-    assert host.sysctl(host.H, "net/ipv4/conf/late0/forwarding") == "0"
+def test_a_link_that_becomes_the_uplink_later_forwards_ipv4(unrouted: Topology) -> None:
+    forward(unrouted)
+    add_link(unrouted, carrier=True)
+    unrouted.ip(unrouted.H, "addr", "add", "198.18.77.1/24", "dev", "late0")
+    assert unrouted.sysctl(unrouted.H, "net/ipv4/conf/late0/forwarding") == "0"
 
-    host.ip(host.H, "route", "add", "default", "via", "198.18.77.2", "metric", "50")
+    unrouted.ip(unrouted.H, "route", "add", "default", "via", "198.18.77.2", "metric", "50")
 
-    wait_until(lambda: host.sysctl(host.H, "net/ipv4/conf/late0/forwarding") == "1", "late0 forwards")
+    wait_until(lambda: unrouted.sysctl(unrouted.H, "net/ipv4/conf/late0/forwarding") == "1", "late0 forwards")
 
 
-def test_a_tool_that_insists_is_told_of_and_the_link_hears_routers_in_the_end(host: Topology) -> None:
-    forward(host)
-    add_link(host, carrier=True)
+def test_a_tool_that_insists_is_told_of_and_the_link_hears_routers_in_the_end(unrouted: Topology) -> None:
+    forward(unrouted)
+    add_link(unrouted, carrier=True)
 
     def insisted() -> bool:
-        accept_ra(host, "late0", "1")
-        host.ip(host.H, "link", "set", "late0", "mtu", "1400")
-        host.ip(host.H, "link", "set", "late0", "mtu", "1500")
-        return "forwarding: changed again and again" in host.log_text()
+        accept_ra(unrouted, "late0", "1")
+        unrouted.ip(unrouted.H, "link", "set", "late0", "mtu", "1400")
+        unrouted.ip(unrouted.H, "link", "set", "late0", "mtu", "1500")
+        return "forwarding: changed again and again" in unrouted.log_text()
 
     wait_until(insisted, "it is told as a fight", seconds=30)
 
-    wait_until(lambda: accept_ra(host, "late0") == "2", "it is set again", seconds=30)
+    wait_until(lambda: accept_ra(unrouted, "late0") == "2", "it is set again", seconds=30)
 
 
-def test_links_that_come_and_go_while_it_looks_disturb_nothing(host: Topology) -> None:
-    accept_ra(host, "default", "1")
+def test_links_that_come_and_go_while_it_looks_disturb_nothing(unrouted: Topology) -> None:
+    accept_ra(unrouted, "default", "1")
     storm = """
         for each in $(seq 50); do
             echo 1 >/proc/sys/net/ipv6/conf/default/accept_ra
@@ -456,12 +459,12 @@ def test_links_that_come_and_go_while_it_looks_disturb_nothing(host: Topology) -
             ip link del storm$each
         done
     """
-    host.new_container("web", via=[VIA], start=False)
+    unrouted.new_container("web", via=[VIA], start=False)
 
-    host.in_namespace(host.H, "sh", "-ec", storm)
-    host.osctl("ct", "start", "web")
-    host.in_namespace(host.H, "sh", "-ec", storm)
+    unrouted.in_namespace(unrouted.H, "sh", "-ec", storm)
+    unrouted.osctl("ct", "start", "web")
+    unrouted.in_namespace(unrouted.H, "sh", "-ec", storm)
 
     # What was set back so often is a fight, with pauses.
-    wait_until(lambda: accept_ra(host, "default") == "2", "it is set again", seconds=40)
-    assert "ERROR" not in host.log_text()
+    wait_until(lambda: accept_ra(unrouted, "default") == "2", "it is set again", seconds=40)
+    assert "ERROR" not in unrouted.log_text()

@@ -30,15 +30,10 @@ LS = ("ct", "netif", "source", "ls")
 
 
 @pytest.fixture
-def host(shared_host: Topology) -> Topology:
-    return shared_host
-
-
-@pytest.fixture
-def gate(host: Topology) -> Topology:
+def gate(shared: Topology) -> Topology:
     """A host with a running container `gate` of both versions, which has an address of each."""
-    host.new_container("gate", via=VIAS["gate"], addresses=tuple(OWN.values()))
-    return host
+    shared.new_container("gate", via=VIAS["gate"], addresses=tuple(OWN.values()))
+    return shared
 
 
 def leaving(host: Topology, *sources: str, container: str = "gate", device: str = "eth0") -> set[str]:
@@ -180,16 +175,16 @@ def test_sources_outlive_stop_rename_a_new_via_and_the_daemon(gate: Topology) ->
     assert leaving(gate, *CLIENT.values(), *STRANGER.values()) == set(CLIENT.values())
 
 
-def test_sources_of_a_stopped_container_are_there_with_its_first_packet(host: Topology) -> None:
-    host.new_container("gate", via=VIAS["gate"], addresses=tuple(OWN.values()), start=False)
-    assert host.osctl(*ADD, "--dry-run", "gate", "eth0", *BOTH).stdout == "# stopped: configuration only\n"
-    assert listed(host) == []
+def test_sources_of_a_stopped_container_are_there_with_its_first_packet(shared: Topology) -> None:
+    shared.new_container("gate", via=VIAS["gate"], addresses=tuple(OWN.values()), start=False)
+    assert shared.osctl(*ADD, "--dry-run", "gate", "eth0", *BOTH).stdout == "# stopped: configuration only\n"
+    assert listed(shared) == []
 
-    host.osctl(*ADD, "gate", "eth0", *BOTH)
-    assert elements(host) == set()
-    host.osctl("ct", "start", "gate")
+    shared.osctl(*ADD, "gate", "eth0", *BOTH)
+    assert elements(shared) == set()
+    shared.osctl("ct", "start", "gate")
 
-    assert leaving(host, *CLIENT.values()) == set(CLIENT.values())
+    assert leaving(shared, *CLIENT.values()) == set(CLIENT.values())
 
 
 def test_deleting_an_interface_or_a_container_leaves_no_permission(gate: Topology) -> None:
@@ -270,14 +265,14 @@ def test_sources_go_one_by_one_by_version_or_all(gate: Topology) -> None:
     assert not [each for each in differences(bare, gate.comparable_state("gate")) if " counter" not in each]
 
 
-def test_sources_are_listed_for_one_interface_one_container_or_all(host: Topology) -> None:
+def test_sources_are_listed_for_one_interface_one_container_or_all(shared: Topology) -> None:
     for name, vias in VIAS.items():
-        host.new_container(name, via=vias, start=False)
-    host.osctl(*ADD, "gate", "eth0", PERMITTED[6], PERMITTED[4])
-    host.osctl(*ADD, "mail", "eth0", "203.0.113.0/24")
+        shared.new_container(name, via=vias, start=False)
+    shared.osctl(*ADD, "gate", "eth0", PERMITTED[6], PERMITTED[4])
+    shared.osctl(*ADD, "mail", "eth0", "203.0.113.0/24")
 
     def lines(*argv: str) -> list[list[str]]:
-        return [line.split() for line in host.osctl(*LS, *argv).stdout.splitlines()]
+        return [line.split() for line in shared.osctl(*LS, *argv).stdout.splitlines()]
 
     assert lines() == [
         ["POOL", "CTID", "NETIF", "VERSION", "ADDR"],
@@ -290,7 +285,7 @@ def test_sources_are_listed_for_one_interface_one_container_or_all(host: Topolog
     assert lines("-H", "-o", "ctid,addr", "-s", "addr") == [
         ["gate", PERMITTED[4]], ["mail", "203.0.113.0/24"], ["gate", PERMITTED[6]],
     ]  # fmt: skip
-    assert host.osctl_json("ct", "netif", "show", "gate", "eth0")["sources"] == [PERMITTED[6], PERMITTED[4]]
+    assert shared.osctl_json("ct", "netif", "show", "gate", "eth0")["sources"] == [PERMITTED[6], PERMITTED[4]]
 
 
 def test_a_source_that_comes_or_goes_is_told_and_kept_in_the_history(gate: Topology) -> None:

@@ -24,15 +24,16 @@ pytestmark = pytest.mark.requires_kernel("nftables fib")
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, with an address of each version."""
     with Topology(program=BARE) as host:
         host.new_container("web", via=VIAS, addresses=list(ADDRESS.values()))
         yield host
 
 
 @pytest.fixture
-def bystander(host: Topology) -> Bystander:
-    return Bystander(host)
+def bystander(web: Topology) -> Bystander:
+    return Bystander(web)
 
 
 def status(host: Topology) -> tuple[int, list[dict[str, Any]]]:
@@ -64,26 +65,26 @@ def mend(host: Topology, commands: list[str], state: str) -> None:
     assert host.osctl("status").status == 0
 
 
-def test_when_all_is_well_there_is_a_verdict_and_nothing_else(host: Topology, bystander: Bystander) -> None:
-    assert host.osctl("status").stdout == "all is well: 2 containers, all running\n"
-    assert status(host) == (0, [])
-    assert host.osctl("status", "-H").stdout == ""
+def test_when_all_is_well_there_is_a_verdict_and_nothing_else(web: Topology, bystander: Bystander) -> None:
+    assert web.osctl("status").stdout == "all is well: 2 containers, all running\n"
+    assert status(web) == (0, [])
+    assert web.osctl("status", "-H").stdout == ""
 
-    host.osctl("ct", "stop", "-k", bystander.name)
+    web.osctl("ct", "stop", "-k", bystander.name)
 
-    assert host.osctl("status").stdout == "all is well: 2 containers, 1 running\n"
+    assert web.osctl("status").stdout == "all is well: 2 containers, 1 running\n"
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_is_null_routed_is_told_with_its_time_and_the_command_that_mends_it(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
     family = ["-6"] if version == 6 else []
     before = time.time()
 
     with bystander.unharmed():
-        host.ip(host.H, *family, "route", "replace", "blackhole", ADDRESS[version])
-        found = wait_until(lambda: told(host, "null-routed"), "it is told", seconds=30)
+        web.ip(web.H, *family, "route", "replace", "blackhole", ADDRESS[version])
+        found = wait_until(lambda: told(web, "null-routed"), "it is told", seconds=30)
 
     (each,) = found
     assert [each[name] for name in ("severity", "ctid", "netif", "address")] == [
@@ -91,122 +92,122 @@ def test_what_is_null_routed_is_told_with_its_time_and_the_command_that_mends_it
     ]  # fmt: skip
     assert each["cause"] == f"null-routed on the host: blackhole {ADDRESS[version]}/{LENGTH[version]}"
     assert before - 1 <= each["since_epoch"] <= time.time()
-    shown = host.osctl("status", check=False)
+    shown = web.osctl("status", check=False)
     assert shown.status == 1
     assert shown.stdout.startswith("1 warning; 2 containers, all running\n\n")
     with bystander.unharmed():
-        mend(host, each["commands"], "null-routed")
+        mend(web, each["commands"], "null-routed")
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_route_of_somebody_elses_under_our_key_is_told_as_blocked(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
     family, metric = (["-6"], ["metric", "8"]) if version == 6 else ([], [])
-    host.osctl("ct", "stop", "-k", "web")
+    web.osctl("ct", "stop", "-k", "web")
 
     with bystander.unharmed():
-        host.ip(host.H, *family, "route", "add", f"{ADDRESS[version]}/{LENGTH[version]}", "dev", "up0", *metric)
-        host.osctl("ct", "start", "web")
-        found = wait_until(lambda: [each for each in status(host)[1] if each["state"] == "blocked"], "it is told")
+        web.ip(web.H, *family, "route", "add", f"{ADDRESS[version]}/{LENGTH[version]}", "dev", "up0", *metric)
+        web.osctl("ct", "start", "web")
+        found = wait_until(lambda: [each for each in status(web)[1] if each["state"] == "blocked"], "it is told")
 
     (each,) = found
     assert (each["severity"], each["ctid"], each["address"]) == ("error", "web", ADDRESS[version])
-    assert status(host)[0] == 2
-    run_commands(host, each["commands"])
-    wait_until(lambda: status(host) == (0, []), "all is well again", seconds=30)
+    assert status(web)[0] == 2
+    run_commands(web, each["commands"])
+    wait_until(lambda: status(web) == (0, []), "all is well again", seconds=30)
 
 
-def test_very_many_things_of_one_cause_are_told_as_one(host: Topology) -> None:
+def test_very_many_things_of_one_cause_are_told_as_one(web: Topology) -> None:
     networks = [f"10.7.{number // 256}.{number % 256}/32" for number in range(600)]
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", *networks, "10.7.0.0/16")
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", *networks, "10.7.0.0/16")
 
-    host.ip(host.H, "route", "replace", "blackhole", "10.7.0.0/16")
+    web.ip(web.H, "route", "replace", "blackhole", "10.7.0.0/16")
 
-    wait_until(lambda: [each["count"] for each in told(host, "null-routed")] == [601], "it is told", seconds=30)
-    (each,) = told(host, "null-routed")
+    wait_until(lambda: [each["count"] for each in told(web, "null-routed")] == [601], "it is told", seconds=30)
+    (each,) = told(web, "null-routed")
     assert each["address"] == "10.7.0.0/16"
-    mend(host, each["commands"], "null-routed")
+    mend(web, each["commands"], "null-routed")
 
 
-def test_very_many_things_of_different_causes_are_told_as_some_and_the_rest(host: Topology) -> None:
+def test_very_many_things_of_different_causes_are_told_as_some_and_the_rest(web: Topology) -> None:
     networks = [f"10.7.{number // 256}.{number % 256}" for number in range(600)]
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", *networks)
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", *networks)
 
-    host.in_namespace(
-        host.H, "sh", "-c", "for each; do echo route replace blackhole $each; done | ip -batch -", "sh", *networks
+    web.in_namespace(
+        web.H, "sh", "-c", "for each; do echo route replace blackhole $each; done | ip -batch -", "sh", *networks
     )
 
     wait_until(
-        lambda: [each["count"] for each in told(host, "null-routed")] == [*[1] * 10, 590], "all are told", seconds=60
+        lambda: [each["count"] for each in told(web, "null-routed")] == [*[1] * 10, 590], "all are told", seconds=60
     )
-    assert told(host, "null-routed")[-1]["commands"] == ["osctl self check"]
+    assert told(web, "null-routed")[-1]["commands"] == ["osctl self check"]
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_what_is_assigned_and_not_routed_is_told(host: Topology, bystander: Bystander, version: int) -> None:
+def test_what_is_assigned_and_not_routed_is_told(web: Topology, bystander: Bystander, version: int) -> None:
     address = {4: "1.2.3.77", 6: "2001:db8:2::77"}[version]
 
     with bystander.unharmed():
-        host.osctl("ct", "netif", "ip", "add", "--no-route", "web", "eth0", address)
+        web.osctl("ct", "netif", "ip", "add", "--no-route", "web", "eth0", address)
 
-        (each,) = told(host, "unrouted")
+        (each,) = told(web, "unrouted")
 
     assert (each["severity"], each["ctid"], each["netif"], each["address"]) == ("warning", "web", "eth0", address)
     with bystander.unharmed():
-        mend(host, each["commands"], "unrouted")
-    assert host.ping(host.R, address, count=1) == 1
+        mend(web, each["commands"], "unrouted")
+    assert web.ping(web.R, address, count=1) == 1
 
 
-def test_what_is_parked_is_told_and_its_command_routes_it_again(host: Topology, bystander: Bystander) -> None:
-    host.stop_daemon()
-    with contextlib.closing(sqlite3.connect(host.state_dir / "osctl.sqlite")) as store:
+def test_what_is_parked_is_told_and_its_command_routes_it_again(web: Topology, bystander: Bystander) -> None:
+    web.stop_daemon()
+    with contextlib.closing(sqlite3.connect(web.state_dir / "osctl.sqlite")) as store:
         ((document,),) = store.execute("SELECT document FROM container WHERE name = 'web'").fetchall()
         parked = json.loads(document) | {"parked": [f"{ADDRESS[4]}/32", f"{ADDRESS[6]}/128"]}
         store.execute("UPDATE container SET document = ? WHERE name = 'web'", (json.dumps(parked).encode(),))
         store.commit()
-    host.start_daemon()
+    web.start_daemon()
 
     with bystander.unharmed():
-        (each,) = told(host, "parked")
+        (each,) = told(web, "parked")
 
     assert (each["severity"], each["ctid"], each["netif"]) == ("warning", "web", "eth0")
     assert (each["address"], each["count"]) == (ADDRESS[4], 2)
-    assert host.ping(host.R, ADDRESS[4], count=1) == 0
+    assert web.ping(web.R, ADDRESS[4], count=1) == 0
     with bystander.unharmed():
-        mend(host, each["commands"], "parked")
-    assert all(host.ping(host.R, address, count=1) == 1 for address in ADDRESS.values())
+        mend(web, each["commands"], "parked")
+    assert all(web.ping(web.R, address, count=1) == 1 for address in ADDRESS.values())
 
 
-def test_what_was_changed_inside_is_told(host: Topology, bystander: Bystander) -> None:
+def test_what_was_changed_inside_is_told(web: Topology, bystander: Bystander) -> None:
     with bystander.unharmed():
-        host.in_guest_network("web", "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
-        host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
+        web.in_guest_network("web", "ip", "addr", "del", "1.2.3.4/32", "dev", "eth0")
+        web.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
 
-        (each,) = wait_until(lambda: told(host, "drifted"), "it is told", seconds=30)
+        (each,) = wait_until(lambda: told(web, "drifted"), "it is told", seconds=30)
 
     assert (each["severity"], each["ctid"]) == ("warning", "web")
     assert "1.2.3.4/32" in each["cause"]
     with bystander.unharmed():
-        mend(host, each["commands"], "drifted")
-    assert host.ping(host.R, "1.2.3.4", count=1) == 1
+        mend(web, each["commands"], "drifted")
+    assert web.ping(web.R, "1.2.3.4", count=1) == 1
 
 
-def test_a_container_that_should_be_running_and_is_not_is_told(host: Topology, bystander: Bystander) -> None:
-    power_off(host.run_dir, "web")
-    wait_until(lambda: host.life("web")[0] == "stopped", "it has ended", seconds=30)
-    assert status(host) == (0, [])  # by itself: nobody wants it any more
-    host.osctl("ct", "start", "web")
+def test_a_container_that_should_be_running_and_is_not_is_told(web: Topology, bystander: Bystander) -> None:
+    power_off(web.run_dir, "web")
+    wait_until(lambda: web.life("web")[0] == "stopped", "it has ended", seconds=30)
+    assert status(web) == (0, [])  # by itself: nobody wants it any more
+    web.osctl("ct", "start", "web")
     assert bystander.name != "web"
 
-    host.osctl("self", "shutdown", "--force")
+    web.osctl("self", "shutdown", "--force")
 
-    (each,) = told(host, "not running")
+    (each,) = told(web, "not running")
     assert (each["severity"], each["ctid"], each["count"]) == ("error", "", 2)
     assert each["cause"].startswith("containers are not started: all is shut down since ")
-    assert status(host)[0] == 2
-    run_commands(host, each["commands"])
-    wait_until(lambda: status(host) == (0, []), "all is well again", seconds=60)
+    assert status(web)[0] == 2
+    run_commands(web, each["commands"])
+    wait_until(lambda: status(web) == (0, []), "all is well again", seconds=60)
 
 
 @pytest.mark.parametrize("path", ["net/ipv4/conf/up0/forwarding", "net/ipv6/conf/all/forwarding"])
@@ -243,62 +244,62 @@ def test_a_link_that_is_somebody_elses_port_is_told_as_unreachable() -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_an_address_that_the_host_took_later_is_told_as_unreachable(
-    host: Topology, bystander: Bystander, version: int
+    web: Topology, bystander: Bystander, version: int
 ) -> None:
     taken = f"{ADDRESS[version]}/{LENGTH[version]}"
     with bystander.unharmed():
-        host.ip(host.H, "addr", "add", taken, "dev", "up0", *(["nodad"] if version == 6 else []))
+        web.ip(web.H, "addr", "add", taken, "dev", "up0", *(["nodad"] if version == 6 else []))
 
-        (each,) = told(host, "unreachable")
+        (each,) = told(web, "unreachable")
 
     assert (each["severity"], each["ctid"], each["address"]) == ("error", "web", ADDRESS[version])
-    assert host.in_guest_network("web", "true").status == 0
+    assert web.in_guest_network("web", "true").status == 0
     with bystander.unharmed():
-        mend(host, each["commands"], "unreachable")
-    assert host.ping(host.R, ADDRESS[version], count=1) == 1
+        mend(web, each["commands"], "unreachable")
+    assert web.ping(web.R, ADDRESS[version], count=1) == 1
 
 
-def test_a_firewall_that_drops_what_goes_to_containers_is_told(host: Topology) -> None:
-    host.in_namespace(
-        host.H, "nft", "table inet own { chain way { type filter hook forward priority 5; policy drop; }; }"
+def test_a_firewall_that_drops_what_goes_to_containers_is_told(web: Topology) -> None:
+    web.in_namespace(
+        web.H, "nft", "table inet own { chain way { type filter hook forward priority 5; policy drop; }; }"
     )
 
-    (each,) = told(host, "unreachable")
+    (each,) = told(web, "unreachable")
 
     assert (each["severity"], each["ctid"]) == ("error", "")
-    mend(host, each["commands"], "unreachable")
-    assert host.ping(host.R, ADDRESS[4], count=1) == 1
+    mend(web, each["commands"], "unreachable")
+    assert web.ping(web.R, ADDRESS[4], count=1) == 1
 
 
-def test_since_when_something_is_so_is_known_over_a_restart_of_the_daemon(host: Topology) -> None:
-    host.ip(host.H, "route", "replace", "blackhole", ADDRESS[4])
-    (before,) = wait_until(lambda: told(host, "null-routed"), "it is told", seconds=30)
+def test_since_when_something_is_so_is_known_over_a_restart_of_the_daemon(web: Topology) -> None:
+    web.ip(web.H, "route", "replace", "blackhole", ADDRESS[4])
+    (before,) = wait_until(lambda: told(web, "null-routed"), "it is told", seconds=30)
 
-    host.kill_daemon()
-    host.start_daemon()
+    web.kill_daemon()
+    web.start_daemon()
 
-    (after,) = wait_until(lambda: told(host, "null-routed"), "it is told again", seconds=30)
+    (after,) = wait_until(lambda: told(web, "null-routed"), "it is told again", seconds=30)
     assert after["since_epoch"] == before["since_epoch"]
-    mend(host, after["commands"], "null-routed")
-    host.ip(host.H, "route", "replace", "blackhole", ADDRESS[4])
-    (anew,) = wait_until(lambda: told(host, "null-routed"), "it is told anew", seconds=30)
+    mend(web, after["commands"], "null-routed")
+    web.ip(web.H, "route", "replace", "blackhole", ADDRESS[4])
+    (anew,) = wait_until(lambda: told(web, "null-routed"), "it is told anew", seconds=30)
     assert anew["since_epoch"] > before["since_epoch"]
 
 
-def test_it_is_known_since_when_something_is_so_though_nobody_asked(host: Topology) -> None:
+def test_it_is_known_since_when_something_is_so_though_nobody_asked(web: Topology) -> None:
     before = time.time()
-    host.ip(host.H, "route", "replace", "blackhole", ADDRESS[4])
-    wait_until((host.run_dir / "since.json").exists, "it was noted", seconds=30)
+    web.ip(web.H, "route", "replace", "blackhole", ADDRESS[4])
+    wait_until((web.run_dir / "since.json").exists, "it was noted", seconds=30)
     noted = time.time()
 
-    (each,) = told(host, "null-routed")
+    (each,) = told(web, "null-routed")
 
     assert before - 1 <= each["since_epoch"] <= noted
 
 
-def test_the_rows_can_be_chosen_and_fed_to_a_shell(host: Topology) -> None:
-    host.osctl("ct", "netif", "ip", "add", "--no-route", "web", "eth0", "1.2.3.77")
+def test_the_rows_can_be_chosen_and_fed_to_a_shell(web: Topology) -> None:
+    web.osctl("ct", "netif", "ip", "add", "--no-route", "web", "eth0", "1.2.3.77")
 
-    shown = host.osctl("status", "-H", "-o", "commands", check=False)
+    shown = web.osctl("status", "-H", "-o", "commands", check=False)
 
     assert shown.stdout == "osctl ct netif route add web eth0 1.2.3.77\n\n"

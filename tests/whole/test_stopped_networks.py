@@ -41,7 +41,7 @@ def mode() -> str:
 
 
 @pytest.fixture
-def host(mode: str) -> Iterator[Topology]:
+def web(mode: str) -> Iterator[Topology]:
     """With a running `web`, and a bystander that loses nothing and keeps all that it has."""
     with a_router(mode) as host:
         for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
@@ -123,130 +123,130 @@ def unreachable(host: Topology) -> list[tuple[str, int, str]]:
 
 
 @pytest.mark.parametrize("mode", ["none"])
-def test_without_anything_a_packet_goes_round_until_its_hops_are_used_up(host: Topology) -> None:
-    stop(host)
+def test_without_anything_a_packet_goes_round_until_its_hops_are_used_up(web: Topology) -> None:
+    stop(web)
 
-    assert [rounds(host, each) > 10 for each in ADDRESS.values()] == [True, True]
-    assert "elements" not in in_set(host)
-    assert unreachable(host) == []
+    assert [rounds(web, each) > 10 for each in ADDRESS.values()] == [True, True]
+    assert "elements" not in in_set(web)
+    assert unreachable(web) == []
 
 
 @both_modes
-def test_what_comes_for_a_stopped_container_is_rejected_until_it_starts(host: Topology, mode: str) -> None:
-    stop(host)
-    is_rejected(host)
+def test_what_comes_for_a_stopped_container_is_rejected_until_it_starts(web: Topology, mode: str) -> None:
+    stop(web)
+    is_rejected(web)
     expected = [("1.2.3.4", 2**32 - 1, "112"), ("2001:db8:2::4", 2**32 - 1, "112")] if mode == "unreachable" else []
-    assert unreachable(host) == expected
+    assert unreachable(web) == expected
 
-    host.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "web")
 
-    assert [host.ping(host.R, each) for each in ADDRESS.values()] == [3, 3]
-    wait_until(lambda: "elements" not in in_set(host) + in_set(host, 6), "nothing is rejected any more", seconds=PLENTY)
-    wait_until(lambda: not unreachable(host), "no route to nowhere is left", seconds=PLENTY)
+    assert [web.ping(web.R, each) for each in ADDRESS.values()] == [3, 3]
+    wait_until(lambda: "elements" not in in_set(web) + in_set(web, 6), "nothing is rejected any more", seconds=PLENTY)
+    wait_until(lambda: not unreachable(web), "no route to nowhere is left", seconds=PLENTY)
 
 
 @both_modes
-def test_changes_of_a_stopped_container_change_what_is_rejected(host: Topology) -> None:
-    stop(host)
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5", "2001:db8:2::5")
-    host.osctl(*ADD, "--no-route", "web", "eth0", *UNROUTED.values())
-    host.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.4")
+def test_changes_of_a_stopped_container_change_what_is_rejected(web: Topology) -> None:
+    stop(web)
+    web.osctl(*ADD, "web", "eth0", "1.2.3.5", "2001:db8:2::5")
+    web.osctl(*ADD, "--no-route", "web", "eth0", *UNROUTED.values())
+    web.osctl("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.4")
 
-    is_rejected(host, "1.2.3.5", "2001:db8:2::5", "2001:db8:2::4")
-    assert [rounds(host, each) > 10 for each in ("1.2.3.4", *UNROUTED.values())] == [True] * 3
+    is_rejected(web, "1.2.3.5", "2001:db8:2::5", "2001:db8:2::4")
+    assert [rounds(web, each) > 10 for each in ("1.2.3.4", *UNROUTED.values())] == [True] * 3
 
-    host.osctl("ct", "del", "web")
-    wait_until(lambda: rounds(host, "1.2.3.5") > 10, "what is nobody's is as it was without osctl", seconds=PLENTY)
+    web.osctl("ct", "del", "web")
+    wait_until(lambda: rounds(web, "1.2.3.5") > 10, "what is nobody's is as it was without osctl", seconds=PLENTY)
 
 
 @both_modes
 @pytest.mark.parametrize("end", ["stop_daemon", "kill_daemon"])
-def test_a_container_that_ends_while_no_daemon_lives_is_seen_to_by_the_next(host: Topology, end: str) -> None:
-    getattr(host, end)()
-    power_off(host.run_dir, "web")
+def test_a_container_that_ends_while_no_daemon_lives_is_seen_to_by_the_next(web: Topology, end: str) -> None:
+    getattr(web, end)()
+    power_off(web.run_dir, "web")
 
-    host.start_daemon()
+    web.start_daemon()
 
-    is_rejected(host)
+    is_rejected(web)
 
 
 @both_modes
-def test_a_daemon_that_is_killed_right_after_a_stop_leaves_it_to_the_next(host: Topology) -> None:
-    stop(host)
-    host.kill_daemon()
+def test_a_daemon_that_is_killed_right_after_a_stop_leaves_it_to_the_next(web: Topology) -> None:
+    stop(web)
+    web.kill_daemon()
 
-    host.start_daemon()
+    web.start_daemon()
 
-    is_rejected(host)
-    host.kill_daemon()
-    is_rejected(host)  # the kernel has it
+    is_rejected(web)
+    web.kill_daemon()
+    is_rejected(web)  # the kernel has it
 
 
 @both_modes
 @both_versions
 def test_an_address_that_somebody_moved_to_another_host_is_reached_by_the_host_and_its_containers(
-    host: Topology, mode: str, version: int
+    web: Topology, mode: str, version: int
 ) -> None:
     address = ADDRESS[version]
-    stop(host)
-    is_rejected(host, address)
-    host.ip(host.R, "addr", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")
+    stop(web)
+    is_rejected(web, address)
+    web.ip(web.R, "addr", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")
 
     if mode == "unreachable":
-        assert host.ping(host.H, address, count=1) == 0  # until somebody says where it is
-        host.ip(host.H, "route", "add", address, "via", ROUTER[version], "metric", "4000000")
+        assert web.ping(web.H, address, count=1) == 0  # until somebody says where it is
+        web.ip(web.H, "route", "add", address, "via", ROUTER[version], "metric", "4000000")
 
-    assert host.ping(host.H, address) == 3
+    assert web.ping(web.H, address) == 3
     argv = ["ping", "-n", "-q", "-c", "1", "-W", "1", address]
-    host.in_guest_network("beside", *argv)
+    web.in_guest_network("beside", *argv)
 
 
 @both_versions
-def test_a_routing_daemon_that_brings_the_network_back_makes_no_loop(host: Topology, version: int) -> None:
-    stop(host)
-    is_rejected(host, ADDRESS[version])
+def test_a_routing_daemon_that_brings_the_network_back_makes_no_loop(web: Topology, version: int) -> None:
+    stop(web)
+    is_rejected(web, ADDRESS[version])
 
-    host.ip(host.H, "route", "add", ADDRESS[version], "via", ROUTER[version], "proto", "bird", "metric", "32")
+    web.ip(web.H, "route", "add", ADDRESS[version], "via", ROUTER[version], "proto", "bird", "metric", "32")
 
-    stays(lambda: rounds(host, ADDRESS[version]) == 1, 1.5)
-    is_rejected(host, ADDRESS[version])
+    stays(lambda: rounds(web, ADDRESS[version]) == 1, 1.5)
+    is_rejected(web, ADDRESS[version])
 
 
 @both_modes
-def test_a_part_that_another_container_has_is_reached_while_the_rest_is_rejected(host: Topology) -> None:
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
-    host.new_container("part", via=["10.100.40.100/30"])
-    host.osctl(*ADD, "--delegate", "part", "eth0", "10.5.5.7")
-    stop(host)
+def test_a_part_that_another_container_has_is_reached_while_the_rest_is_rejected(web: Topology) -> None:
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24")
+    web.new_container("part", via=["10.100.40.100/30"])
+    web.osctl(*ADD, "--delegate", "part", "eth0", "10.5.5.7")
+    stop(web)
 
-    is_rejected(host, "10.5.5.8")
-    assert host.ping(host.R, "10.5.5.7") == 3
-    stop(host, "part")
-    is_rejected(host, "10.5.5.7", "10.5.5.8")
-    host.osctl("ct", "start", "web")
-    host.osctl("ct", "start", "part")
-    assert host.ping(host.R, "10.5.5.7") == 3
-
-
-def test_whoever_takes_the_packet_filter_away_gets_it_back_filled(host: Topology) -> None:
-    stop(host)
-    is_rejected(host)
-
-    host.in_namespace(host.H, "nft", "flush", "ruleset")
-    is_rejected(host)
-    host.in_namespace(host.H, "nft", "flush", "set", "inet", "osctl", "stopped4")
-    is_rejected(host)
+    is_rejected(web, "10.5.5.8")
+    assert web.ping(web.R, "10.5.5.7") == 3
+    stop(web, "part")
+    is_rejected(web, "10.5.5.7", "10.5.5.8")
+    web.osctl("ct", "start", "web")
+    web.osctl("ct", "start", "part")
+    assert web.ping(web.R, "10.5.5.7") == 3
 
 
-def test_the_setting_may_be_changed_while_containers_are_stopped(host: Topology) -> None:
+def test_whoever_takes_the_packet_filter_away_gets_it_back_filled(web: Topology) -> None:
+    stop(web)
+    is_rejected(web)
+
+    web.in_namespace(web.H, "nft", "flush", "ruleset")
+    is_rejected(web)
+    web.in_namespace(web.H, "nft", "flush", "set", "inet", "osctl", "stopped4")
+    is_rejected(web)
+
+
+def test_the_setting_may_be_changed_while_containers_are_stopped(web: Topology) -> None:
     def holds(expected: tuple[int, bool]) -> bool:
-        return (len(unreachable(host)), "elements" in in_set(host)) == expected
+        return (len(unreachable(web)), "elements" in in_set(web)) == expected
 
-    stop(host)
+    stop(web)
     for mode, expected in (("unreachable", (2, False)), ("reject", (0, True)), ("none", (0, False))):
-        host.stop_daemon()
-        host.config.write_text(settings(mode))
-        host.start_daemon()
+        web.stop_daemon()
+        web.config.write_text(settings(mode))
+        web.start_daemon()
         wait_until(functools.partial(holds, expected), mode, seconds=PLENTY)
 
 
@@ -283,21 +283,21 @@ def test_a_dry_run_prints_routes_to_nowhere() -> None:
 
 @both_modes
 @pytest.mark.time_limit(300)
-def test_very_many_networks_are_rejected_after_the_answer_and_nobody_waits_for_it(host: Topology) -> None:
+def test_very_many_networks_are_rejected_after_the_answer_and_nobody_waits_for_it(web: Topology) -> None:
     # Every second address, so that they are no fewer networks.
     scattered = "".join(f"10.{128 + (n >> 15)}.{n >> 7 & 255}.{n << 1 & 255}/32\n" for n in range(100_000))
     for each in ("10.128.0.0/10",):
-        host.ip(host.R, "route", "add", each, "via", "192.0.2.1")
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin=scattered)
-    stop(host)
+        web.ip(web.R, "route", "add", each, "via", "192.0.2.1")
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin=scattered)
+    stop(web)
     last = "10.131.13.62"
 
     began = time.monotonic()
-    assert host.osctl("ct", "ls").status == 0
+    assert web.osctl("ct", "ls").status == 0
     assert time.monotonic() - began < PLENTY
-    is_rejected(host, "10.128.0.0", last)
-    assert rounds(host, "10.128.0.1") > 10
+    is_rejected(web, "10.128.0.0", last)
+    assert rounds(web, "10.128.0.1") > 10
 
-    host.osctl("ct", "start", "web")
-    wait_until(lambda: "elements" not in in_set(host), "nothing is rejected any more", seconds=120)
-    wait_until(lambda: not unreachable(host), "no route to nowhere is left", seconds=120)
+    web.osctl("ct", "start", "web")
+    wait_until(lambda: "elements" not in in_set(web), "nothing is rejected any more", seconds=120)
+    wait_until(lambda: not unreachable(web), "no route to nowhere is left", seconds=120)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,6 @@ from whole.host import BIN, Result, Topology, differences, run, wait_until
 VIAS = ("10.100.10.100/30", "fd00:1::/126")
 ADD, DELETE = ("ct", "netif", "ip", "add"), ("ct", "netif", "ip", "del")
 COPY = "osctl.backup"
-
-
-@pytest.fixture
-def host() -> Iterator[Topology]:
-    with Topology(program=BARE) as topology:
-        yield topology
 
 
 @pytest.fixture
@@ -87,38 +81,38 @@ def wait_for_mirrors(host: Topology) -> None:
 # --- copies ------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_changed_since_a_copy_is_as_it_was_then_after_a_restore(host: Topology, copy: str) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
-    host.new_container("db", via=("10.100.10.104/30",), addresses=("1.2.3.5",))
-    before = configured(host)
-    said = host.osctl("self", "backup", copy).stdout
-    host.osctl(*ADD, "web", "eth0", "1.2.3.6", "2001:db8:2::6")
-    host.osctl(*DELETE, "web", "eth0", "1.2.3.4")
-    running = host.comparable_state("db")
-    history = [each["command"] for each in host.osctl_json("history")]
+def test_what_was_changed_since_a_copy_is_as_it_was_then_after_a_restore(bare: Topology, copy: str) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
+    bare.new_container("db", via=("10.100.10.104/30",), addresses=("1.2.3.5",))
+    before = configured(bare)
+    said = bare.osctl("self", "backup", copy).stdout
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.6", "2001:db8:2::6")
+    bare.osctl(*DELETE, "web", "eth0", "1.2.3.4")
+    running = bare.comparable_state("db")
+    history = [each["command"] for each in bare.osctl_json("history")]
 
-    planned = host.osctl("--dry-run", "self", "restore", "--take", copy).stdout
-    restored = host.osctl("self", "restore", "--take", copy).stdout
+    planned = bare.osctl("--dry-run", "self", "restore", "--take", copy).stdout
+    restored = bare.osctl("self", "restore", "--take", copy).stdout
 
     assert "containers: 2, interfaces: 2" in said
     assert "not in it: root directories" in said
     assert planned == restored
     assert "web: as it was then" in restored
     assert "db" not in restored
-    assert without_generations(configured(host)) == without_generations(before)
+    assert without_generations(configured(bare)) == without_generations(before)
     # Nobody who remembers a generation of before, of either configuration, changes what is there now.
-    generations = {name: json.loads(each)["generation"] for name, each in dict(host.stored()["container"]).items()}
+    generations = {name: json.loads(each)["generation"] for name, each in dict(bare.stored()["container"]).items()}
     assert generations == {"web": 5, "db": 2}
-    assert not differences(running, host.comparable_state("db"))
-    assert [each["command"] for each in host.osctl_json("history")] == [*history, f"osctl self restore --take {copy}"]
+    assert not differences(running, bare.comparable_state("db"))
+    assert [each["command"] for each in bare.osctl_json("history")] == [*history, f"osctl self restore --take {copy}"]
     # Others may have what is free again, and nobody what is held again.
-    assert "1.2.3.4" in host.refusal(*ADD, "db", "eth0", "1.2.3.4")
-    host.osctl(*ADD, "db", "eth0", "1.2.3.6")
-    host.osctl("ct", "start", "web")
-    assert host.ping(host.R, "1.2.3.4") == 3
-    now = configured(host)
-    host.restart_daemon()
-    assert configured(host) == now
+    assert "1.2.3.4" in bare.refusal(*ADD, "db", "eth0", "1.2.3.4")
+    bare.osctl(*ADD, "db", "eth0", "1.2.3.6")
+    bare.osctl("ct", "start", "web")
+    assert bare.ping(bare.R, "1.2.3.4") == 3
+    now = configured(bare)
+    bare.restart_daemon()
+    assert configured(bare) == now
 
 
 def routed_to(host: Topology, container: str) -> set[str]:
@@ -129,70 +123,70 @@ def routed_to(host: Topology, container: str) -> set[str]:
     return {each["dst"] for each in found}
 
 
-def test_what_was_given_up_since_a_copy_is_parked_until_it_is_taken(host: Topology, copy: str) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"), start=False)
-    host.new_container("db", via=("10.100.10.104/30",), addresses=("1.2.3.9",))
-    host.osctl("self", "backup", copy)
-    host.osctl(*DELETE, "web", "eth0", "1.2.3.4", "2001:db8:2::4", "1.2.3.6")
-    host.osctl(*ADD, "web", "eth0", "1.2.3.6")  # given up, and held again
-    host.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.108/30", "web", "eth1")
-    host.osctl("ct", "netif", "ip", "move", "web", "eth0", "web", "eth1", "1.2.3.5")  # it stayed the container's
+def test_what_was_given_up_since_a_copy_is_parked_until_it_is_taken(bare: Topology, copy: str) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"), start=False)
+    bare.new_container("db", via=("10.100.10.104/30",), addresses=("1.2.3.9",))
+    bare.osctl("self", "backup", copy)
+    bare.osctl(*DELETE, "web", "eth0", "1.2.3.4", "2001:db8:2::4", "1.2.3.6")
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.6")  # given up, and held again
+    bare.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.108/30", "web", "eth1")
+    bare.osctl("ct", "netif", "ip", "move", "web", "eth0", "web", "eth1", "1.2.3.5")  # it stayed the container's
     parked = "web: parked, for it was given up since: 1.2.3.4/32, 2001:db8:2::4/128"
 
-    planned = host.osctl("--dry-run", "self", "restore", copy).stdout
-    restored = host.osctl("self", "restore", copy).stdout
+    planned = bare.osctl("--dry-run", "self", "restore", copy).stdout
+    restored = bare.osctl("self", "restore", copy).stdout
 
     assert planned == restored
     assert f"{parked}; osctl ct netif take web NETIF all takes it again\n" in restored
-    assert {each["state"] for each in host.osctl_json("net", "who", "1.2.3.4")} == {"parked"}
-    host.osctl("ct", "start", "web")
-    assert routed_to(host, "web") == {"1.2.3.5", "1.2.3.6"}
-    assert host.ping(host.R, "1.2.3.4", count=1) == 0
-    host.restart_daemon()
-    assert routed_to(host, "web") == {"1.2.3.5", "1.2.3.6"}
-    host.osctl("ct", "netif", "take", "web", "eth0", "all")
-    assert routed_to(host, "web") == {"1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"}
-    assert (host.ping(host.R, "1.2.3.4"), host.ping(host.R, "2001:db8:2::4")) == (3, 3)
-    assert host.ping(host.R, "1.2.3.9") == 3
+    assert {each["state"] for each in bare.osctl_json("net", "who", "1.2.3.4")} == {"parked"}
+    bare.osctl("ct", "start", "web")
+    assert routed_to(bare, "web") == {"1.2.3.5", "1.2.3.6"}
+    assert bare.ping(bare.R, "1.2.3.4", count=1) == 0
+    bare.restart_daemon()
+    assert routed_to(bare, "web") == {"1.2.3.5", "1.2.3.6"}
+    bare.osctl("ct", "netif", "take", "web", "eth0", "all")
+    assert routed_to(bare, "web") == {"1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"}
+    assert (bare.ping(bare.R, "1.2.3.4"), bare.ping(bare.R, "2001:db8:2::4")) == (3, 3)
+    assert bare.ping(bare.R, "1.2.3.9") == 3
 
 
-def test_a_store_older_than_what_is_beside_the_roots_parks_what_others_hold_by_now(host: Topology) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"))
-    host.new_container("db", via=("10.100.10.104/30", "fd00:2::/126"))
-    file = host.state_dir / "osctl.sqlite"
-    host.restart_daemon()  # all of it in one file
+def test_a_store_older_than_what_is_beside_the_roots_parks_what_others_hold_by_now(bare: Topology) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "1.2.3.6", "2001:db8:2::4"))
+    bare.new_container("db", via=("10.100.10.104/30", "fd00:2::/126"))
+    file = bare.state_dir / "osctl.sqlite"
+    bare.restart_daemon()  # all of it in one file
     old = file.read_bytes()
-    host.osctl(*DELETE, "web", "eth0", "1.2.3.4")
-    host.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", "1.2.3.5", "2001:db8:2::4")
-    wait_for_mirrors(host)
-    host.stop_daemon()
-    for each in host.state_dir.glob("osctl.sqlite*"):
+    bare.osctl(*DELETE, "web", "eth0", "1.2.3.4")
+    bare.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", "1.2.3.5", "2001:db8:2::4")
+    wait_for_mirrors(bare)
+    bare.stop_daemon()
+    for each in bare.state_dir.glob("osctl.sqlite*"):
         each.unlink()
     file.write_bytes(old)
 
-    host.start_daemon()
+    bare.start_daemon()
 
     told = "web: parked, for the store is older than what is kept beside the containers' roots: 1.2.3.4/32, 1.2.3.5/32"
-    assert f"{told}, 2001:db8:2::4/128" in host.log_text()
-    assert routed_to(host, "web") == {"1.2.3.6"}
-    assert host.ping(host.R, "1.2.3.6") == 3
-    host.restart_daemon()  # the documents are those of the store now, and what is parked stays so
-    assert routed_to(host, "web") == {"1.2.3.6"}
-    host.osctl("ct", "netif", "take", "web", "eth0", "1.2.3.5/32")
-    host.osctl("ct", "restart", "-k", "web")  # inside, it has been taken away
-    assert routed_to(host, "web") == {"1.2.3.5", "1.2.3.6"}
-    assert host.ping(host.R, "1.2.3.5") == 3
+    assert f"{told}, 2001:db8:2::4/128" in bare.log_text()
+    assert routed_to(bare, "web") == {"1.2.3.6"}
+    assert bare.ping(bare.R, "1.2.3.6") == 3
+    bare.restart_daemon()  # the documents are those of the store now, and what is parked stays so
+    assert routed_to(bare, "web") == {"1.2.3.6"}
+    bare.osctl("ct", "netif", "take", "web", "eth0", "1.2.3.5/32")
+    bare.osctl("ct", "restart", "-k", "web")  # inside, it has been taken away
+    assert routed_to(bare, "web") == {"1.2.3.5", "1.2.3.6"}
+    assert bare.ping(bare.R, "1.2.3.5") == 3
 
 
-def test_a_copy_is_its_owners_alone_and_never_in_the_place_of_another_file(host: Topology, tmp_path: Path) -> None:
-    host.new_container("web", start=False)
+def test_a_copy_is_its_owners_alone_and_never_in_the_place_of_another_file(bare: Topology, tmp_path: Path) -> None:
+    bare.new_container("web", start=False)
     there = tmp_path / "there"
     there.write_text("precious")
     new = tmp_path / "new"
-    host.osctl("self", "backup", str(new))
+    bare.osctl("self", "backup", str(new))
 
-    assert "File exists" in host.refusal("self", "backup", str(there))
-    assert "No such file" in host.refusal("self", "backup", str(tmp_path / "nowhere" / "copy"))
+    assert "File exists" in bare.refusal("self", "backup", str(there))
+    assert "No such file" in bare.refusal("self", "backup", str(tmp_path / "nowhere" / "copy"))
     assert there.read_text() == "precious"
     assert stat.S_IMODE(new.stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(f"file:{new}?mode=ro", uri=True)) as database:
@@ -200,13 +194,13 @@ def test_a_copy_is_its_owners_alone_and_never_in_the_place_of_another_file(host:
         assert [name for (name,) in database.execute("SELECT name FROM container")] == ["web"]
 
 
-def test_a_copy_that_does_not_fit_is_told_and_nothing_of_it_is_left(host: Topology) -> None:
-    host.new_container("web", start=False)
-    place = host.directory / "small"
+def test_a_copy_that_does_not_fit_is_told_and_nothing_of_it_is_left(bare: Topology) -> None:
+    bare.new_container("web", start=False)
+    place = bare.directory / "small"
     place.mkdir()
     run("mount", "-t", "tmpfs", "-o", "size=8k", "none", str(place))
 
-    said = host.refusal("self", "backup", str(place / COPY))
+    said = bare.refusal("self", "backup", str(place / COPY))
 
     assert said.endswith("cannot be written: No space left on device")
     assert list(place.iterdir()) == []
@@ -289,25 +283,25 @@ def _used_by_the_host(host: Topology, _copy: str) -> str:
     ids=lambda each: each.__name__.strip("_"),
 )
 def test_a_restore_that_is_refused_changes_nothing(
-    host: Topology, copy: str, spoil: Callable[[Topology, str], str]
+    bare: Topology, copy: str, spoil: Callable[[Topology, str], str]
 ) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
-    host.osctl("self", "backup", copy)
-    reason = spoil(host, copy)
-    host.osctl("net", "reconcile")  # the host forwards from here on
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
+    bare.osctl("self", "backup", copy)
+    reason = spoil(bare, copy)
+    bare.osctl("net", "reconcile")  # the host forwards from here on
 
-    said = host.refusal_without_trace("self", "restore", copy)
+    said = bare.refusal_without_trace("self", "restore", copy)
 
     assert reason in said
     assert COPY in said
-    assert reason in host.refusal_without_trace("--dry-run", "self", "restore", copy)
+    assert reason in bare.refusal_without_trace("--dry-run", "self", "restore", copy)
 
 
-def test_a_new_machine_becomes_the_host_that_died_and_starts_what_ran_there(host: Topology, copy: str) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "2001:db8:2::4"))
-    host.new_container("db", start=False)
-    before, history = configured(host), host.stored()["history"]
-    host.osctl("self", "backup", copy)
+def test_a_new_machine_becomes_the_host_that_died_and_starts_what_ran_there(bare: Topology, copy: str) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4", "2001:db8:2::4"))
+    bare.new_container("db", start=False)
+    before, history = configured(bare), bare.stored()["history"]
+    bare.osctl("self", "backup", copy)
     with Topology(program=BARE) as other:
         assert "was made on another host" in other.refusal_without_trace("self", "restore", copy)
 
@@ -331,13 +325,13 @@ def test_a_new_machine_becomes_the_host_that_died_and_starts_what_ran_there(host
         other.osctl("self", "restore", copy)
 
 
-def test_what_a_dead_host_gave_up_after_its_last_copy_is_parked_on_the_new_machine(host: Topology, copy: str) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "2001:db8:2::4"))
-    host.osctl("self", "backup", copy)
-    host.osctl(*DELETE, "web", "eth0", "1.2.3.4", "2001:db8:2::4")
-    wait_for_mirrors(host)
+def test_what_a_dead_host_gave_up_after_its_last_copy_is_parked_on_the_new_machine(bare: Topology, copy: str) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4", "1.2.3.5", "2001:db8:2::4"))
+    bare.osctl("self", "backup", copy)
+    bare.osctl(*DELETE, "web", "eth0", "1.2.3.4", "2001:db8:2::4")
+    wait_for_mirrors(bare)
     with Topology(program=BARE) as other:
-        shutil.copytree(host.state_dir / "ct", other.state_dir / "ct", dirs_exist_ok=True)
+        shutil.copytree(bare.state_dir / "ct", other.state_dir / "ct", dirs_exist_ok=True)
 
         said = other.osctl("self", "restore", "--replace-host", copy).stdout
 
@@ -350,25 +344,25 @@ def test_what_a_dead_host_gave_up_after_its_last_copy_is_parked_on_the_new_machi
 # --- a store that is lost or damaged -----------------------------------------------------------------------------
 
 
-def test_each_document_stands_beside_its_root_soon_after_it_was_saved(host: Topology) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4",))
-    wait_for_mirrors(host)
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
-    wait_for_mirrors(host)
-    host.osctl(*ADD, "web", "eth0", "1.2.3.6")
-    host.kill_daemon()
+def test_each_document_stands_beside_its_root_soon_after_it_was_saved(bare: Topology) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4",))
+    wait_for_mirrors(bare)
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    wait_for_mirrors(bare)
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.6")
+    bare.kill_daemon()
 
-    host.start_daemon()
+    bare.start_daemon()
 
-    wait_for_mirrors(host)
-    host.osctl(*ADD, "web", "eth0", "1.2.3.7")
-    host.stop_daemon()
+    wait_for_mirrors(bare)
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.7")
+    bare.stop_daemon()
     # In peace, it writes what is left.
-    ((_, document),) = host.stored()["container"]
-    assert document in mirror(host, "web").read_bytes()
-    host.start_daemon()
-    host.osctl("ct", "del", "-f", "web")
-    assert not mirror(host, "web").parent.exists()
+    ((_, document),) = bare.stored()["container"]
+    assert document in mirror(bare, "web").read_bytes()
+    bare.start_daemon()
+    bare.osctl("ct", "del", "-f", "web")
+    assert not mirror(bare, "web").parent.exists()
 
 
 def _lose(file: Path) -> None:
@@ -410,77 +404,77 @@ def _damage_holdings(file: Path) -> None:
     ids=lambda each: each.__name__.strip("_"),
 )
 def test_a_lost_or_damaged_store_is_told_in_a_line_and_rebuilt_while_containers_run_on(
-    host: Topology, spoil: Callable[[Path], None]
+    bare: Topology, spoil: Callable[[Path], None]
 ) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4", "2001:db8:2::4"))
-    host.new_container("db", via=("10.100.10.104/30",), start=False)
-    host.osctl("ct", "new", "--distribution", "busybox", "gone")
-    host.osctl("ct", "del", "gone")
-    wait_for_mirrors(host)
-    before, running = configured(host), host.comparable_state("web")
-    host.stop_daemon()
-    file = host.state_dir / "osctl.sqlite"
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4", "2001:db8:2::4"))
+    bare.new_container("db", via=("10.100.10.104/30",), start=False)
+    bare.osctl("ct", "new", "--distribution", "busybox", "gone")
+    bare.osctl("ct", "del", "gone")
+    wait_for_mirrors(bare)
+    before, running = configured(bare), bare.comparable_state("web")
+    bare.stop_daemon()
+    file = bare.state_dir / "osctl.sqlite"
     spoil(file)
 
-    found = osctld(host, "--check")
+    found = osctld(bare, "--check")
     assert (found.status, found.stderr) == (1, "")
-    assert f"osctld --state-dir {host.state_dir} --recover" in found.stdout
+    assert f"osctld --state-dir {bare.state_dir} --recover" in found.stdout
     if spoil is not _damage_holdings:  # which a daemon does not read
-        started = osctld(host)
-        assert f"osctld --state-dir {host.state_dir} --" in refusal(started)
-    assert host.ping(host.R, "1.2.3.4") == 3
+        started = osctld(bare)
+        assert f"osctld --state-dir {bare.state_dir} --" in refusal(started)
+    assert bare.ping(bare.R, "1.2.3.4") == 3
 
-    done = osctld(host, "--recover")
+    done = osctld(bare, "--recover")
 
     assert (done.status, done.stderr) == (0, ""), done
     assert "web: from " in done.stdout
     assert "interfaces: 1" in done.stdout
     assert "rebuilt, containers: 2" in done.stdout
     if spoil is not _lose:
-        (kept,) = (each for each in host.state_dir.glob("osctl.sqlite.damaged-*") if not each.name.endswith("-wal"))
+        (kept,) = (each for each in bare.state_dir.glob("osctl.sqlite.damaged-*") if not each.name.endswith("-wal"))
         assert f"the store of before: {kept}" in done.stdout
-    found = osctld(host, "--check")
+    found = osctld(bare, "--check")
     assert (found.status, found.stdout.count("\n")) == (0, 1), found
-    host.start_daemon()
-    assert configured(host) == before
-    assert not differences(running, host.comparable_state("web"))
-    host.osctl("ct", "start", "db")
-    host.osctl("ct", "new", "--distribution", "busybox", "gone")
-    assert host.osctl_json("ct", "show", "web")["state"] == "running"
+    bare.start_daemon()
+    assert configured(bare) == before
+    assert not differences(running, bare.comparable_state("web"))
+    bare.osctl("ct", "start", "db")
+    bare.osctl("ct", "new", "--distribution", "busybox", "gone")
+    assert bare.osctl_json("ct", "show", "web")["state"] == "running"
 
 
-def test_a_store_that_lost_its_log_is_rebuilt_of_the_newer_documents(host: Topology) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
-    host.stop_daemon()
-    old = (host.state_dir / "osctl.sqlite").read_bytes()
-    host.start_daemon()
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
-    wait_for_mirrors(host)
-    before = configured(host)
-    host.stop_daemon()
-    (host.state_dir / "osctl.sqlite").write_bytes(old)
-    assert "is not what is kept of web" in osctld(host, "--check").stdout
+def test_a_store_that_lost_its_log_is_rebuilt_of_the_newer_documents(bare: Topology) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4",), start=False)
+    bare.stop_daemon()
+    old = (bare.state_dir / "osctl.sqlite").read_bytes()
+    bare.start_daemon()
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    wait_for_mirrors(bare)
+    before = configured(bare)
+    bare.stop_daemon()
+    (bare.state_dir / "osctl.sqlite").write_bytes(old)
+    assert "is not what is kept of web" in osctld(bare, "--check").stdout
 
-    osctld(host, "--recover", "--force")
+    osctld(bare, "--recover", "--force")
 
-    host.start_daemon()
-    assert configured(host) == before
+    bare.start_daemon()
+    assert configured(bare) == before
 
 
-def test_a_store_that_is_sound_or_in_use_is_not_rebuilt(host: Topology) -> None:
-    host.new_container("web", via=VIAS, start=False)
-    before = host.stored()
+def test_a_store_that_is_sound_or_in_use_is_not_rebuilt(bare: Topology) -> None:
+    bare.new_container("web", via=VIAS, start=False)
+    before = bare.stored()
 
-    assert "is in use by another osctld" in refusal(osctld(host, "--recover", "--force"))
-    assert "is in use by another osctld" in refusal(osctld(host, "--restore-schema", "2"))
-    wait_for_mirrors(host)
-    assert osctld(host, "--check") == (
-        0, f"{host.state_dir}/osctl.sqlite: sound, schema {SCHEMA}, containers: 1\n", ""
+    assert "is in use by another osctld" in refusal(osctld(bare, "--recover", "--force"))
+    assert "is in use by another osctld" in refusal(osctld(bare, "--restore-schema", "2"))
+    wait_for_mirrors(bare)
+    assert osctld(bare, "--check") == (
+        0, f"{bare.state_dir}/osctl.sqlite: sound, schema {SCHEMA}, containers: 1\n", ""
     )  # fmt: skip
-    host.stop_daemon()
-    assert "is sound; --force rebuilds it" in refusal(osctld(host, "--recover"))
-    assert host.stored() == before
-    host.start_daemon()
+    bare.stop_daemon()
+    assert "is sound; --force rebuilds it" in refusal(osctld(bare, "--recover"))
+    assert bare.stored() == before
+    bare.start_daemon()
 
 
 def test_a_state_directory_with_nothing_in_it_is_not_rebuilt() -> None:
@@ -504,52 +498,52 @@ def test_words_that_do_not_go_together_are_refused(tmp_path: Path, words: tuple[
 # --- schemas -----------------------------------------------------------------------------------------------------
 
 
-def test_a_newer_store_is_refused_with_the_command_that_goes_back_to_the_copy(host: Topology) -> None:
-    host.new_container("web", via=VIAS, addresses=("1.2.3.4",))
-    before = configured(host)
-    host.stop_daemon()
-    file = host.state_dir / "osctl.sqlite"
+def test_a_newer_store_is_refused_with_the_command_that_goes_back_to_the_copy(bare: Topology) -> None:
+    bare.new_container("web", via=VIAS, addresses=("1.2.3.4",))
+    before = configured(bare)
+    bare.stop_daemon()
+    file = bare.state_dir / "osctl.sqlite"
     shutil.copy(file, f"{file}.schema{SCHEMA}")
-    host.start_daemon()
-    host.new_container("later", start=False)
-    host.osctl(*ADD, "web", "eth0", "1.2.3.5")
-    host.stop_daemon()
+    bare.start_daemon()
+    bare.new_container("later", start=False)
+    bare.osctl(*ADD, "web", "eth0", "1.2.3.5")
+    bare.stop_daemon()
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
 
     command = f"--restore-schema {SCHEMA}"
-    said = refusal(osctld(host))
+    said = refusal(osctld(bare))
     assert f"has schema {SCHEMA + 1}, this osctld knows {SCHEMA}" in said
-    assert f"; osctld --state-dir {host.state_dir} {command} goes back to {file}.schema{SCHEMA}" in said
-    assert command in osctld(host, "--check").stdout
-    assert "has schema" in refusal(osctld(host, "--recover", "--force"))
+    assert f"; osctld --state-dir {bare.state_dir} {command} goes back to {file}.schema{SCHEMA}" in said
+    assert command in osctld(bare, "--check").stdout
+    assert "has schema" in refusal(osctld(bare, "--recover", "--force"))
 
-    done = osctld(host, *command.split())
+    done = osctld(bare, *command.split())
 
     assert (done.status, done.stderr) == (0, "")
-    assert f"later: is not in the copy; its root directory stays at {host.state_dir}/ct/later" in done.stdout
+    assert f"later: is not in the copy; its root directory stays at {bare.state_dir}/ct/later" in done.stdout
     assert f"schema {SCHEMA}, containers: 1" in done.stdout
-    host.start_daemon()
-    assert configured(host) == before
+    bare.start_daemon()
+    assert configured(bare) == before
     # What the newer one put into a guest that runs on is cleared away.
-    inside = {each["local"] for link in host.guest_ip_json("web", "addr", "show", "eth0") for each in link["addr_info"]}
+    inside = {each["local"] for link in bare.guest_ip_json("web", "addr", "show", "eth0") for each in link["addr_info"]}
     assert "1.2.3.4" in inside
     assert "1.2.3.5" not in inside
-    host.stop_daemon()
-    assert "nothing is newer than the copy" in refusal(osctld(host, *command.split()))
-    assert "there is no copy of schema 1" in refusal(osctld(host, "--restore-schema", "1"))
-    host.start_daemon()
+    bare.stop_daemon()
+    assert "nothing is newer than the copy" in refusal(osctld(bare, *command.split()))
+    assert "there is no copy of schema 1" in refusal(osctld(bare, "--restore-schema", "1"))
+    bare.start_daemon()
 
 
-def test_a_newer_store_without_a_copy_is_refused_and_left_alone(host: Topology) -> None:
-    host.stop_daemon()
-    file = host.state_dir / "osctl.sqlite"
+def test_a_newer_store_without_a_copy_is_refused_and_left_alone(bare: Topology) -> None:
+    bare.stop_daemon()
+    file = bare.state_dir / "osctl.sqlite"
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
 
-    said = refusal(osctld(host))
+    said = refusal(osctld(bare))
 
     assert said.endswith("there is no copy of before the upgrade: install the newer osctld again")
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA}")
-    host.start_daemon()
+    bare.start_daemon()

@@ -19,7 +19,8 @@ PLENTY = 30.0
 
 
 @pytest.fixture
-def host() -> Iterator[Topology]:
+def web() -> Iterator[Topology]:
+    """A host on which `web` runs, and `beside` and `db` with it."""
     with Topology(program=BARE) as host:
         host.new_container("beside", via=["10.100.20.100/30", "fd00:2::/126"], addresses=BYSTANDER)
         host.new_container("web", via=["10.100.10.100/30", "fd00:1::/126"], addresses=[*ADDRESSES, *OTHERS])
@@ -55,70 +56,70 @@ def all_tracked(host: Topology, addresses: list[str]) -> list[bool]:
 
 
 @pytest.mark.parametrize("how", ["delete", "move", "route", "container"])
-def test_connections_to_what_is_taken_away_are_forgotten_and_those_of_others_go_on(host: Topology, how: str) -> None:
-    track(host)
-    connect(host)
-    assert all_tracked(host, [*ADDRESSES, *OTHERS, *BYSTANDER]) == [True] * 6
+def test_connections_to_what_is_taken_away_are_forgotten_and_those_of_others_go_on(web: Topology, how: str) -> None:
+    track(web)
+    connect(web)
+    assert all_tracked(web, [*ADDRESSES, *OTHERS, *BYSTANDER]) == [True] * 6
 
     kept = [*OTHERS, *BYSTANDER]
     match how:
         case "delete":
-            host.osctl("ct", "netif", "ip", "del", "web", "eth0", *ADDRESSES)
+            web.osctl("ct", "netif", "ip", "del", "web", "eth0", *ADDRESSES)
         case "move":
-            host.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", *ADDRESSES)
+            web.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", *ADDRESSES)
         case "route":
-            host.osctl(
+            web.osctl(
                 "ct", "netif", "route", "del", "--leave-unrouted", "web", "eth0", *(f"{each}" for each in ADDRESSES)
             )
         case _:
-            host.osctl("ct", "del", "-f", "web")
+            web.osctl("ct", "del", "-f", "web")
             kept = BYSTANDER
 
-    wait_until(lambda: all_tracked(host, ADDRESSES) == [False, False], "they are forgotten", seconds=PLENTY)
-    assert all_tracked(host, kept) == [True] * len(kept)
+    wait_until(lambda: all_tracked(web, ADDRESSES) == [False, False], "they are forgotten", seconds=PLENTY)
+    assert all_tracked(web, kept) == [True] * len(kept)
     if how == "move":
-        connect_again = [host.ping(host.R, each) for each in ADDRESSES]
+        connect_again = [web.ping(web.R, each) for each in ADDRESSES]
         assert connect_again == [3, 3]
 
 
-def test_very_many_networks_cost_one_look(host: Topology) -> None:
+def test_very_many_networks_cost_one_look(web: Topology) -> None:
     networks = "".join(f"10.0.0.{number}/32\n" for number in range(100)) + "10.5.5.0/24\n"
-    host.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin=networks)
-    host.osctl("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.1")
-    track(host)
-    connect(host)
+    web.osctl("ct", "netif", "route", "add", "web", "eth0", "-", stdin=networks)
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", "10.5.5.1")
+    track(web)
+    connect(web)
     for each in ("10.5.5.1", "10.0.0.7"):
-        host.ping(host.R, each, count=1)
-    assert tracked(host, "10.5.5.1")
+        web.ping(web.R, each, count=1)
+    assert tracked(web, "10.5.5.1")
 
-    host.osctl("ct", "netif", "ip", "del", "web", "eth0", "10.5.5.1")
-    host.osctl(
+    web.osctl("ct", "netif", "ip", "del", "web", "eth0", "10.5.5.1")
+    web.osctl(
         "ct", "netif", "route", "del", "web", "eth0", "10.5.5.0/24", *(f"10.0.0.{each}/32" for each in range(100))
     )
 
-    wait_until(lambda: not tracked(host, "10.5.5.1"), "it is forgotten", seconds=PLENTY)
-    assert all_tracked(host, [*ADDRESSES, *OTHERS, *BYSTANDER]) == [True] * 6
+    wait_until(lambda: not tracked(web, "10.5.5.1"), "it is forgotten", seconds=PLENTY)
+    assert all_tracked(web, [*ADDRESSES, *OTHERS, *BYSTANDER]) == [True] * 6
 
 
-def test_who_was_reached_by_another_address_is_forgotten_by_its_own(host: Topology) -> None:
+def test_who_was_reached_by_another_address_is_forgotten_by_its_own(web: Topology) -> None:
     rule = "ip daddr 203.0.113.77 dnat to 1.2.3.4"
-    host.in_namespace(
-        host.H, "nft", f"table ip others {{ chain pre {{ type nat hook prerouting priority -100; {rule}; }}; }}"
+    web.in_namespace(
+        web.H, "nft", f"table ip others {{ chain pre {{ type nat hook prerouting priority -100; {rule}; }}; }}"
     )
-    assert host.ping(host.R, "203.0.113.77", count=1) == 1
-    assert host.ping(host.R, BYSTANDER[0], count=1) == 1
-    assert all_tracked(host, [ADDRESSES[0], BYSTANDER[0]]) == [True, True]
+    assert web.ping(web.R, "203.0.113.77", count=1) == 1
+    assert web.ping(web.R, BYSTANDER[0], count=1) == 1
+    assert all_tracked(web, [ADDRESSES[0], BYSTANDER[0]]) == [True, True]
 
-    host.osctl("ct", "netif", "ip", "del", "web", "eth0", ADDRESSES[0])
+    web.osctl("ct", "netif", "ip", "del", "web", "eth0", ADDRESSES[0])
 
-    wait_until(lambda: not tracked(host, ADDRESSES[0]), "it is forgotten", seconds=PLENTY)
-    assert tracked(host, BYSTANDER[0])
+    wait_until(lambda: not tracked(web, ADDRESSES[0]), "it is forgotten", seconds=PLENTY)
+    assert tracked(web, BYSTANDER[0])
 
 
-def test_a_host_that_tracks_nothing_does_not_begin_to(host: Topology) -> None:
-    connect(host)
-    host.osctl("ct", "netif", "ip", "del", "web", "eth0", *ADDRESSES)
-    host.osctl("ct", "ls")
+def test_a_host_that_tracks_nothing_does_not_begin_to(web: Topology) -> None:
+    connect(web)
+    web.osctl("ct", "netif", "ip", "del", "web", "eth0", *ADDRESSES)
+    web.osctl("ct", "ls")
 
-    assert host.sysctl(host.H, "net/netfilter/nf_conntrack_count") == "0"
-    assert "tracked connections" not in host.log_text()
+    assert web.sysctl(web.H, "net/netfilter/nf_conntrack_count") == "0"
+    assert "tracked connections" not in web.log_text()
