@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import ctypes
 import random
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -135,26 +136,32 @@ def who(runs: int, count: int) -> bool:
 def log(runs: int, changes: int) -> bool:
     chance = random.Random(1)
     with tempfile.TemporaryDirectory(prefix="osctl-bench-") as directory:
-        store = Store(Path(directory) / "osctl.sqlite", schema=SCHEMA, new_host_uuid="bench")
+        file = Path(directory) / "osctl.sqlite"
+        store = Store(file, schema=SCHEMA, new_host_uuid="bench")
         holders = [Holder(f"ct{n}", "eth0", f"uuid {n}", f"container {n}") for n in range(100)]
         # The first changes as they come, all others as rows: a million commits take long.
         for number, holder in enumerate(holders):
             rows = HoldingRows(4, number.to_bytes(4, "big"), 32, "route", holder)
             store.save(Saved(holder.container, b"{}", 1, (), (rows,), HistoryLine(float(number), "osctl")))
-        connection = store._connection  # noqa: SLF001 - rows by the million
-        connection.execute("BEGIN")
-        connection.executemany(
-            "INSERT INTO change (time, command) VALUES (?, ?)",
-            ((float(number), "osctl ct netif ip add ...") for number in range(100, changes)),
-        )
-        connection.executemany(
-            "INSERT OR IGNORE INTO past VALUES (4, ?, 32, ?, 'route', ?, 1, 'wanted', ?)",
-            (
-                (chance.randrange(20_000).to_bytes(4, "big"), since, 1 + since % 100, since + chance.randrange(1, 50))
-                for since in range(101, changes - 50)
-            ),
-        )
-        connection.execute("COMMIT")
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            connection.executemany(
+                "INSERT INTO change (time, command) VALUES (?, ?)",
+                ((float(number), "osctl ct netif ip add ...") for number in range(100, changes)),
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO past VALUES (4, ?, 32, ?, 'route', ?, 1, 'wanted', ?)",
+                (
+                    (
+                        chance.randrange(20_000).to_bytes(4, "big"),
+                        since,
+                        1 + since % 100,
+                        since + chance.randrange(1, 50),
+                    )
+                    for since in range(101, changes - 50)
+                ),
+            )
+            connection.execute("COMMIT")
         times = []
         for _ in range(runs):
             address = chance.randrange(20_000).to_bytes(4, "big")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -439,6 +440,33 @@ def test_a_fixture_of_a_folder_means_the_same_in_all_its_files() -> None:
         for name, line in fixtures(module).items()
         for folder, others in of_folders.items()
         if name in others and folder in module.file.parents and module.file != folder / "conftest.py"
+    ]
+
+    assert broken == []
+
+
+def named_in_strings(module: Module) -> Iterator[tuple[int, str]]:
+    """Names that are given as text beside what has them, as for setattr(); and those with dots, as for monkeypatch."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Call(args=values) | ast.Tuple(elts=values):
+                for before, each in itertools.pairwise(values):
+                    if isinstance(before, ast.Name | ast.Attribute) and isinstance(each, ast.Constant):
+                        yield each.lineno, str(each.value)
+            case ast.Constant(value=str(text)) if text.startswith(("osctl.", "osctld.")):
+                yield node.lineno, text.rpartition(".")[2]
+
+
+def test_tests_reach_into_nothing_private_of_the_program() -> None:
+    """Neither by import, nor by a name in a string, which no linter looks at."""
+    broken = [
+        f"{where(module, line)}: {name}"
+        for module in TEST_MODULES
+        for line, name in (
+            *named_in_strings(module),
+            *((line, name) for line, imported, _, name in imports(module) if imported.startswith("osctl")),
+        )
+        if re.fullmatch(r"_[a-zA-Z]\w*(?<!__)", name)
     ]
 
     assert broken == []

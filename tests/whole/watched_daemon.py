@@ -16,8 +16,9 @@ if __name__ == "__main__":
     import osctld.__main__  # noqa: F401 - for what it does
 
 from osctld import service
-from osctld.commands import ct_netif_route_ls, ct_netif_show
+from osctld.commands import ct_netif_ip_add, ct_netif_route_add, ct_netif_route_del, ct_netif_route_ls, ct_netif_show
 from osctld.core import who
+from osctld.core.authority import authority
 from osctld.daemon import perform
 from osctld.netif.routed import draft
 from osctld.server import command_line
@@ -49,9 +50,11 @@ def watched(file: Path, name: str, work: Callable[P, T]) -> Callable[P, T]:
 WORK: tuple[tuple[str, Any, str], ...] = (
     ("view", ct_netif_route_ls.CtNetifRouteLs, "view"),
     ("view", ct_netif_show.CtNetifShow, "view"),
-    ("edit", perform.Daemon, "_numbered"),
+    ("edit", ct_netif_ip_add.CtNetifIpAdd, "edit"),
+    ("edit", ct_netif_route_add.CtNetifRouteAdd, "edit"),
+    ("edit", ct_netif_route_del.CtNetifRouteDel, "edit"),
     ("draft", draft.Draft, "route_all"),
-    ("claim", perform.Daemon, "_claim"),
+    ("claim", authority, "check"),
     ("look", Kernel, "observe"),
     ("plan", containers, "plan_changes"),
     ("text", perform, "lines_of"),
