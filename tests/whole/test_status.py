@@ -196,7 +196,7 @@ def test_what_was_changed_inside_is_told(web: Topology, bystander: Bystander) ->
 def test_a_container_that_should_be_running_and_is_not_is_told(web: Topology, bystander: Bystander) -> None:
     power_off(web.run_dir, "web")
     wait_until(lambda: web.life("web")[0] == "stopped", "it has ended", seconds=30)
-    assert status(web) == (0, [])  # by itself: nobody wants it any more
+    wait_until(lambda: status(web) == (0, []), "nobody wants it any more: it ended by itself")
     web.osctl("ct", "start", "web")
     assert bystander.name != "web"
 
