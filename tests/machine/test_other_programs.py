@@ -27,7 +27,8 @@ def test_networkd_that_manages_every_link_keeps_off_those_of_containers(machines
     machine = machines.start(cards=[Card()])
     machine.put("/etc/systemd/network/50-all.network", "[Match]\nName=*\n\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n")
     machine.run("systemctl enable --now systemd-networkd")
-    machine.wait_until("ip route show default | grep -q 10.0.2.2", "networkd has a lease")
+    # A card that reaches nothing is leased an address, and told of no gateway.
+    machine.wait_until(f"ip addr show dev {machine.link_name()} | grep -q 10.0.2.15", "networkd has a lease")
     new_container(machine)
 
     nothing_is_lost_by(
@@ -46,7 +47,7 @@ def test_networkd_that_manages_every_link_keeps_off_those_of_containers(machines
 def test_network_manager_keeps_off_the_links_of_containers(machines: Machines) -> None:
     machine = machines.start(cards=[Card()])
     machine.run(f"{INSTALL} network-manager", 600)
-    machine.wait_until("nmcli -t -f STATE general | grep -q connected", "NetworkManager is up")
+    machine.wait_until("nmcli -t -f STATE general | grep -q ^connected", "NetworkManager is up")
     new_container(machine)
 
     nothing_is_lost_by(machine, "systemctl restart NetworkManager", "nmcli general reload", "nmcli device status")

@@ -9,6 +9,7 @@ from machine.containers import ADDRESS_6, answers, new_container, pings
 from machine.laboratory.checkout import ROOT
 from machine.laboratory.hand import Done
 from machine.laboratory.machine import Machine
+from older_store import SCHEMA_2
 
 PAGE = (ROOT / "docs/runbooks.md").read_text()
 STORE = "/var/lib/osctl/osctl.sqlite"
@@ -76,7 +77,8 @@ def test_a_version_is_rolled_back_to_the_store_before_it(machine: Machine) -> No
     address = new_container(machine)
     going = pings(machine, address)
     # As a version before ours leaves it: ours copies that, and brings it to its own schema.
-    older = f"import sqlite3; sqlite3.connect('{STORE}').execute('PRAGMA user_version = 2')"
+    machine.put("/root/older.sql", SCHEMA_2)
+    older = f"import sqlite3; sqlite3.connect('{STORE}').executescript(open('/root/older.sql').read())"
     machine.run(f'systemctl stop osctld && python3 -c "{older}" && systemctl start osctld && test -s {STORE}.schema2')
 
     run(machine, "Roll a version back", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+from older_store import SCHEMA_2
 from whole.host import Topology
 from whole.original_client import OriginalClient
 
@@ -46,21 +47,6 @@ def test_the_original_s_client_sets_and_unsets_it_and_is_refused_what_there_is_n
         assert "'web': attrs is not supported" in client.error("ct_unset", id="web", attrs=["a:b"], nesting=True)
         assert "container not found" in client.error("ct_set", id="nobody", nesting=True)
         assert client.call("ct_show", id="web")["nesting"] is False
-
-
-#: What makes of a store one of the second schema, which had neither a log of holdings nor who asked, nor blocks.
-SCHEMA_2 = """
-DROP TABLE change; DROP TABLE holder; DROP TABLE label; DROP TABLE past; DROP TABLE uplink; DROP TABLE holding;
-DROP TABLE block; DROP TABLE failure;
-CREATE TABLE holding (
-    version INTEGER NOT NULL, network BLOB NOT NULL, length INTEGER NOT NULL, kind TEXT NOT NULL,
-    container TEXT NOT NULL, interface TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
-    PRIMARY KEY (version, network, length, kind, container, interface)
-) WITHOUT ROWID;
-ALTER TABLE history DROP COLUMN user; ALTER TABLE history DROP COLUMN login;
-ALTER TABLE history DROP COLUMN process; ALTER TABLE history DROP COLUMN result;
-PRAGMA user_version = 2;
-"""
 
 
 def test_containers_of_a_store_from_before_keep_nesting_and_new_ones_have_none(bare: Topology) -> None:

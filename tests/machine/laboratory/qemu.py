@@ -40,7 +40,7 @@ class Card:
     """
 
     id: str = "card0"
-    backend: str = "user,restrict=on,ipv6=on"
+    backend: str = "user,restrict=on,ipv4=on,ipv6=on"  # one of them alone turns the other off
     has_carrier: bool = True
 
     def mac(self, position: int) -> str:
