@@ -39,6 +39,8 @@ def test_what_moves_is_reached_there_as_it_was_here_and_what_stays_stays(
     assert here.isdisjoint(gone)
     assert all(before[each.network] == each.is_automatic for each in there.routes if each.network in before)
     assert all(before[each] for each in before.keys() - here - gone)
+    held = [[each.network for claims in one.claims("any") for each in claims] for one in (left, there)]
+    assert not [(one, other) for one in held[0] for other in held[1] if one.overlaps(other)], "held once"
     assert {each.next_hop for each in there.routes} <= {None, *(each.address for each in there.addresses)}
     assert {each.next_hop for each in left.routes} <= {None, *(each.address for each in left.addresses)}
 
@@ -110,3 +112,17 @@ def test_a_route_goes_with_its_next_hop() -> None:
         ("1.2.3.4/32", "None"), ("10.7.0.0/16", "1.2.3.4"),
     ]  # fmt: skip
     assert len(moved.source.routes) == 0
+
+
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_a_next_hop_stays_whose_network_has_an_address_that_stays(is_forced: bool) -> None:
+    # Else the target would route what the source has assigned: two holders of one address.
+    source = with_operator_route(
+        added("1.2.3.4", "1.2.3.9"), Network.parse("1.2.3.8/29"), typed="x", next_hop=InterfaceAddress.parse("1.2.3.4")
+    )
+
+    with pytest.raises(Refused) as refused:
+        move(source, TARGET, [InterfaceAddress.parse("1.2.3.4")], is_forced=is_forced)
+
+    assert refused.value.message == ("1.2.3.4: it is the next hop of 1.2.3.8/29, which stays with eth0 for 1.2.3.9")
+    assert len(move(source, TARGET, movable(source), is_forced=is_forced).source.routes) == 0

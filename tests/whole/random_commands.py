@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 
 from hypothesis.vendor.pretty import RepresentationPrinter
 
-from whole.told_again import Container, Interface, Step, World
+from whole.told_again import ADDRESS_POOLS, Container, Interface, Step, World
 
 T = TypeVar("T")
 Option: TypeAlias = tuple[str, "str | None"]
@@ -53,6 +53,10 @@ NONSENSE = (
     "::ffff:1.2.3.4", "2001:db8:2::1/129", "2001:db8:2::1%eth0", "10.100.0.0/32", "fd00:1::/128", "0.1.2.3",
 )  # fmt: skip
 NAMES = ("eth0", "eth1", "eth2")
+#: Commands whose interface has to be named also where there is only one.
+NAMES_INTERFACE = ("ct netif del", "ct netif new routed", "ct netif ip move", "ct netif standby", "ct netif take")
+#: Commands that few changes come of.
+FEW_CHANGES = ("ct netif ip reorder", "ct netif standby", "ct netif take")
 OTHER_NAMES = ("wan0", "lan0", *NAMES)
 MTUS = ("1280", "1400", "9000", "-", "1000", "68", "67", "70000", "many")
 MACS = ("02:xx:xx:xx:xx:01", "02:00:00:12:34:56", "xx:xx:xx:xx:xx:xx", "-", "-", "03:xx:xx:xx:xx:01", "02:xx", "MAC")
@@ -67,7 +71,8 @@ class Action:
 
     do: it is given. dry: with --dry-run. refuse: the kernel refuses the change of that number. die: the daemon is
     killed in place of it. in the way: somebody else has put there what it would add. Without a step: kill daemon,
-    restart daemon, by hand (something of ours is broken by hand, then mended by a new start of the daemon).
+    restart daemon, by hand (something of ours is broken by hand, then mended by a new start of the daemon), host
+    address (the host is given one that nobody holds, or has it taken away).
     """
 
     kind: str
@@ -109,18 +114,19 @@ class Commands:
         draw = self._random.random()
         if draw < 0.003:
             return Action(self.pick(("kill daemon", "restart daemon", "by hand")), None, self._random.randrange(1000))
-        if draw < 0.025:
+        if draw < 0.008:
+            return Action("host address", None, self._random.randrange(1000))
+        if draw < 0.03:
             return Action("do", self._life(container, name))
-        step = self._edit(container, name)
+        step = self._edit(container, name, containers)
         if len(container.interfaces) == 1 and step.words[1:2] == (container.interfaces[0].name,) and self.chance(0.2):
-            step = replace(step, is_short=step.verb not in ("ct netif del", "ct netif new routed"))
+            step = replace(step, is_short=step.verb not in NAMES_INTERFACE)
         draw = self._random.random()
         if draw < 0.10:
             return Action("dry", step)
         if draw < 0.25:
             number = self.pick(CHANGES)
-            # Few orders have more than one change, and most have none.
-            return Action("refuse", step, number // 4 if step.verb == "ct netif ip reorder" else number)
+            return Action("refuse", step, number // 4 if step.verb in FEW_CHANGES else number)
         if draw < 0.27:
             return Action("die", step, self.pick(CHANGES))
         if draw < 0.28:
@@ -135,7 +141,7 @@ class Commands:
             return Step(verb, () if verb == "ct start" else (("-k", None),), (name,))
         return Step(self.pick(("ct start", "ct start", "ct start", "ct stop")), (), (name,))
 
-    def _edit(self, container: Container, name: str) -> Step:
+    def _edit(self, container: Container, name: str, containers: Sequence[Container]) -> Step:
         if not container.interfaces or (len(container.interfaces) < len(NAMES) and self.chance(0.06)):
             return self._new(container, name)
         verb = self.pick(
@@ -147,6 +153,9 @@ class Commands:
             + ("source del",) * 2
             + ("set",) * 7
             + ("ip reorder",) * 3
+            + ("ip move",) * 3
+            + ("standby",) * 2
+            + ("take",) * 2
             + ("rename",) * 2
             + ("del", "new")
         )
@@ -176,6 +185,14 @@ class Commands:
                 )
             case "ip reorder":
                 return self._reorder(interface, where)
+            case "ip move":
+                return self._move(interface, where, containers)
+            case "standby":
+                return Step("ct netif standby", (), (*where, *self._set_aside(interface)))
+            case "take":
+                aside = [str(each) for each in sorted(container.aside, key=str)]
+                chosen = self._some(aside) if aside and self.chance(0.9) else self._set_aside(interface)
+                return Step("ct netif take", (), (*where, *chosen))
             case _:
                 return Step("ct netif del", (), where)
 
@@ -272,6 +289,10 @@ class Commands:
         return options if not self.chance(0.03) else options[:1]
 
     def _ip_add(self, interface: Interface, where: tuple[str, str]) -> Step:
+        if self.chance(0.06):
+            of_version = (self._one_version(),) if self.chance(0.3) else ()
+            name = self.pick(tuple(ADDRESS_POOLS)) if not self.chance(0.05) else "none"
+            return Step("ct netif ip add", (("--from-pool", name), *of_version), where)
         count = self.pick((1, 1, 1, 1, 2, 3, 5))
         addresses = [self._address(interface) for _ in range(count)]
         options: list[Option] = []
@@ -284,6 +305,22 @@ class Commands:
         if self.chance(0.2):
             options.append(("--if-needed", None))
         return Step("ct netif ip add", tuple(options), (*where, *addresses))
+
+    def _move(self, interface: Interface, where: tuple[str, str], containers: Sequence[Container]) -> Step:
+        others = [(one.name, each.name) for one in containers for each in one.interfaces if each is not interface]
+        to = self.pick(others) if others and not self.chance(0.03) else (where[0], self.pick(NAMES))
+        options: tuple[Option, ...] = ((self.pick(("--force", "--delegate")), None),) if self.chance(0.2) else ()
+        if self.chance(0.2):
+            return Step("ct netif ip move", options, (*where, *to, "all"))
+        assigned = [str(each) if self.chance(0.5) else str(each.ip) for each in interface.addresses]
+        chosen = self._some(assigned) if assigned and not self.chance(0.03) else [self._address(interface)]
+        return Step("ct netif ip move", options, (*where, *to, *chosen))
+
+    def _set_aside(self, interface: Interface) -> list[str]:
+        if self.chance(0.1):
+            return ["all"]
+        routed = [str(each.network) for each in interface.routes]
+        return self._some(routed) if routed and not self.chance(0.05) else [self._network(interface)]
 
     def _ip_del(self, interface: Interface, where: tuple[str, str]) -> Step:
         options: tuple[Option, ...] = (("--keep-route", None),) if self.chance(0.2) else ()

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -36,10 +36,13 @@ from osctl.client import Client
 from whole.faulty_daemon import FAULTY
 from whole.host import Topology
 from whole.network_dump import Eye, differences_of, lines_of_iproute2
-from whole.random_commands import Action, Commands
+from whole.random_commands import ADDRESSES_4, ADDRESSES_6, Action, Commands
 from whole.told_again import (
+    ADDRESS_POOLS,
     ANNOUNCED,
     EDITS,
+    Address,
+    Change,
     Container,
     Interface,
     Learned,
@@ -65,12 +68,22 @@ ROUND = 50
 #: How long to look for a shorter sequence that still fails, at most.
 SHRINK_SECONDS = 120
 
+#: What is deleted may be given again at once: how long it rests is tested by itself.
+_SETTINGS = "".join(
+    f"[addresses.{name}]\nnetworks = {json.dumps(networks)}\nquiet_seconds = 0\n"
+    for name, networks in ADDRESS_POOLS.items()
+)
+
 _TABLES = {
     "container": "SELECT name, document FROM container ORDER BY 1",
     "holding": "SELECT * FROM holding ORDER BY 1, 2, 3, 4, 5, 6",
     "history": "SELECT count(*), max(sequence) FROM history",
     "serial": "SELECT serial FROM host",
 }
+
+
+#: Nobody waits for duplicate address detection.
+_NODAD = {"add": ("nodad",), "del": ()}
 
 
 class Broken(AssertionError):
@@ -90,7 +103,7 @@ class Machine:
 
     def __init__(self, order: Path) -> None:
         self.order = order
-        self.host = Topology(program=(*FAULTY, str(order)))
+        self.host = Topology(program=(*FAULTY, str(order)), settings=_SETTINGS)
         self.world = World(CONTAINERS)
         self.covered: Counter[Transition] = Counter()
         self.done = 0
@@ -174,12 +187,13 @@ class Machine:
         if step.verb not in EDITS:
             return self._live(step)
         try:
-            container, interfaces = self.world.edited(step)
+            changes = self.world.edited(step)
         except No as no:
             dry = ["--dry-run"] if action.kind == "dry" else []
             answer = self.ask(*dry, *step.argv)
             _demand_refusal(answer, f"should be refused: {no}")
             return "dry-run refused" if dry else "refused"
+        container, is_live = changes[0].container, any(each.container.is_running for each in changes)
         match action.kind:
             case "dry":
                 answer = self.ask("--dry-run", *step.argv)
@@ -190,30 +204,32 @@ class Machine:
                 ):
                     raise Broken(f"a dry run that failed: {answer}")
                 return "dry-run"
-            case "refuse" if container.is_running:
+            case "refuse" if is_live:
                 self.order.write_text(f"refuse {action.number}")
                 answer = self.ask(*step.argv)
                 if not self.order.exists():
                     _demand_refusal(answer, "the kernel refused it")
                     return "refused by the kernel"
                 self.order.unlink()
-                return self._demand_done(answer, container, interfaces)
-            case "die" if container.is_running:
-                return self._die(action, container, interfaces)
-            case "in the way" if container.is_running:
-                return self._in_the_way(step, container, interfaces)
+                return self._demand_done(answer, changes)
+            case "die" if is_live:
+                return self._die(action, changes)
+            case "in the way" if container.is_running and len(changes) == 1:
+                return self._in_the_way(step, changes)
             case _:
-                return self._demand_done(self.ask(*step.argv), container, interfaces)
+                return self._demand_done(self.ask(*step.argv), changes)
 
-    def _demand_done(self, answer: Answer, container: Container, interfaces: tuple[Interface, ...]) -> str:
+    def _demand_done(self, answer: Answer, changes: Sequence[Change]) -> str:
         if answer.status != 0 or answer.stderr:
             raise Broken(f"should be done: {answer}")
-        self._change(container, interfaces)
+        for each in changes:
+            self._change(each)
         return "done"
 
-    def _change(self, container: Container, interfaces: tuple[Interface, ...]) -> None:
+    def _change(self, change: Change) -> None:
+        container, interfaces = change.container, change.interfaces
         old = {each.number: each for each in container.interfaces}
-        container.interfaces = interfaces
+        container.interfaces, container.aside = interfaces, change.aside
         learned, container.learned = container.learned, {}
         for each in interfaces:
             known = learned.get(each.number)
@@ -242,7 +258,7 @@ class Machine:
         container.is_running = step.verb != "ct stop"
         return "done"
 
-    def _die(self, action: Action, container: Container, interfaces: tuple[Interface, ...]) -> str:
+    def _die(self, action: Action, changes: Sequence[Change]) -> str:
         assert action.step is not None
         self.order.write_text(f"die {action.number}")
         try:
@@ -256,14 +272,15 @@ class Machine:
         if not self.order.exists():
             raise Broken(f"the daemon should have died: {answer}")
         self.order.unlink()
-        return self._demand_done(answer, container, interfaces)
+        return self._demand_done(answer, changes)
 
-    def _in_the_way(self, step: Step, container: Container, interfaces: tuple[Interface, ...]) -> str:
+    def _in_the_way(self, step: Step, changes: Sequence[Change]) -> str:
         """A route of somebody else where the first of the new routes has to be."""
+        ((container, interfaces),) = ((each.container, each.interfaces) for each in changes)
         before = {route.network for each in container.interfaces for route in each.routes}
         added = [route.network for each in interfaces for route in each.routes if route.network not in before]
         if not added:
-            return self._demand_done(self.ask(*step.argv), container, interfaces)
+            return self._demand_done(self.ask(*step.argv), changes)
         network = added[-1]
         words = [str(network), "dev", "lo", "proto", "static", *(["metric", "8"] if network.version == 6 else [])]
         self.host.ip(self.host.H, f"-{network.version}", "route", "add", *words)
@@ -281,6 +298,9 @@ class Machine:
                 self.host.kill_daemon()
             case "restart daemon":
                 self.stop_daemon()
+            case "host address":
+                self._toggle_host_address(action.number)
+                return action.kind
             case _:
                 self._forget_daemon()
                 self.host.kill_daemon()
@@ -291,6 +311,25 @@ class Machine:
     def stop_daemon(self) -> None:
         self._forget_daemon()
         self.host.stop_daemon()
+
+    def _toggle_host_address(self, number: int) -> None:
+        """Give the host an address that nobody holds, or take it away again."""
+        addresses = [ip_address(each) for each in (*ADDRESSES_4, *ADDRESSES_6)]
+        address = addresses[number % len(addresses)]
+        if len(self.world.host_addresses) >= 3:
+            address = min(self.world.host_addresses, key=str)
+        verb = "del" if address in self.world.host_addresses else "add"
+        if verb == "add" and any(address in each for each in self.world.holdings):
+            return
+        self._set_host_address(verb, address)
+
+    def _set_host_address(self, verb: str, address: Address) -> None:
+        before = Counter(self._eye.lines())
+        self.host.ip(self.host.H, "addr", verb, f"{address}/{address.max_prefixlen}", "dev", "up0", *_NODAD[verb])
+        self.world.host_addresses ^= {address}
+        # What it brings on the host is no matter of ours.
+        after = Counter(self._eye.lines())
+        self._bare = sorted((Counter(self._bare) + (after - before) - (before - after)).elements())
 
     def _break_by_hand(self, number: int) -> None:
         """Take one of our routes or addresses on the host away, or a link down."""
@@ -362,7 +401,8 @@ class Machine:
 
     def _expected(self, container: Container) -> tuple[list[str], list[str]]:
         """What host and guest shall hold. Told anew only when it is about something else: most commands are refused."""
-        about = [(each, container.learned[each.number].host_mac) for each in container.interfaces]
+        links = [(each, container.learned[each.number].host_mac) for each in container.interfaces]
+        about = links, container.aside
         about_before, lines = self._told.get(container.name, (None, ([], [])))
         if about != about_before:
             lines = sorted(host_lines(container)), sorted(guest_lines(container))
@@ -450,6 +490,8 @@ class Machine:
         for row in self.data("ct", "netif", "ls"):
             if (answer := self.ask("ct", "netif", "del", row["ctid"], row["name"])).status != 0:
                 raise Broken(f"ct netif del {row['ctid']} {row['name']}: {answer}")
+        for address in sorted(self.world.host_addresses, key=str):
+            self._set_host_address("del", address)
         pools, self.world = self.world.pools, World(CONTAINERS)
         self.world.pools = pools
         for row in self.data("ct", "ls"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import (
@@ -176,6 +176,8 @@ class Container:
     is_running: bool = False
     #: By the number of the interface.
     learned: dict[int, Learned] = field(default_factory=dict)
+    #: Networks that it holds and that the host does not route to it for now.
+    aside: frozenset[Network] = frozenset()
 
     def interface(self, name: str) -> Interface:
         for each in self.interfaces:
@@ -184,42 +186,78 @@ class Container:
         raise No(f"no interface {name}")
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a command leaves of one container."""
+
+    container: Container
+    interfaces: tuple[Interface, ...]
+    aside: frozenset[Network]
+
+
+#: Pools of addresses that the settings name: of what commands say by themselves, too.
+ADDRESS_POOLS = {"few": ("1.2.3.0/28", "2001:db8:2::/124")}
+
+
 class World:
-    """All containers of the host, as they shall be."""
+    """All containers of the host, as they shall be, and the addresses of the host that come and go."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.containers = {name: Container(name) for name in names}
         #: Where networks that nobody names come from; the IPv6 one is the host's own and has to be looked up.
         self.pools = {4: ip_network("169.254.0.0/16"), 6: ip_network("fd00::/48")}
+        self.host_addresses: set[Address] = set()
 
     def container(self, name: str) -> Container:
         if name not in self.containers:
             raise No(f"no container {name}")
         return self.containers[name]
 
-    def edited(self, step: Step) -> tuple[Container, tuple[Interface, ...]]:
-        """The interfaces of the step's container when it is done. Raises No when it has to be refused."""
-        container = self.container(step.words[0])
-        interfaces = EDITS[step.verb](container, step, self)
-        self._check_holdings(container, interfaces, step)
-        if step.verb in ("ct netif new routed", "ct netif set", "ct netif ip add"):
-            everything = [each for one in interfaces for each in one.all_addresses(4)]
-            broadcasts = {_broadcast(each) for each in everything}
-            if any(str(each.ip) in broadcasts for each in everything):
-                raise No("a broadcast address")
-        return container, interfaces
+    @property
+    def holdings(self) -> list[Network]:
+        """All that is held, by anybody."""
+        return [
+            each.network for one in self.containers.values() for other in one.interfaces for each in other.holdings()
+        ]
 
-    def _check_holdings(self, container: Container, interfaces: tuple[Interface, ...], step: Step) -> None:
+    def edited(self, step: Step) -> list[Change]:
+        """What is left of the containers that the step is about. Raises No when it has to be refused."""
+        container = self.container(step.words[0])
+        found = EDITS[step.verb](container, step, self)
+        changes = [Change(container, found, container.aside)] if isinstance(found, tuple) else found
+        self._check_holdings(changes, step)
+        if step.verb in ("ct netif new routed", "ct netif set", "ct netif ip add", "ct netif ip move"):
+            for change in changes:
+                _check_broadcasts(change.interfaces)
+        # What is not held any more is not set aside either.
+        return [
+            replace(each, aside=each.aside & {held.network for one in each.interfaces for held in one.holdings()})
+            for each in changes
+        ]
+
+    def _check_holdings(self, changes: Sequence[Change], step: Step) -> None:
         """Nobody else may hold what an interface holds from now on, or a part of it, or more."""
         is_forced = step.has("--force", "--delegate") and step.verb != "ct netif route del"
-        old = {each.number: each.holdings() for each in container.interfaces}
-        others = [each for other in self.containers.values() if other is not container for each in other.interfaces]
+        changed = [each.container for each in changes]
+        before = [each for container in changed for each in container.interfaces]
+        interfaces = [each for change in changes for each in change.interfaces]
+        old = {each.number: each.holdings() for each in before}
+        others = [each for other in self.containers.values() if other not in changed for each in other.interfaces]
+        new = {each.number: each.holdings() for each in interfaces}
+        # What only passes from one interface to another was weighed when the first one got it.
+        passed_on = {each for number, those in old.items() for each in those - new.get(number, set())}
         for one in interfaces:
-            if one in container.interfaces:
+            if one in before:
                 continue
             rest = [*others, *(each for each in interfaces if each.number != one.number)]
             given_up = old.get(one.number, set()) - one.holdings()
-            for added in one.holdings() - old.get(one.number, set()):
+            had = {address.ip for each in before if each.number == one.number for address in each.addresses}
+            for address in self.host_addresses:
+                if address not in had and any(assigned.ip == address for assigned in one.addresses):
+                    raise No(f"{address} is the host's")
+            for added in one.holdings() - old.get(one.number, set()) - passed_on:
+                if any(address in added.network for address in self.host_addresses):
+                    raise No(f"{added.network}: an address of the host is in it")
                 for other in rest:
                     for there in other.holdings():
                         if not overlap(added.network, there.network):
@@ -245,6 +283,18 @@ class World:
                 for there in other.holdings():
                     if inside(alone(address.ip), there.network) and there.network.prefixlen > max(mine):
                         raise No(f"{address} is in {there.network}, which is another's")
+
+    def of_pool(self, name: str, version: str | None) -> Assigned:
+        """The first free address of a pool."""
+        if name not in ADDRESS_POOLS:
+            raise No(f"no pool {name}")
+        held = self.holdings
+        for network in map(ip_network, ADDRESS_POOLS[name]):
+            edges = {network.network_address, *([network.broadcast_address] if network.version == 4 else [])}
+            for address in network if version in (None, str(network.version)) else ():
+                if address not in edges | self.host_addresses and not any(address in each for each in held):
+                    return with_length(address, address.max_prefixlen)
+        raise No(f"{name} is exhausted")
 
     def automatic(self, version: int, interfaces: Iterable[Interface]) -> Network:
         """The first free network of the pool."""
@@ -398,6 +448,13 @@ def _once(values: Iterable[Network] | Iterable[Address]) -> dict[int, Any]:
             raise No(f"{each} and {found[each.version]}")
         found[each.version] = each
     return found
+
+
+def _check_broadcasts(interfaces: Iterable[Interface]) -> None:
+    everything = [each for one in interfaces for each in one.all_addresses(4)]
+    broadcasts = {_broadcast(each) for each in everything}
+    if any(str(each.ip) in broadcasts for each in everything):
+        raise No("a broadcast address")
 
 
 # --- the commands ------------------------------------------------------------------------------------------------
@@ -566,8 +623,13 @@ def with_route(
     return replace(interface, routes=(*interface.routes, Route(network, is_automatic, next_hop)))
 
 
-def _ip_add(container: Container, step: Step, _world: World) -> tuple[Interface, ...]:
+def _ip_add(container: Container, step: Step, world: World) -> tuple[Interface, ...]:
     interface = container.interface(step.words[1])
+    pool = step.one("--from-pool")
+    if pool is not None:
+        if step.words[2:]:
+            raise No("from a pool, and by name")
+        return _with(container, _with_address(interface, world.of_pool(pool, step.version), False, None))
     route_as = step.one("--route-as")
     if route_as is not None and step.has("--no-route"):
         raise No("routed and not routed")
@@ -619,6 +681,72 @@ def _ip_del(container: Container, step: Step, _world: World) -> tuple[Interface,
     else:
         chosen = [_find(interface, text) for text in step.words[2:]]
     return _with(container, without_addresses(interface, chosen, keep_route=step.has("--keep-route")))
+
+
+def _move(container: Container, step: Step, world: World) -> list[Change]:
+    to = world.container(step.words[2])
+    source, target = container.interface(step.words[1]), to.interface(step.words[3])
+    if source.number == target.number:
+        raise No("to itself")
+    names, ends = step.words[4:], [each.container for each in source.vias.values()]
+    if names == ("all",):
+        chosen = [each for each in source.addresses if each.ip not in ends]
+    else:
+        chosen = [_find(source, text) for text in names]
+    going = [each for each in source.addresses if each in chosen]
+    staying = [each for each in source.addresses if each not in chosen]
+    if any(each.ip in ends for each in going):
+        raise No("an end")
+    for route in source.routes:
+        if any(route.next_hop == each.ip for each in going) and any(each.ip in route.network for each in staying):
+            raise No(f"{route.network} stays, and its next hop goes")
+    along = [each for each in source.routes if _goes_along(each, going, staying)]
+    for each in going:
+        is_alone = any(each.ip in route.network for route in along)
+        if source.is_routed(each) and not is_alone and not step.has("--force", "--delegate"):
+            raise No(f"the route of {each} stays")
+    rest = tuple(each for each in source.routes if each not in along)
+    left = without_addresses(replace(source, routes=rest), going, keep_route=False)
+    made = target
+    for each in going:
+        made = _with_address(made, each, True, None)
+    hops = {each.ip for each in going}
+    for route in along:
+        if not made.includes(route.network):
+            end = made.vias[route.network.version].container
+            hop = route.next_hop if route.next_hop in hops and route.next_hop != end else None
+            made = with_route(made, route.network, is_automatic=route.is_automatic, next_hop=hop)
+    for each in going:
+        if source.is_routed(each) and not made.is_routed(each):
+            made = with_route(made, alone(each.ip), is_automatic=True)
+    if container is to:
+        both = tuple({left.number: left, made.number: made}.get(each.number, each) for each in container.interfaces)
+        return [Change(container, both, container.aside)]
+    known = {each.network for each in target.routes}
+    if any(each.network in container.aside and each.network not in known for each in made.routes):
+        raise No("set aside")
+    return [Change(container, _with(container, left), container.aside), Change(to, _with(to, made), to.aside)]
+
+
+def _goes_along(route: Route, going: Sequence[Assigned], staying: Sequence[Assigned]) -> bool:
+    is_theirs = any(each.ip == route.next_hop or each.ip in route.network for each in going)
+    return is_theirs and not any(each.ip in route.network for each in staying)
+
+
+def _standby(container: Container, step: Step, _world: World) -> list[Change]:
+    routed = {each.network for each in container.interface(step.words[1]).routes}
+    chosen = routed if step.words[2:] == ("all",) else {read_network(text) for text in step.words[2:]}
+    if not chosen <= routed:
+        raise No("not routed")
+    return [Change(container, container.interfaces, container.aside | chosen)]
+
+
+def _take(container: Container, step: Step, _world: World) -> list[Change]:
+    held = {each.network for each in container.interface(step.words[1]).holdings()} & container.aside
+    chosen = held if step.words[2:] == ("all",) else {read_network(text) for text in step.words[2:]}
+    if not chosen <= held:
+        raise No("not set aside")
+    return [Change(container, container.interfaces, container.aside - chosen)]
 
 
 def _find(interface: Interface, text: str) -> Assigned:
@@ -721,6 +849,8 @@ def _source_add(container: Container, step: Step, world: World) -> tuple[Interfa
             raise No(f"{source} is permitted already, or of no use")
         if not is_forced and any(overlap(source, there.network) for each in others for there in each.holdings()):
             raise No(f"{source} is held")
+        if not is_forced and any(address in source for address in world.host_addresses):
+            raise No(f"{source} is the host's")
         interface = replace(interface, sources=(*interface.sources, source))
     return _with(container, interface)
 
@@ -746,7 +876,7 @@ def _with(container: Container, interface: Interface) -> tuple[Interface, ...]:
     return tuple(interface if each.number == interface.number else each for each in container.interfaces)
 
 
-EDITS = {
+EDITS: Mapping[str, Callable[[Container, Step, World], tuple[Interface, ...] | list[Change]]] = {
     "ct netif new routed": _new,
     "ct netif del": _delete,
     "ct netif set": _set,
@@ -754,6 +884,9 @@ EDITS = {
     "ct netif ip add": _ip_add,
     "ct netif ip del": _ip_del,
     "ct netif ip reorder": _reorder,
+    "ct netif ip move": _move,
+    "ct netif standby": _standby,
+    "ct netif take": _take,
     "ct netif route add": _route_add,
     "ct netif route del": _route_del,
     "ct netif source add": _source_add,
@@ -779,11 +912,12 @@ def host_lines(container: Container) -> Iterator[str]:
             end = str(via.container)
             if via.is_wide:
                 yield route_line(str(alone(via.container)), device=link, protocol=PRESENT, metric=metric)
-                yield route_line(str(via.network), gateway=end, device=link, protocol=PRESENT, metric=metric)
+                if via.network not in container.aside:
+                    yield route_line(str(via.network), gateway=end, device=link, protocol=PRESENT, metric=metric)
             elif version == 4:
                 yield route_line(str(via.network), device=link, protocol=BY_KERNEL, source=str(via.host))
             for route in interface.routes:
-                if route.network.version == version:
+                if route.network.version == version and route.network not in container.aside:
                     gateway = str(route.next_hop or end)
                     yield route_line(
                         str(route.network), gateway=gateway, device=link, protocol=ANNOUNCED, metric=metric

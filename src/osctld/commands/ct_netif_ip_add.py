@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core.address.addresses import InterfaceAddress, Network
-from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, OnlyInterface, Option
+from osctld.core.command import (
+    VERSION_SHORTHANDS,
+    ContainerName,
+    EditCommand,
+    Edited,
+    Example,
+    Flag,
+    OnlyInterface,
+    Option,
+)
 from osctld.core.config.address_pools import find_pool, next_address, pools_of
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
@@ -57,7 +66,14 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         Option(("--from-pool",), "NAME", "Assign the next free address of this pool, and print it", completes="pool"),
     ] = None
     version: Annotated[
-        int | None, Option(("-v", "--version"), "4|6", "With --from-pool: of this IP version", choices=("4", "6"))
+        int | None,
+        Option(
+            ("-v", "--version"),
+            "4|6",
+            "With --from-pool: of this IP version",
+            choices=("4", "6"),
+            shorthands=VERSION_SHORTHANDS,
+        ),
     ] = None
     delegate: Delegate = False
     overlap_host: OverlapHost = False

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from osctld.core import who
-from osctld.core.command import Argument, Column, Example, ListHoldings, ListOptions, Look, LookCommand, Option
+from osctld.core.command import (
+    VERSION_SHORTHANDS,
+    Argument,
+    Column,
+    Example,
+    ListHoldings,
+    ListOptions,
+    Look,
+    LookCommand,
+    Option,
+)
 from osctld.core.config.host import Host
 
 
@@ -26,7 +36,10 @@ class NetLs(LookCommand, ListOptions, frozen=True, kw_only=True):
         str | None, Argument("Container; all and the host if none is named", metavar="ct", completes="container")
     ] = None
     version: Annotated[
-        int | None, Option(("-v", "--version"), "4|6", "Only of this IP version", choices=("4", "6"))
+        int | None,
+        Option(
+            ("-v", "--version"), "4|6", "Only of this IP version", choices=("4", "6"), shorthands=VERSION_SHORTHANDS
+        ),
     ] = None
 
     def act(self, host: Host) -> Look:

@@ -30,9 +30,10 @@ def move(
 ) -> Moved:
     """Move addresses to the end of another interface's order.
 
-    A route goes along in which no address is left behind, or that has one of them as next hop; automatic ones stay so.
-    Raises Refused for an address whose route has to stay for another one, unless forced: then it gets one of its own
-    at the target, inside that; and for what the target cannot have.
+    A route goes along that has one of them inside or as next hop, if no address in it is left behind; automatic ones
+    stay so. Raises Refused for an address whose route has to stay for another one, unless forced: then it gets one of
+    its own at the target, inside that; for the next hop of such a route, forced or not; and for what the target cannot
+    have.
     """
     chosen = set(addresses)
     going = [each for each in source.addresses if each in chosen]
@@ -44,6 +45,16 @@ def move(
                 f"{each.address} is an end of {via.network}, the interconnecting network of {source.name}",
                 code="container-end",
                 subject=str(each.address),
+            )
+    for route in source.routes:
+        left_behind = [each.short for each in staying if route.network.includes(each)]
+        if left_behind and any(route.next_hop == each.address for each in going):
+            raise Refused(
+                f"{route.next_hop}: it is the next hop of {route.network}, which stays with {source.name} for"
+                f" {', '.join(left_behind)}",
+                code="address-needs-route",
+                subject=str(route.next_hop),
+                holder=str(route.network),
             )
     routes = [each for each in source.routes if _goes_along(each, going, staying)]
     for each in going:
@@ -74,6 +85,5 @@ def move(
 
 
 def _goes_along(route: RoutedNetwork, going: Sequence[InterfaceAddress], staying: Sequence[InterfaceAddress]) -> bool:
-    if any(route.next_hop == each.address for each in going):
-        return True
-    return any(map(route.network.includes, going)) and not any(map(route.network.includes, staying))
+    is_theirs = any(route.next_hop == each.address for each in going) or any(map(route.network.includes, going))
+    return is_theirs and not any(map(route.network.includes, staying))
