@@ -44,6 +44,8 @@ IS_MACHINE_SHARED = bool(os.environ.get("OSCTL_TESTS_SHARE_MACHINE") or os.envir
 TOLD = "told"
 
 _MACHINE_BEFORE = pytest.StashKey[Snapshot]()
+#: What a test found and left; None while that may have changed.
+_MACHINE_NOW = pytest.StashKey[Snapshot | None]()
 _complaints: list[str] = []
 _told: list[str] = []
 
@@ -267,11 +269,29 @@ def machine_stays_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 def host_snapshot(request: pytest.FixtureRequest) -> Iterator[None]:
     """Nothing that a test made outlives it, and nothing that was there is gone."""
     if folder_of(request.path) not in WITH_SNAPSHOT:
+        request.config.stash[_MACHINE_NOW] = None
         yield
         return
-    before = _take()
+    # As the test before found it and left it, unless something else has been at work since.
+    before = request.config.stash.get(_MACHINE_NOW, None) or _take()
+    request.config.stash[_MACHINE_NOW] = None
     yield
     _demand_equality(before)
+    request.config.stash[_MACHINE_NOW] = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a fixture of more than one test makes is not of the test that comes next."""
+    if fixturedef.scope != "function":
+        request.config.stash[_MACHINE_NOW] = None
+    return (yield)
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Nor what it takes away."""
+    if fixturedef.scope != "function":
+        request.config.stash[_MACHINE_NOW] = None
 
 
 # --- no test hangs -----------------------------------------------------------------------------------------------

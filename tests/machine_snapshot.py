@@ -20,13 +20,19 @@ Snapshot: TypeAlias = Mapping[str, frozenset[str]]
 #: Several test runs on one machine, each with its own containers: then these say nothing about this one.
 SECTIONS_OF_THE_WHOLE_MACHINE = ("processes", "cgroups", "network namespaces", "mounts", "files")
 
+
+def _batch(option: str, *questions: str) -> str:
+    """One process for several questions."""
+    text = "\n".join(questions)
+    return f"echo '{text}' | ip -force -json {option} -batch -"
+
+
 _SEPARATOR = "--next--"
+# A process for each question would be most of what a look costs, and there is a look after each test.
 _COMMANDS = {
-    "links": "ip -j -details link show",
-    "addresses": "ip -j addr show",
-    "routes": "ip -j -4 route show table all; echo; ip -j -6 route show table all",
-    "rules": "ip -4 rule show; ip -6 rule show",
-    "neighbours": "ip neigh show nud permanent; ip neigh show proxy",
+    "links and neighbours": _batch("-details", "addr show", "neigh show nud permanent", "neigh show proxy"),
+    "IPv4 routes and rules": _batch("-4", "route show table all", "rule show"),
+    "IPv6 routes and rules": _batch("-6", "route show table all", "rule show"),
     "firewall": "nft --stateless list ruleset",
     "sysctls": "cd /proc/sys/net && grep -s . ipv4/ip_forward ipv6/conf/all/forwarding ipv4/conf/all/rp_filter",
 }
