@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -331,33 +333,64 @@ def send_io(talk: Talk, descriptor: int, octet: bytes = b"\0") -> None:
     socket.send_fds(talk.socket, [octet], [descriptor])
 
 
+async def speaking(caller: Caller) -> Reply:
+    """A program that says in capitals what it is given."""
+    stdin, stdout, stderr = await caller.descriptors()
+    os.write(stdout, os.read(stdin, 100).upper())
+    os.write(stderr, b"done")
+    return ExitStatus(7)
+
+
+@pytest.fixture
+def pipes() -> Iterator[tuple[tuple[int, int], ...]]:
+    """Three, each with its end for reading and its end for writing; the first one has words in it."""
+    made = tuple(os.pipe() for _ in range(3))
+    os.write(made[0][1], b"words")
+    yield made
+    for each in itertools.chain(*made):
+        os.close(each)
+
+
 @pytest.mark.parametrize("octet", [b"\0", b"\n", b"{"])
 def test_three_descriptors_come_each_with_a_byte_and_the_answer_before_they_are_closed(
-    server: Running, octet: bytes
+    server: Running, pipes: tuple[tuple[int, int], ...], octet: bytes
 ) -> None:
-    async def performing(caller: Caller) -> Reply:
-        stdin, stdout, stderr = await caller.descriptors()
-        os.write(stdout, os.read(stdin, 100).upper())
-        os.write(stderr, b"done")
-        return ExitStatus(7)
-
-    server.fake.performing = performing
-    ours, theirs = zip(*(os.pipe() for _ in range(3)), strict=True)
-    os.write(theirs[0], b"words")
+    stdin, stdout, stderr = pipes
+    server.fake.performing = speaking
     with server.connect() as talk:
         before = open_descriptors()
         talk.request("ct_exec", id="web", cmd=["x"])
         assert talk.read() == {"status": True, "response": "continue"}
-        for each in (ours[0], theirs[1], theirs[2]):
+        for each in (stdin[0], stdout[1], stderr[1]):
             send_io(talk, each, octet)
 
+        assert os.read(stdout[0], 100) == b"WORDS"
+        assert os.read(stderr[0], 100) == b"done"
         assert talk.read() == {"status": True, "response": {"exitstatus": 7}}
+        assert open_descriptors() == before + 3
+        assert talk.ping() == PONG
+        wait_until(lambda: open_descriptors() == before)
+
+
+def test_a_program_that_takes_nothing_and_asks_nothing_more_has_its_descriptors_closed_all_the_same(
+    server: Running, pipes: tuple[tuple[int, int], ...]
+) -> None:
+    """After 3 seconds it is answered, after 10 more its pipes end."""
+    stdin, stdout, stderr = pipes
+    server.fake.performing = speaking
+    with server.connect() as talk:
+        before = open_descriptors()
+        talk.request("ct_exec", id="web", cmd=["x"])
+        talk.read()
+        for each in (stdin[0], stdout[1], stderr[1]):
+            send_io(talk, each)
+
+        assert talk.read() == {"status": True, "response": {"exitstatus": 7}}
+        assert open_descriptors() == before + 3
         wait_until(lambda: open_descriptors() == before)
         assert talk.ping() == PONG
-    assert os.read(ours[1], 100) == b"WORDS"
-    assert os.read(ours[2], 100) == b"done"
-    for each in (*ours, *theirs):
-        os.close(each)
+    assert os.read(stdout[0], 100) == b"WORDS"
+    assert os.read(stderr[0], 100) == b"done"
 
 
 def test_bytes_without_descriptors_are_refused(server: Running) -> None:

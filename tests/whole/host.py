@@ -392,7 +392,7 @@ class Topology:
 
     def guest_ping(self, container: str, address: str, *, count: int = 3, source: str | None = None) -> int:
         """Return how many of `count` pings from inside were answered, each within a second."""
-        argv = ["ping", *(["-6"] if ":" in address else []), "-q", "-c", str(count), "-W", "1"]
+        argv = ["ping", *(["-6"] if ":" in address else []), "-q", "-c", str(count), "-i", "0.05", "-W", "1"]
         argv += ["-I", source] if source else []
         return _received(self.guest(container, *argv, address, check=False).stdout)
 

@@ -62,11 +62,12 @@ def test_a_command_runs_in_a_stopped_container_that_is_then_as_it_was(stopped: T
 
 
 def test_what_the_command_changes_in_the_root_directory_stays_and_nothing_else_does(stopped: Topology) -> None:
-    before = {each.relative_to(root_of(stopped)) for each in root_of(stopped).rglob("*")}
+    root = root_of(stopped)
+    before = {each.relative_to(root) for each in root.rglob("*")}
 
     stopped.osctl("ct", "exec", "-r", "web", "touch", "/root/made")
 
-    after = {each.relative_to(root_of(stopped)) for each in root_of(stopped).rglob("*")}
+    after = {each.relative_to(root) for each in root.rglob("*")}
     assert after - before == {Path("root/made")}
     assert before <= after
 
