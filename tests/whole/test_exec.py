@@ -55,11 +55,11 @@ def runs_inside(host: Topology, words: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM"])
-def test_a_signal_for_the_client_is_one_for_the_command(host: Topology, name: str) -> None:
-    host.new_container("web")
+def test_a_signal_for_the_client_is_one_for_the_command(shared: Topology, name: str) -> None:
+    shared.new_container("web")
     script = f"trap 'echo cleaned up; exit 7' {name}; echo up; while :; do sleep 0.05; done"
 
-    with begun(host, "sh", "-c", script) as client:
+    with begun(shared, "sh", "-c", script) as client:
         client.send_signal(signal.Signals[f"SIG{name}"])
 
         stdout, _ = client.communicate(timeout=20)
@@ -67,21 +67,21 @@ def test_a_signal_for_the_client_is_one_for_the_command(host: Topology, name: st
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_command_that_a_signal_ends_gives_the_client_its_status(host: Topology, number: signal.Signals) -> None:
-    host.new_container("web")
+def test_a_command_that_a_signal_ends_gives_the_client_its_status(shared: Topology, number: signal.Signals) -> None:
+    shared.new_container("web")
 
-    with begun(host, "sh", "-c", "echo up; exec sleep 1000") as client:
+    with begun(shared, "sh", "-c", "echo up; exec sleep 1000") as client:
         client.send_signal(number)
 
         assert client.communicate(timeout=20) == (b"", b"")
         assert client.returncode == 128 + number
-    assert not runs_inside(host, "sleep 1000")
+    assert not runs_inside(shared, "sleep 1000")
 
 
-def test_a_command_may_ignore_what_its_client_gets(host: Topology) -> None:
-    host.new_container("web")
+def test_a_command_may_ignore_what_its_client_gets(shared: Topology) -> None:
+    shared.new_container("web")
 
-    with begun(host, "sh", "-c", "trap '' INT TERM HUP; echo up; read word; echo got $word; exit 3") as client:
+    with begun(shared, "sh", "-c", "trap '' INT TERM HUP; echo up; read word; echo got $word; exit 3") as client:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             client.send_signal(number)
 
@@ -89,10 +89,10 @@ def test_a_command_may_ignore_what_its_client_gets(host: Topology) -> None:
         assert client.returncode == 3
 
 
-def test_a_client_that_ignores_a_signal_keeps_it_from_the_command(host: Topology) -> None:
-    host.new_container("web")
+def test_a_client_that_ignores_a_signal_keeps_it_from_the_command(shared: Topology) -> None:
+    shared.new_container("web")
 
-    with begun(host, "sh", "-c", "echo up; read word; exit 3", prefix=("nohup",)) as client:
+    with begun(shared, "sh", "-c", "echo up; read word; exit 3", prefix=("nohup",)) as client:
         client.send_signal(signal.SIGHUP)
 
         client.communicate(b"word\n", timeout=20)
@@ -118,44 +118,44 @@ def test_guests_hear_signals_whatever_the_daemon_was_started_with() -> None:
 # --- streams ------------------------------------------------------------------------------------------------------
 
 
-def test_input_that_has_ended_or_is_missing_ends_inside(host: Topology) -> None:
-    host.new_container("web")
+def test_input_that_has_ended_or_is_missing_ends_inside(shared: Topology) -> None:
+    shared.new_container("web")
 
     for redirection in ("</dev/null", "<&-"):
-        result = in_a_shell(host, f"inside sh -c 'cat; echo ended' {redirection}")
+        result = in_a_shell(shared, f"inside sh -c 'cat; echo ended' {redirection}")
         assert result == (0, "ended\n", ""), redirection
 
 
-def test_a_command_whose_output_is_missing_hears_of_it(host: Topology) -> None:
-    host.new_container("web")
+def test_a_command_whose_output_is_missing_hears_of_it(shared: Topology) -> None:
+    shared.new_container("web")
 
-    status, stdout, stderr = in_a_shell(host, "inside sh -c 'echo word || exit 5' >&-")
+    status, stdout, stderr = in_a_shell(shared, "inside sh -c 'echo word || exit 5' >&-")
     assert (status, stdout) == (5, "")
     assert stderr.count("\n") == 1
     assert "write error: Bad file descriptor" in stderr
-    assert in_a_shell(host, "inside sh -c 'echo out; echo error >&2; exit 4' 2>&-") == (4, "out\n", "")
-    assert in_a_shell(host, "inside sh -c 'exit 6' <&- >&- 2>&-") == (6, "", "")
+    assert in_a_shell(shared, "inside sh -c 'echo out; echo error >&2; exit 4' 2>&-") == (4, "out\n", "")
+    assert in_a_shell(shared, "inside sh -c 'exit 6' <&- >&- 2>&-") == (6, "", "")
 
 
-def test_a_closed_reader_ends_the_command_as_in_any_pipeline(host: Topology) -> None:
-    host.new_container("web")
+def test_a_closed_reader_ends_the_command_as_in_any_pipeline(shared: Topology) -> None:
+    shared.new_container("web")
 
-    result = in_a_shell(host, "inside yes | head -n 1; echo ${PIPESTATUS[0]}")
+    result = in_a_shell(shared, "inside yes | head -n 1; echo ${PIPESTATUS[0]}")
 
     assert result == (0, "y\n141\n", "")
-    assert not runs_inside(host, "yes")
-    status, stdout, stderr = in_a_shell(host, "inside sh -c 'trap \"\" PIPE; yes; exit 9' | head -n 1")
+    assert not runs_inside(shared, "yes")
+    status, stdout, stderr = in_a_shell(shared, "inside sh -c 'trap \"\" PIPE; yes; exit 9' | head -n 1")
     assert (status, stdout) == (0, "y\n")
     assert "Broken pipe" in stderr  # the command's own words: it wished to know
 
 
-def test_a_stream_of_any_bytes_and_length_passes_unchanged_in_both_directions(host: Topology) -> None:
-    host.new_container("web")
+def test_a_stream_of_any_bytes_and_length_passes_unchanged_in_both_directions(shared: Topology) -> None:
+    shared.new_container("web")
     data = random.Random(2).randbytes(1 << 25)
     script = "head -c 16777216; cat >&2"
 
     done = subprocess.run(
-        [str(BIN / "osctl"), "--socket", str(host.socket), "ct", "exec", "web", "sh", "-c", script],
+        [str(BIN / "osctl"), "--socket", str(shared.socket), "ct", "exec", "web", "sh", "-c", script],
         input=data,
         capture_output=True,
         timeout=60,
@@ -167,11 +167,11 @@ def test_a_stream_of_any_bytes_and_length_passes_unchanged_in_both_directions(ho
     assert done.stdout + done.stderr == data
 
 
-def test_a_hundred_commands_at_once_have_their_own_streams_and_statuses(host: Topology) -> None:
-    host.new_container("web")
+def test_a_hundred_commands_at_once_have_their_own_streams_and_statuses(shared: Topology) -> None:
+    shared.new_container("web")
 
     def ask(number: int) -> Result:
-        return host.osctl("ct", "exec", "web", "sh", "-c", f"cat; exit {number}", stdin=f"{number}\n", check=False)
+        return shared.osctl("ct", "exec", "web", "sh", "-c", f"cat; exit {number}", stdin=f"{number}\n", check=False)
 
     with ThreadPoolExecutor(100) as threads:
         results = list(threads.map(ask, range(100)))
@@ -182,26 +182,26 @@ def test_a_hundred_commands_at_once_have_their_own_streams_and_statuses(host: To
 # --- the container ends meanwhile ---------------------------------------------------------------------------------
 
 
-def test_a_command_ends_with_its_container(host: Topology) -> None:
-    host.new_container("web")
+def test_a_command_ends_with_its_container(shared: Topology) -> None:
+    shared.new_container("web")
 
-    with begun(host, "sh", "-c", "trap '' TERM HUP; echo up; sleep 1000; sleep 1000") as client:
-        host.osctl("ct", "stop", "web")
-
-        assert client.wait(20) == 128 + signal.SIGKILL
-    assert "not running" in host.refusal("ct", "exec", "web", "true")
-
-
-def test_a_command_ends_when_its_container_reboots_and_the_next_runs_in_the_new_life(host: Topology) -> None:
-    host.new_container("web")
-    before = host.init_pid("web")
-
-    with begun(host, "sh", "-c", "trap '' TERM HUP; echo up; sleep 1000; sleep 1000") as client:
-        host.guest("web", "reboot", check=False)
+    with begun(shared, "sh", "-c", "trap '' TERM HUP; echo up; sleep 1000; sleep 1000") as client:
+        shared.osctl("ct", "stop", "web")
 
         assert client.wait(20) == 128 + signal.SIGKILL
-    wait_until(lambda: host.has_rebooted("web", since=before), "it runs again", seconds=20)
-    assert host.guest("web", "echo", "here").stdout == "here\n"
+    assert "not running" in shared.refusal("ct", "exec", "web", "true")
+
+
+def test_a_command_ends_when_its_container_reboots_and_the_next_runs_in_the_new_life(shared: Topology) -> None:
+    shared.new_container("web")
+    before = shared.init_pid("web")
+
+    with begun(shared, "sh", "-c", "trap '' TERM HUP; echo up; sleep 1000; sleep 1000") as client:
+        shared.guest("web", "reboot", check=False)
+
+        assert client.wait(20) == 128 + signal.SIGKILL
+    wait_until(lambda: shared.has_rebooted("web", since=before), "it runs again", seconds=20)
+    assert shared.guest("web", "echo", "here").stdout == "here\n"
 
 
 # --- the daemon ends meanwhile -------------------------------------------------------------------------------------
@@ -261,15 +261,15 @@ class Shell:
 
 
 @pytest.fixture
-def shell(host: Topology) -> Iterator[Shell]:
-    host.new_container("web")
+def shell(shared: Topology) -> Iterator[Shell]:
+    shared.new_container("web")
     with Terminal() as terminal:
-        made = Shell(host, terminal)
+        made = Shell(shared, terminal)
         yield made
         made.close()
 
 
-def test_a_pipeline_is_stopped_and_brought_back_by_the_shells_keys(host: Topology, shell: Shell) -> None:
+def test_a_pipeline_is_stopped_and_brought_back_by_the_shells_keys(shared: Topology, shell: Shell) -> None:
     shell.type("inside sh -c 'echo up; while read word; do echo [$word]; done; echo en''ded' | cat\n")
     shell.wait_for("up\n")
 
@@ -279,7 +279,7 @@ def test_a_pipeline_is_stopped_and_brought_back_by_the_shells_keys(host: Topolog
     shell.type("echo from the sh''ell\n")
     shell.wait_for("from the shell\n")
     shell.type("fg\n")
-    wait_until(lambda: " T " not in host.guest("web", "ps", "-o", "pid,stat,args").stdout, "it goes on")
+    wait_until(lambda: " T " not in shared.guest("web", "ps", "-o", "pid,stat,args").stdout, "it goes on")
     shell.type("word\n")
     shell.wait_for("[word]")
     shell.type("\x04")
@@ -288,14 +288,14 @@ def test_a_pipeline_is_stopped_and_brought_back_by_the_shells_keys(host: Topolog
     shell.wait_for("ready$ ")
 
 
-def test_an_interrupt_typed_at_a_pipeline_ends_all_of_it(host: Topology, shell: Shell) -> None:
+def test_an_interrupt_typed_at_a_pipeline_ends_all_of_it(shared: Topology, shell: Shell) -> None:
     shell.type("inside sh -c 'echo up; sleep 1000; echo never' | cat\n")
     shell.wait_for("up\n")
 
     shell.type("\x03")
 
     shell.wait_for("ready$ ")
-    wait_until(lambda: not runs_inside(host, "sleep 1000"), "nothing is left inside")
+    wait_until(lambda: not runs_inside(shared, "sleep 1000"), "nothing is left inside")
 
 
 def test_a_command_in_the_background_leaves_the_keyboard_to_the_shell(shell: Shell) -> None:
@@ -318,12 +318,12 @@ def _jobs_say(shell: Shell, text: str) -> bool:
     return text in shell.wait_for("inside")
 
 
-def test_a_shell_inside_has_job_control_of_its_own(host: Topology, shell: Shell) -> None:
+def test_a_shell_inside_has_job_control_of_its_own(shared: Topology, shell: Shell) -> None:
     shell.type("inside sh\n")
     shell.wait_for("/ # ")
     shell.type("echo $TERM; /bin/sleep 1000\n")  # a program: `sleep` alone is part of some shells
     shell.wait_for("vt100\n")
-    wait_until(lambda: runs_inside(host, "sleep 1000"), "the shell has somebody to stop")
+    wait_until(lambda: runs_inside(shared, "sleep 1000"), "the shell has somebody to stop")
     shell.type("\x1a")
     shell.wait_for("Stopped")
     shell.wait_for("/ # ")
@@ -372,11 +372,11 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(idle_host: Topology
     assert idle_host.stored() == before
 
 
-def test_archives_that_say_nothing_hold_up_no_start(host: Topology) -> None:
-    host.new_container("web", start=False)
+def test_archives_that_say_nothing_hold_up_no_start(shared: Topology) -> None:
+    shared.new_container("web", start=False)
     with contextlib.ExitStack() as waiting:
         for number in range(30):
-            client = waiting.enter_context(OriginalClient(host.socket))
+            client = waiting.enter_context(OriginalClient(shared.socket))
             client.send("ct_create", id=f"waiting{number}", template={"type": "stream"})
             assert client.answer()["response"] == "continue"
             silent, writer = os.pipe()
@@ -384,9 +384,9 @@ def test_archives_that_say_nothing_hold_up_no_start(host: Topology) -> None:
             os.close(silent)
             waiting.callback(os.close, writer)
 
-        host.osctl("ct", "start", "web", seconds=30)
+        shared.osctl("ct", "start", "web", seconds=30)
 
-    assert host.guest("web", "echo", "here").stdout == "here\n"
+    assert shared.guest("web", "echo", "here").stdout == "here\n"
 
 
 def test_a_pipe_that_nobody_writes_keeps_its_caller_waiting_and_nobody_else(

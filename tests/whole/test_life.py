@@ -279,19 +279,19 @@ def test_a_container_that_dies_is_collected_and_starts_again(
 # --- commands inside ---------------------------------------------------------------------------------------------
 
 
-def test_a_command_inside_has_the_callers_streams_whatever_bytes_go_through_them(host: Topology) -> None:
-    new_web(host)
+def test_a_command_inside_has_the_callers_streams_whatever_bytes_go_through_them(shared: Topology) -> None:
+    new_web(shared)
     data = random.Random(1).randbytes(5_000_000)
 
-    echoed = execute(host, "web", "cat", data=data)
+    echoed = execute(shared, "web", "cat", data=data)
     assert (echoed.returncode, echoed.stdout == data, echoed.stderr) == (0, True, b"")
-    both = execute(host, "web", "sh", "-c", "cat >&2; echo out", data=b"\0\xff\r\n")
+    both = execute(shared, "web", "sh", "-c", "cat >&2; echo out", data=b"\0\xff\r\n")
     assert (both.stdout, both.stderr) == (b"out\n", b"\0\xff\r\n")
-    assert execute(host, "web", "wc", "-c").stdout == b"0\n"
-    counted = execute(host, "web", "head", "-c", "3000000", "/dev/zero")
+    assert execute(shared, "web", "wc", "-c").stdout == b"0\n"
+    counted = execute(shared, "web", "head", "-c", "3000000", "/dev/zero")
     assert counted.stdout == bytes(3_000_000)
     words = ["-j", "--pool", "x", "--", "a b", "", "$HOME", "\u00e4"]
-    assert execute(host, "web", "printf", "%s\\n", *words).stdout.decode().split("\n")[:-1] == words
+    assert execute(shared, "web", "printf", "%s\\n", *words).stdout.decode().split("\n")[:-1] == words
 
 
 @pytest.mark.parametrize(
@@ -307,34 +307,34 @@ def test_a_command_inside_has_the_callers_streams_whatever_bytes_go_through_them
         ("/etc/passwd", 126),
     ],
 )
-def test_the_exit_status_is_that_of_the_command(host: Topology, command: str, status: int) -> None:
-    host.new_container("web")
+def test_the_exit_status_is_that_of_the_command(shared: Topology, command: str, status: int) -> None:
+    shared.new_container("web")
 
-    assert execute(host, "web", "sh", "-c", command).returncode == status
+    assert execute(shared, "web", "sh", "-c", command).returncode == status
 
 
-def test_a_command_that_cannot_be_run_at_all_says_so(host: Topology) -> None:
-    host.new_container("web")
-    assert execute(host, "web", "/nosuch").returncode == 127
-    assert execute(host, "web", "/etc/passwd").returncode == 126
-    host.osctl("ct", "stop", "web")
-    assert "not running" in host.refusal("ct", "exec", "web", "true") or "stopped" in host.refusal(
+def test_a_command_that_cannot_be_run_at_all_says_so(shared: Topology) -> None:
+    shared.new_container("web")
+    assert execute(shared, "web", "/nosuch").returncode == 127
+    assert execute(shared, "web", "/etc/passwd").returncode == 126
+    shared.osctl("ct", "stop", "web")
+    assert "not running" in shared.refusal("ct", "exec", "web", "true") or "stopped" in shared.refusal(
         "ct", "exec", "web", "true"
     )
-    assert "nobody" in host.refusal("ct", "exec", "nobody", "true")
-    assert host.refusal("ct", "exec", "web", status=64)
+    assert "nobody" in shared.refusal("ct", "exec", "nobody", "true")
+    assert shared.refusal("ct", "exec", "web", status=64)
 
 
-def test_a_command_ends_with_its_reader_and_with_its_caller(host: Topology) -> None:
-    host.new_container("web")
-    pid = host.init_pid("web")
+def test_a_command_ends_with_its_reader_and_with_its_caller(shared: Topology) -> None:
+    shared.new_container("web")
+    pid = shared.init_pid("web")
 
-    run("sh", "-c", f"{BIN}/osctl --socket {host.socket} ct exec web yes | head -n 1 >/dev/null", seconds=20)
+    run("sh", "-c", f"{BIN}/osctl --socket {shared.socket} ct exec web yes | head -n 1 >/dev/null", seconds=20)
     wait_until(lambda: not any(each.startswith("yes") for each in processes_inside(pid)), "`yes` has ended")
 
     for number in (signal.SIGINT, signal.SIGKILL):
         with subprocess.Popen(
-            [str(BIN / "osctl"), "--socket", str(host.socket), "ct", "exec", "web", "sleep", "1000"],
+            [str(BIN / "osctl"), "--socket", str(shared.socket), "ct", "exec", "web", "sleep", "1000"],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as client:
@@ -342,22 +342,26 @@ def test_a_command_ends_with_its_reader_and_with_its_caller(host: Topology) -> N
             client.send_signal(number)
             client.wait(timeout=20)
         wait_until(lambda: "sleep 1000" not in processes_inside(pid), "it has ended")
-    assert host.osctl("ping").status == 0
+    assert shared.osctl("ping").status == 0
 
 
 # --- new ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def archive(host: Topology, tmp_path: Path) -> Path:
-    """A plain tar archive of a busybox root that has a file of its own."""
+def archive_of(host: Topology, directory: Path) -> Path:
+    """A plain tar archive of a busybox root that has a file of its own; a container `model` has it, too."""
     host.osctl("ct", "new", "--distribution", "busybox", "model")
     root = host.state_dir / "ct" / "model" / "rootfs"
     (root / "etc" / "mark").write_text("from the archive\n")
     os.chown(root / "etc" / "mark", 1000, 1001)
-    file = tmp_path / "root.tar"
+    file = directory / "root.tar"
     run("tar", "-C", str(root), "--numeric-owner", "-cf", str(file), ".")
     return file
+
+
+@pytest.fixture
+def archive(shared: Topology, tmp_path: Path) -> Path:
+    return archive_of(shared, tmp_path)
 
 
 def check_from_archive(host: Topology, name: str) -> None:
@@ -372,18 +376,18 @@ def check_from_archive(host: Topology, name: str) -> None:
 
 @pytest.mark.parametrize("compressor", ["cat", "gzip", "xz", "zstd", "bzip2"])
 def test_a_container_is_made_from_an_archive_however_it_is_compressed(
-    host: Topology, archive: Path, compressor: str
+    shared: Topology, archive: Path, compressor: str
 ) -> None:
     packed = archive.with_name("packed")
     run("sh", "-c", f'{compressor} <"$1" >"$2"', "sh", str(archive), str(packed))
 
-    host.osctl("ct", "new", "--from-archive", str(packed), "web")
+    shared.osctl("ct", "new", "--from-archive", str(packed), "web")
 
-    check_from_archive(host, "web")
+    check_from_archive(shared, "web")
 
 
-def test_an_archive_is_opened_by_the_caller_where_the_caller_is(host: Topology, archive: Path) -> None:
-    osctl = f"{BIN}/osctl --socket {host.socket} ct new --from-archive"
+def test_an_archive_is_opened_by_the_caller_where_the_caller_is(shared: Topology, archive: Path) -> None:
+    osctl = f"{BIN}/osctl --socket {shared.socket} ct new --from-archive"
     hidden = archive.parent / "hidden"
     hidden.mkdir()
     # Only the caller's mount namespace has the file; a pipe has no name anywhere.
@@ -394,14 +398,15 @@ def test_an_archive_is_opened_by_the_caller_where_the_caller_is(host: Topology, 
         "-c",
         f"mount -t tmpfs none {hidden} && cp {archive} {hidden}/a && {osctl} {hidden}/a web",
     )
-    check_from_archive(host, "web")
+    check_from_archive(shared, "web")
     run("sh", "-c", f"cd {archive.parent} && {osctl} {archive.name} web")
-    check_from_archive(host, "web")
+    check_from_archive(shared, "web")
     run("sh", "-c", f"gzip <{archive} | {osctl} /dev/stdin web")
-    check_from_archive(host, "web")
+    check_from_archive(shared, "web")
 
 
-def test_a_container_that_cannot_be_made_leaves_nothing(host: Topology, archive: Path) -> None:
+def test_a_container_that_cannot_be_made_leaves_nothing(host: Topology, tmp_path: Path) -> None:
+    archive = archive_of(host, tmp_path)
     broken, short, empty = (archive.with_name(name) for name in ("broken", "short", "empty"))
     broken.write_bytes(b"this is no archive" * 1000)
     short.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])  # in the middle of busybox
