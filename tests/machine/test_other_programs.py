@@ -41,6 +41,10 @@ def test_networkd_that_manages_every_link_keeps_off_those_of_containers(machines
     told = machine.run("networkctl list --no-legend --no-pager").output
     (ours,) = [line.split() for line in told.splitlines() if " osweb" in line]
     assert ours[-1] == "unmanaged"
+    # What it does to the routes of others on links that it manages is told, and its restart loses nothing either.
+    found = json.loads(machine.run("osctl -j self check", check=False).output)
+    (routes,) = [each for each in found if each["code"] == "networkd-routes"]
+    nothing_is_lost_by(machine, *routes["commands"])
     is_content(machine)
 
 
