@@ -152,8 +152,10 @@ def run(name: str, *, sample: int | None, seed: int, workers: int) -> tuple[int,
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(lambda each: is_noticed(each, each.tests), chosen)
         noticed = 0
-        for mutant, result in zip(chosen, results, strict=True):
+        for number, (mutant, result) in enumerate(zip(chosen, results, strict=True), 1):
             noticed += result
+            if number % 50 == 0:
+                print(f"{name}: {noticed} of the first {number} noticed", file=sys.stderr, flush=True)
             if not result:
                 print(f"{name}: not noticed:\n{mutant.difference()}", flush=True)
     print(f"{name}: {noticed} of {len(chosen)} noticed", flush=True)

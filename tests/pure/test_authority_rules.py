@@ -15,6 +15,7 @@ from osctld.core.authority.rules import (
     check_assigned,
     check_free_on_host,
     check_host,
+    check_others,
     comes_to_need,
     is_a_via_beside_the_host,
     is_given_on,
@@ -283,6 +284,71 @@ def test_what_was_held_before_the_host_used_it_is_found() -> None:
     ]
 
 
+#: For what each rule objects to a claim of the very network that the host uses.
+USES_OF_RULES = {
+    takes_an_address_of_the_host: {Use.ADDRESS},
+    takes_an_edge: {Use.EDGE},
+    takes_a_next_hop: {Use.NEXT_HOP},
+    takes_a_network_of_the_host: {Use.CONNECTED, Use.STATIC},
+    lies_in_a_static_route: {Use.STATIC},
+    lies_in_an_undeclared_network: {Use.CONNECTED},
+}
+
+
+@pytest.mark.parametrize("kind", ClaimKind)
+def test_each_rule_is_about_one_use_and_about_no_other(kind: ClaimKind) -> None:
+    objecting = {
+        rule.objects: {use for use in Use if rule.objects(wants("192.0.2.1", kind), uses("192.0.2.1", use), ())}
+        for rule in HOST_RULES
+    }
+    of_via = {use for use in Use if use is not Use.LEARNED} if kind is VIA else set()
+
+    assert objecting == {**USES_OF_RULES, is_a_via_beside_the_host: of_via}
+    assert [use for use in Use if is_mentioned(wants("192.0.2.1", kind), uses("192.0.2.1", use))] == [Use.LEARNED]
+
+
+def test_an_address_with_its_full_length_is_told_once_for_each_link() -> None:
+    held = Claims(grouped([wants("192.0.2.1")]))
+    address, same = uses("192.0.2.1", Use.ADDRESS), uses("192.0.2.1", Use.CONNECTED)
+
+    def told(*used: HostNetwork) -> list[tuple[Use, str]]:
+        found = older_holdings(held, HostSpace(used))
+        return [(each.objection.there.use, each.objection.there.link) for each in found]
+
+    assert told(address, same) == [(Use.ADDRESS, "up0")]
+    assert told(same) == [(Use.CONNECTED, "up0")]
+    elsewhere = uses("192.0.2.1", Use.CONNECTED, link="up1")
+    assert sorted(told(address, same, elsewhere)) == [(Use.ADDRESS, "up0"), (Use.CONNECTED, "up1")]
+    # Another use of the same link is another matter.
+    for use in (Use.EDGE, Use.NEXT_HOP, Use.STATIC):
+        assert sorted(told(address, same, uses("192.0.2.1", use))) == sorted([(Use.ADDRESS, "up0"), (use, "up0")])
+    for use in (Use.EDGE, Use.NEXT_HOP, Use.STATIC):
+        assert sorted(told(uses("192.0.2.1", use), same)) == sorted([(use, "up0"), (Use.CONNECTED, "up0")])
+
+
+def test_a_holding_to_which_two_rules_object_counts_once() -> None:
+    (found,) = older_holdings(Claims(grouped([wants("192.0.2.0/24", VIA)])), HostSpace((UPLINK,)))
+
+    assert (found.objection.rule.objects, found.count) == (takes_a_network_of_the_host, 1)
+
+
+@pytest.mark.parametrize(
+    ("used", "commands"),
+    [
+        (uses("192.0.2.1", Use.ADDRESS), ("ip addr del 192.0.2.1/32 dev up0",)),
+        (uses("192.0.2.1", Use.ADDRESS, more="192.0.2.1/24"), ("ip addr del 192.0.2.1/24 dev up0",)),
+        (UPLINK, ("osctl net uplink add up0",)),
+        (uses("192.0.2.1", Use.NEXT_HOP), ()),
+        (uses("192.0.2.1", Use.EDGE), ()),
+        (uses("192.0.2.1", Use.STATIC), ()),
+    ],
+)
+def test_an_older_holding_names_the_command_that_mends_it(used: HostNetwork, commands: tuple[str, ...]) -> None:
+    (found,) = older_holdings(Claims(grouped([wants("192.0.2.1")])), HostSpace((used,)))
+
+    assert found.commands == commands
+
+
 # --- among interfaces ---------------------------------------------------------------------------------------------
 
 
@@ -327,6 +393,92 @@ def test_what_was_given_on_is_not_assigned_by_the_holder_of_the_network_around_i
     assert is_given_on(network("1.2.3.127"), WEB, held) is None
     assert is_given_on(network("1.2.3.129"), DB, held) is None
     assert is_given_on(network("9.9.9.9"), WEB, held) is None
+
+
+def test_of_several_around_an_address_the_most_specific_holder_decides() -> None:
+    mail = Holder("mail", "eth0")
+    held = Claims(
+        grouped([wants("1.0.0.0/8"), wants("1.2.0.0/16", holder=DB), part := wants("1.2.3.0/24", holder=mail)])
+    )
+
+    assert is_given_on(network("1.2.3.4"), WEB, held) == part
+    assert is_given_on(network("1.2.3.4"), Holder("mail", "eth0"), held) is None
+    assert is_given_on(network("1.2.4.4"), Holder("db", "eth0"), held) is None
+
+
+AROUND, INSIDE, PART = "4.0.0.0/8", "4.0.0.0/24", "4.0.0.128/25"
+
+
+@pytest.mark.parametrize(
+    ("given_up", "there", "wanted", "is_refused"),
+    [
+        (wants(INSIDE), AROUND, PART, False),  # less than it had there
+        (wants(INSIDE), AROUND, INSIDE, False),  # the same, for another purpose
+        (None, AROUND, PART, True),
+        (wants("4.1.0.0/24"), AROUND, PART, True),  # it had another part
+        (wants(PART), AROUND, INSIDE, True),  # more than it had
+        (wants(AROUND), INSIDE, PART, True),  # what it gave up was around that
+        (wants(INSIDE), INSIDE, PART, True),  # and not inside of it
+        (wants(INSIDE, holder=Holder("app", "eth0")), AROUND, PART, True),  # it was somebody else's
+        (wants(INSIDE, holder=Holder("zoo", "eth0")), AROUND, PART, True),
+    ],
+)
+def test_what_was_held_inside_of_another_s_network_may_become_less(
+    given_up: Claim | None, there: str, wanted: str, is_refused: bool
+) -> None:
+    holdings = Claims(grouped([wants(there, holder=DB)]))
+    removed = grouped([given_up]) if given_up is not None else []
+
+    def check() -> None:
+        check_others(holdings, removed=removed, added=grouped([wants(wanted, ADDRESS)]))
+
+    if is_refused:
+        with pytest.raises(Conflict):
+            check()
+    else:
+        check()
+
+
+def test_only_what_goes_in_the_same_change_is_not_in_the_way() -> None:
+    holdings = Claims(grouped([wants("1.2.3.4", holder=DB)]))
+    added = grouped([wants("1.2.3.4")])
+
+    check_others(holdings, removed=grouped([wants("1.2.3.4", holder=DB)]), added=added)
+    others = (
+        wants("1.2.3.5", holder=DB),
+        wants("1.2.3.4", ADDRESS, holder=DB),
+        wants("1.2.3.4", holder=Holder("db", "eth1")),
+    )
+    for other in others:
+        with pytest.raises(Conflict):
+            check_others(holdings, removed=grouped([other]), added=added)
+
+
+def test_two_that_come_in_one_change_do_not_hold_the_same() -> None:
+    for one, other in (("1.2.3.4", "1.2.3.4"), ("1.2.3.0/24", "1.2.3.4"), ("1.2.3.4", "1.2.3.0/24")):
+        with pytest.raises(Conflict):
+            check_others(Claims(), removed=(), added=grouped([wants(one), wants(other, holder=DB)]))
+        check_others(Claims(), removed=(), added=grouped([wants(one), wants(other, VIA)]))
+
+
+class NeedsAllOfIt(Needs):
+    def reason_not_delegable(self, network: Network, /) -> str | None:
+        return f"{network} is needed"
+
+
+def test_a_via_needs_nothing_of_its_own_holder_nor_what_is_not_a_part_of_it() -> None:
+    around = "1.2.3.0/24"
+
+    def needs(there: str, holder: Holder) -> str | None:
+        return comes_to_need(wants(there, holder=holder), WEB, network(around), NeedsAllOfIt())
+
+    assert needs("1.2.3.0/25", DB) == "1.2.3.0/25 is needed"
+    assert needs("1.2.3.128/25", DB) == "1.2.3.128/25 is needed"
+    assert needs("1.2.3.0/25", Holder("web01", "eth0")) is None
+    assert needs(around, DB) is None
+    assert needs("1.2.2.0/23", DB) is None
+    assert needs("1.2.2.0/25", DB) is None
+    assert needs("1.2.4.0/25", DB) is None
 
 
 def test_a_via_does_not_come_to_need_what_was_given_on() -> None:
