@@ -30,7 +30,8 @@ sys.path[:0] = [str(ROOT / "tests")]
 from osctl.client import Client
 from osctld.config import SCHEMA, HoldingRows
 from osctld.core.authority.claims import Holder
-from osctld.shell.store.database import HistoryLine, Saved, Store
+from osctld.shell.store.database import Store
+from osctld.shell.store.rows import HistoryLine, Saved
 from whole.bare_daemon import BARE
 from whole.host import ROUTER_4, ROUTER_6, Topology
 

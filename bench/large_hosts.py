@@ -47,8 +47,9 @@ from osctld.shell.editions import Editions
 from osctld.shell.host_boot import BootedHost, NotedShutdown
 from osctld.shell.kernel.host_settings import HostSettings
 from osctld.shell.kernel.port import Kernel
-from osctld.shell.store.database import HistoryLine, Saved, Store
+from osctld.shell.store.database import Store
 from osctld.shell.store.mirrors import HostFacts, Mirrors
+from osctld.shell.store.rows import HistoryLine, Saved
 from whole.bare_daemon import BARE, BareEngine, BareRootDirectories
 from whole.host import Topology
 

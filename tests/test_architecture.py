@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.core", "osctld.config", "osctld.cli.version", "osctld.shell", "osctld.lifecycle.lives"),
         *("osctld.daemon.event_log", "osctld.daemon.disk"),
     ),
-    "osctld.daemon.failures": ("osctld.core", "osctld.daemon.disk", "osctld.shell.store.database"),
+    "osctld.daemon.failures": ("osctld.core", "osctld.daemon.disk", "osctld.shell.store"),
     "osctld.daemon.change_notes": (
         *("osctld.core", "osctld.config", "osctld.daemon.disk", "osctld.sync.ports", "osctld.daemon.records"),
     ),

@@ -21,8 +21,11 @@ from osctld.core.config import restoring
 from osctld.core.config.host import Container
 from osctld.core.errors import OsctlError, Refused, Unavailable
 from osctld.shell.store import durable, files, mirrors
-from osctld.shell.store.database import HistoryLine, Replacement, Store, copy_of_schema, without_log
+from osctld.shell.store.copies import without_log
+from osctld.shell.store.database import Store
 from osctld.shell.store.files import Readable
+from osctld.shell.store.rows import HistoryLine, Replacement
+from osctld.shell.store.schema import copy_of_schema
 
 FILE = "osctl.sqlite"
 

@@ -49,7 +49,8 @@ from osctld.shell.process import inheritance, inherited_signals
 from osctld.shell.remote_authority import RemoteAuthority
 from osctld.shell.rootfs.roots import RootDirectories
 from osctld.shell.service_manager import drop, feed_watchdog, keep, notify, take_kept_sockets
-from osctld.shell.store.database import Contents, Store
+from osctld.shell.store.contents import Contents
+from osctld.shell.store.database import Store
 from osctld.shell.store.durable import make_directory
 from osctld.shell.store.mirrors import HostFacts, Mirrors
 from osctld.shell.store.moments_file import MomentsFile

@@ -29,8 +29,12 @@ from osctld.core.config.host import Host
 from osctld.core.config.settings import Settings
 from osctld.core.errors import ApplyFailed, Unavailable
 from osctld.core.person import Person
-from osctld.shell.store import database, files
-from osctld.shell.store.database import Contents, HistoryLine, Replacement, Saved, Store, StoreCopy, copy_of_schema
+from osctld.shell.store import files, history
+from osctld.shell.store.contents import Contents
+from osctld.shell.store.copies import StoreCopy
+from osctld.shell.store.database import Store
+from osctld.shell.store.rows import HistoryLine, Replacement, Saved
+from osctld.shell.store.schema import copy_of_schema
 
 SCHEMA = 6
 UUID = "3d5d0a8e-6a54-4e4b-9c5c-0d8c4d1f0a11"
@@ -675,7 +679,8 @@ import sys
 from pathlib import Path
 from osctld.config import HoldingRows
 from osctld.core.authority.claims import Holder
-from osctld.shell.store.database import HistoryLine, Saved, Store
+from osctld.shell.store.database import Store
+from osctld.shell.store.rows import HistoryLine, Saved
 store = Store(Path(sys.argv[1]), schema=int(sys.argv[2]), new_host_uuid="u")
 holder = Holder("web01", "eth0", "uuid of eth0", "uuid of web01")
 before = ()
@@ -908,7 +913,7 @@ def refused(number: int) -> HistoryLine:
 def test_of_what_was_refused_the_last_is_kept_and_the_history_is_left_alone(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "FAILURES", 3)
+    monkeypatch.setattr(history, "FAILURES", 3)
     with contextlib.closing(opened(file)) as store:
         store.save_blocks((), HistoryLine(5.0, "x"))
         store.keep_failures([refused(1), refused(2)])

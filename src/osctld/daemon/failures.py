@@ -10,7 +10,9 @@ from collections import deque
 from osctld.core.errors import OsctlError
 from osctld.core.person import Asked
 from osctld.daemon.disk import Disk
-from osctld.shell.store.database import FAILURES, HistoryLine, Store
+from osctld.shell.store.database import Store
+from osctld.shell.store.history import FAILURES
+from osctld.shell.store.rows import HistoryLine
 
 log = logging.getLogger("osctld")
 

@@ -30,8 +30,10 @@ from osctld.core.person import Asked
 from osctld.daemon.disk import Disk, RunsOnDisk
 from osctld.daemon.event_log import EventLog
 from osctld.lifecycle.lives import Lives
-from osctld.shell.store.database import HistoryLine, Replacement, Saved, Store, StoreCopy
+from osctld.shell.store.copies import StoreCopy
+from osctld.shell.store.database import Store
 from osctld.shell.store.mirrors import Mirrors, mirrored, read_mirror
+from osctld.shell.store.rows import HistoryLine, Replacement, Saved
 
 log = logging.getLogger("osctld")
 

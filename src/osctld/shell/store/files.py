@@ -14,16 +14,11 @@ import msgspec
 from osctld.core.authority.blocks import Block
 from osctld.core.errors import ApplyFailed, Refused
 from osctld.shell.store import durable
-from osctld.shell.store.database import (
-    ALL_HOLDINGS,
-    BLOCKS,
-    HISTORY_COLUMNS,
-    LOG_TABLES,
-    HistoryLine,
-    block_of,
-    copy_of_schema,
-    history_line,
-)
+from osctld.shell.store.contents import BLOCKS, block_of
+from osctld.shell.store.history import HISTORY_COLUMNS, history_line
+from osctld.shell.store.holding_log import ALL_HOLDINGS, LOG_TABLES
+from osctld.shell.store.rows import HistoryLine
+from osctld.shell.store.schema import copy_of_schema
 
 #: What SQLite keeps beside a database in write-ahead mode.
 _LOG, _INDEX = "-wal", "-shm"
