@@ -14,6 +14,8 @@ VIAS = ("10.100.99.0/30", "fd00:99::/126")
 class Bystander:
     """It is there, running, from the moment that this is made."""
 
+    addresses = ADDRESSES
+
     def __init__(self, host: Topology, name: str = "bystander") -> None:
         self.name = name
         self._host = host

@@ -72,6 +72,16 @@ def wait_until(condition: Callable[[], T], what: str, *, seconds: float = 10.0) 
     return answer
 
 
+def stays(condition: Callable[[], object], seconds: float) -> None:
+    """It is so now, and goes on to be so for these seconds: that something does not happen is an assertion, too."""
+    end = time.monotonic() + seconds
+    while True:
+        assert condition(), f"not for {seconds:g} s"
+        if time.monotonic() >= end:
+            return
+        time.sleep(0.05)
+
+
 def run(*argv: str, check: bool = True, stdin: str | None = None, seconds: float = 60.0) -> Result:
     """Run a program. With `check`, raises AssertionError with all that it said when it failed."""
     done = subprocess.run(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from whole.bare_daemon import BARE, power_off
-from whole.host import ROUTER_4, ROUTER_6, Topology, differences, wait_until
+from whole.host import ROUTER_4, ROUTER_6, Topology, differences, stays, wait_until
 from whole.pings import pings
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
@@ -108,14 +108,6 @@ def is_rejected(host: Topology, *addresses: str) -> None:
     for each in addresses or ADDRESS.values():
         wait_until(functools.partial(is_told_slowly, each), f"{each} is rejected", seconds=PLENTY)
         assert rounds(host, each) == 1
-
-
-def stays(condition: Callable[[], bool], seconds: float) -> None:
-    """It is so now, and goes on to be so for these seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert condition()
-        time.sleep(0.1)
 
 
 def in_set(host: Topology, version: int = 4) -> str:

@@ -38,6 +38,8 @@ class Obstacles:
         self._own = (settings.routes.announce_protocol, settings.routes.present_protocol)
         #: Routes that the kernel refused because of somebody else's, by container.
         self._refused: dict[str, dict[Key, Yielded]] = {}
+        #: Told before it is looked at who is in the way: from then on it has to be heard when they go.
+        self.on_refused: Callable[[], None] = lambda: None
         #: What is told of each container, as of the last look.
         self._told: dict[str, tuple[Yielded, ...]] = {}
 
@@ -66,6 +68,8 @@ class Obstacles:
         new, so that it makes sense to plan once more."""
         known = self._refused.setdefault(name, {})
         new = {each.key: each for each in routes if each.namespace == HOST and each.key not in known}
+        if new:
+            self.on_refused()
         there = self._kernel.routes_under(new.values()) if new else {}
         known.update({key: Yielded(new[key], other) for key, other in there.items()})
         return bool(new)  # where the other has gone meanwhile, the kernel takes ours now

@@ -127,6 +127,9 @@ class Reconciler:
     async def run(self, news: KernelNews) -> None:
         """Reconcile for ever; the first look is the caller's, who wants to know how it went."""
         self._space = self._host.networks_in_use(self._records.host)
+        self._obstacles.on_refused = functools.partial(news.hear_all_removals, is_wanted=True)
+        news.hear_all_removals(is_wanted=bool(self._obstacles.refused_of))
+        self._due |= self._obstacles.refused_of  # what was in the way may have gone unheard since
         await asyncio.gather(self._look_every_so_often(), self._heed(news))
 
     async def _look_every_so_often(self) -> None:
