@@ -466,6 +466,37 @@ class NeedsAllOfIt(Needs):
         return f"{network} is needed"
 
 
+#: Before and behind `WEB` in any order of names.
+APP, ZOO = Holder("app", "eth0"), Holder("zoo", "eth0")
+
+
+@pytest.mark.parametrize("other", [APP, ZOO])
+def test_who_holds_something_is_told_by_the_holder_and_not_by_an_order_of_names(other: Holder) -> None:
+    there = wants("1.2.3.0/24", holder=other)
+    needs = NeedsAllOfIt()
+
+    assert needed_by_its_holder(wants("1.2.3.0/25"), there, needs) == "1.2.3.0/25 is needed"
+    assert needed_by_its_holder(wants("1.2.2.0/25"), there, needs) == "1.2.2.0/25 is needed"
+    assert (
+        needed_by_its_holder(wants("1.2.3.0/25", holder=Holder(*(other.container, other.interface))), there, needs)
+        is None
+    )
+    assert comes_to_need(wants("1.2.3.0/25", holder=other), WEB, network("1.2.3.0/24"), needs) == "1.2.3.0/25 is needed"
+    part = wants("1.2.3.128/25", holder=other)
+    assert is_given_on(network("1.2.3.129"), WEB, Claims(grouped([wants("1.2.3.0/24"), part]))) == part
+
+
+def test_all_networks_of_a_change_are_looked_at_and_not_only_those_before_one_that_is_free() -> None:
+    held = Claims(grouped([wants("1.2.3.4", holder=DB)]))
+    for added in (["9.9.9.9", "1.2.3.4"], ["1.2.3.4", "9.9.9.9"]):
+        with pytest.raises(Conflict, match="db"):
+            check_others(held, removed=(), added=grouped([wants(each) for each in added]))
+    for added in (["10.0.0.0/30", "9.9.9.9", "192.0.2.1"], ["192.0.2.1", "9.9.9.9", "10.0.0.0/30"]):
+        change = ClaimsChange((), tuple(grouped([wants(each) for each in added])))
+        with pytest.raises(Conflict, match="is an address of the host"):
+            check_host(change, HostSpace((uses("192.0.2.1", Use.ADDRESS), uses("10.0.0.1", Use.LEARNED))))
+
+
 def test_a_via_needs_nothing_of_its_own_holder_nor_what_is_not_a_part_of_it() -> None:
     around = "1.2.3.0/24"
 
