@@ -8,7 +8,7 @@ from hypothesis import given
 
 from osctld.core.address.addresses import InterfaceAddress
 from osctld.core.config.host import Container
-from osctld.core.config.settings import RouteSettings, Settings
+from osctld.core.config.settings import HostSettings, RouteSettings, Settings
 from osctld.core.plan.changes import RenameLink
 from osctld.core.plan.kernel_model import pretend
 from osctld.core.plan.kernel_state import (
@@ -17,6 +17,7 @@ from osctld.core.plan.kernel_state import (
     KernelObject,
     KernelState,
     Link,
+    Master,
     Namespace,
     Route,
     Sysctl,
@@ -24,7 +25,14 @@ from osctld.core.plan.kernel_state import (
     guest,
 )
 from osctld.core.plan.planner import plan_changes
-from osctld.core.reconcile.ownership import is_abandoned_link, reclaim, split, strayed_links
+from osctld.core.reconcile.ownership import (
+    is_abandoned_link,
+    is_tolerated,
+    reclaim,
+    split,
+    strayed_links,
+    without_ipv6,
+)
 from pure.generated import container_without_interfaces, containers, interface
 from pure.interface_steps import with_address
 
@@ -199,3 +207,23 @@ def test_a_link_of_ours_under_another_name_is_told_by_its_address() -> None:
     assert list(strayed_links(KernelState([stranger]), [veth])) == []
     # The place is taken: there is nothing to be given back.
     assert list(strayed_links(KernelState([strayed, veth]), [veth])) == []
+
+
+@pytest.mark.parametrize("kind", ["bridge", "bond", "team", "openvswitch", "vrf", "zzz"])
+def test_a_port_of_a_vrf_is_left_to_it_and_of_all_else_only_if_that_is_asked_for(kind: str) -> None:
+    released, reported = (
+        msgspec.structs.replace(SETTINGS, host=HostSettings(foreign_master=wanted)) for wanted in ("release", "report")
+    )
+
+    assert is_tolerated(Master("master0", kind), released) is (kind == "vrf")
+    assert is_tolerated(Master("master0", kind), reported)
+
+
+def test_a_tenant_who_switches_ipv6_off_does_so_inside_and_on_one_link() -> None:
+    off = [Sysctl(place, "ipv6/conf/eth0/disable_ipv6", "1", link="eth0") for place in (Namespace("aa"), GUEST, HOST)]
+    other = Sysctl(GUEST, "ipv6/conf/eth1/accept_ra", "1", link="eth1")
+
+    assert without_ipv6(KernelState([*off, other])) == frozenset({"eth0"})
+    assert without_ipv6(KernelState([other])) == frozenset()
+    assert without_ipv6(KernelState([each for each in off if each.namespace == HOST])) == frozenset()
+    assert without_ipv6(KernelState([each for each in off if each.namespace == "aa"])) == frozenset({"eth0"})
