@@ -194,7 +194,8 @@ class Commands:
                 chosen = self._some(aside) if aside and self.chance(0.9) else self._set_aside(interface)
                 return Step("ct netif take", (), (*where, *chosen))
             case _:
-                return Step("ct netif del", (), where)
+                # There is not much else for which it is refused.
+                return Step("ct netif del", (), where if not self.chance(0.2) else (name, "eth7"))
 
     def _new(self, container: Container, name: str) -> Step:
         free = [each for each in NAMES if all(each != other.name for other in container.interfaces)]

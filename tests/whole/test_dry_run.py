@@ -58,6 +58,8 @@ CASES: tuple[tuple[str, ...], ...] = (
     ("ct", "netif", "ip", "del", "web", "eth0", "1.2.3.5", "2001:db8:2::5"),
     ("ct", "netif", "route", "del", "--force", "web", "eth0", "1.2.3.4/32", "10.5.5.0/24"),
     ("ct", "netif", "route", "del", "-v", "6", "--force", "web", "eth0", "all"),
+    ("ct", "netif", "standby", "web", "eth0", "all"),
+    ("ct", "netif", "take", "web", "eth0", "all"),
     ("ct", "netif", "ip", "del", "web", "eth0", "all"),
     ("ct", "netif", "source", "del", "web", "eth0", "100.64.0.0/10"),
     ("ct", "netif", "source", "del", "-v", "6", "web", "eth0", "all"),
@@ -76,10 +78,10 @@ CASES: tuple[tuple[str, ...], ...] = (
     ("ct", "del", "-f", "web"),
 )  # fmt: skip
 #: Those that only act: they change no configuration and nothing of the network. A copy is restored onto containers that
-#: are stopped (test_store_care.py); nothing is parked without an authority that says so (test_remote_authority.py).
+#: are stopped (test_store_care.py).
 ACTING_ONLY = {
     *(("ct", "exec"), ("ct", "monitor"), ("ct", "wait"), ("monitor",), ("history",), ("self", "check")),
-    *(("self", "backup"), ("self", "restore"), ("ct", "netif", "take")),
+    *(("self", "backup"), ("self", "restore")),
     *(("net", "who"), ("net", "ls"), ("net", "blocks"), ("net", "pool", "ls"), ("status",), ("self", "metrics")),
     *(("net", "uplink", "ls"), ("net", "uplink", "add"), ("net", "uplink", "del")),
 }
