@@ -215,6 +215,8 @@ def test_an_edit_that_needs_more_in_its_turn_begins_anew(below: Topology, above:
     below.osctl(*ADD, *WEB, "1.2.3.5")
 
     assert slow.wait().status == 0
+    # To begin anew is no failure.
+    assert {each["result"] for each in below.osctl_json("history", "--all")} == {"done"}
     assert [each["addr"] for each in below.osctl_json("ct", "netif", "ip", "ls", *DB)] == ["1.2.3.4/32", "1.2.3.5/32"]
     claimed = [each["networks"] for each in above.heard("claim")]
     assert claimed == [["1.2.3.5/32"], ["1.2.3.4/32"], ["1.2.3.4/32", "1.2.3.5/32"]]
@@ -253,6 +255,9 @@ def test_what_others_hold_since_comes_up_parked_and_is_taken_when_they_have_give
     take = ("ct", "netif", "take", *WEB)
     assert nothing_changes.refusal(*take, "all") == "1.2.3.4/32: held by eth0 of mail on host b"
     assert "1.2.3.5: neither parked nor on standby on eth0 of web" in nothing_changes.refusal(*take, "1.2.3.5")
+    # Who was refused before it was anybody's turn is kept, too.
+    tried = [each for each in below.osctl_json("history", "--all") if each["command"].endswith("take web eth0 all")]
+    assert [each["result"] for each in tried] == ["1.2.3.4/32: held by eth0 of mail on host b"]
     below.osctl("ct", "restart", "web")
     assert routed() == ["1.2.3.5"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from osctld.core.authority.claims import ClaimKind
 from osctld.core.authority.held import HoldingState
-from osctld.core.choosing import ALL, chosen
-from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example, InterfaceName
+from osctld.core.choosing import NetworksOrAll, chosen
+from osctld.core.command import ContainerName, EditCommand, Edited, Example, InterfaceName
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
@@ -29,10 +29,7 @@ class CtNetifStandby(EditCommand, frozen=True, kw_only=True):
 
     container: ContainerName
     netif: InterfaceName
-    networks: Annotated[
-        tuple[str, ...],
-        Argument(f"Networks, or {ALL}", metavar="network", many=True, completes="route", keywords=(ALL,)),
-    ]
+    networks: NetworksOrAll
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         before = host.container(self.container)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated, TypeAlias
 
 from osctld.core.address.addresses import Network
+from osctld.core.command import Argument
 from osctld.core.errors import UsageError
 
 #: Instead of networks by name: all of them.
 ALL = "all"
+
+#: The argument for them.
+NetworksOrAll: TypeAlias = Annotated[
+    tuple[str, ...],
+    Argument(f"Networks, or {ALL}", metavar="network", many=True, completes="route", keywords=(ALL,)),
+]
 
 
 def chosen(words: Sequence[str], everything: Iterable[Network]) -> dict[str, Network]:

@@ -225,7 +225,7 @@ class Edited(msgspec.Struct, frozen=True):
         """All containers that it changes."""
         return (self.container, *self.others)
 
-    def without_stale_parking(self) -> Edited:
+    def without_stale_states(self) -> Edited:
         """The same in which nothing is set aside that is not held any more."""
         host = self.host
         for name in self.containers:

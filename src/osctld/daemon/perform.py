@@ -135,6 +135,15 @@ class Daemon:
 
     async def perform(self, command: Command, options: GlobalOptions, caller: Caller) -> Reply:
         """Perform a command and answer it. Raises an OsctlError, and then nothing has changed."""
+        try:
+            return await self._perform(command, options, caller)
+        except OsctlError as error:
+            # Here and not in the turn: an authority above this host refuses before that.
+            if not options.dry_run:
+                self._keep_failure(command, caller, error.message)
+            raise
+
+    async def _perform(self, command: Command, options: GlobalOptions, caller: Caller) -> Reply:
         if options.pool not in (None, "default"):
             raise Refused(f"pool {options.pool!r} not found", code="pool-not-found", subject=options.pool or "")
         if options.if_generation is not None and not isinstance(command, EditCommand):
@@ -232,7 +241,7 @@ class Daemon:
 
     async def _change(self, edited: Edited, options: GlobalOptions, asked: Asked | None, epoch: int = 0) -> Reply:
         """From what an edit wants to the effects of that, and from these to the answer. `epoch`: see `saving`."""
-        edited = edited.without_stale_parking()
+        edited = edited.without_stale_states()
         pairs = {name: (self.host.container(name), edited.host.container(name)) for name in edited.containers}
         weight = sum(container.network_count for pair in pairs.values() for container in pair)
         kept, mentioned = await considered(weight, lambda: self._kept(pairs, edited))
@@ -300,25 +309,25 @@ class Daemon:
 
     @contextlib.contextmanager
     def _telling(self, command: Command, caller: Caller) -> Iterator[None]:
-        """Tell who listens when a command begins and how it ended; keep why one changed nothing."""
+        """Tell who listens when a command begins and how it ended."""
         opts = plain_fields(command, secret=commands.secret_fields(type(command)))
         told = {"cmd": "_".join(command.words), "opts": {**opts, "cli": caller.asked.command_line}}
         number = next(self._commands)
         self._events.emit("management", {"id": number, "state": "run", **told})
-        state, why = "failed", "failed"
+        state = "failed"
         try:
             yield
             state = "done"
         except (asyncio.CancelledError, ConnectionError):
-            state, why = "left", LEFT
-            raise
-        except OsctlError as error:
-            why = error.message
+            state = "left"
+            self._keep_failure(command, caller, LEFT)
             raise
         finally:
             self._events.emit("management", {"id": number, "state": state, **told})
-            if state != "done" and command.keeps_failures and not command.looks:
-                self.failures.note(caller.asked, why)
+
+    def _keep_failure(self, command: Command, caller: Caller, why: str) -> None:
+        if command.keeps_failures and not command.looks:
+            self.failures.note(caller.asked, why)
 
     def _observed(self) -> Observed:
         about = {

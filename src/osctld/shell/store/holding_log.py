@@ -24,15 +24,16 @@ INSERT INTO {{table}}
         SELECT max(epoch) FROM past WHERE version = :version AND past.network = each.network AND length = :length
     ), 0) END, :state, :change FROM ({_EACH_NETWORK}) AS each
 """
-_THESE_HOLDINGS = f"""
-    FROM holding WHERE version = :version AND network IN ({_EACH_NETWORK})
+_WHERE_THESE = f"""
+    WHERE version = :version AND network IN ({_EACH_NETWORK})
     AND length = :length AND kind = :kind AND holder = :holder
 """
+_THESE_HOLDINGS = f"FROM holding {_WHERE_THESE}"
 _END_HOLDINGS = f"""
 INSERT OR REPLACE INTO past
     SELECT version, network, length, since, kind, holder, epoch, state, :change {_THESE_HOLDINGS}
 """
-_RESTATE_HOLDINGS = f"UPDATE holding SET state = :state {_THESE_HOLDINGS.replace('FROM holding', '', 1)}"
+_RESTATE_HOLDINGS = f"UPDATE holding SET state = :state {_WHERE_THESE}"
 _DELETE_HOLDINGS = f"DELETE {_THESE_HOLDINGS}"
 _IS_INCOMING = """EXISTS (
     SELECT 1 FROM incoming WHERE incoming.version = holding.version AND incoming.network = holding.network
