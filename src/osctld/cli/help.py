@@ -18,23 +18,23 @@ _WIDEST_NAME = 28
 
 #: What a group of commands is about.
 _GROUPS = {
-    (): "Manage containers and their routed network interfaces. osctl hands the command line to osctld, which acts.",
+    (): "Manage containers and their routed network interfaces. osctl passes the command line to the daemon, osctld.",
     ("ct",): "Containers.",
     ("ct", "netif"): "Network interfaces of containers.",
     ("ct", "netif", "new"): "Create a network interface.",
     ("ct", "netif", "ip"): "Addresses assigned to an interface.",
     ("ct", "netif", "route"): "Networks routed to an interface.",
-    ("ct", "netif", "source"): "Networks that may be sent from although nothing of them is routed there.",
-    ("ct", "set"): "Properties of containers.",
-    ("ct", "unset"): "Properties that containers shall not have any more.",
+    ("ct", "netif", "source"): "Additional allowed source prefixes of an interface.",
+    ("ct", "set"): "Set properties of containers.",
+    ("ct", "unset"): "Reset properties of containers.",
     ("net",): "The network of all containers.",
-    ("net", "pool"): "Pools of addresses, which the settings name.",
-    ("net", "uplink"): "Links of the host whose networks containers may use.",
+    ("net", "pool"): "Address pools defined in the settings.",
+    ("net", "uplink"): "Links of the host whose networks containers may use addresses from.",
     ("self",): "The daemon itself.",
 }
 
 #: Read by the client before it knows of any command, hence not among GlobalOptions.
-CLIENT_OPTIONS = (("--socket PATH", "The daemon's socket, before the command; else $OSCTL_SOCKET"),)
+CLIENT_OPTIONS = (("--socket PATH", "The daemon's socket, given before the command (default: $OSCTL_SOCKET)"),)
 
 
 def render(words: Iterable[str] = (), *, columns: int = 0, tree: Group | None = None) -> str:
@@ -67,7 +67,7 @@ def _group_blocks(group: Group, width: int) -> list[str]:
         _wrap(usage, width),
         _wrap(summary(group), width),
         _section("commands", rows, width),
-        f"More about one: {path}\n",
+        f"For more about a command: {path}\n",
     ]
 
 

@@ -30,20 +30,20 @@ DAEMON = ("osctld", 8)
 SETTINGS = ("osctld.toml", 5)
 
 _EXIT_STATUSES = (
-    ("0", "Done; of a view: shown."),
-    ("1", "Refused, in conflict with a holder that is named, not possible now, or undone after the kernel refused it."),
-    ("2", "Of osctl status, which has statuses of its own: containers are unreachable or down."),
-    ("64", "The words make no sense: an unknown command or option, a missing or surplus argument."),
-    ("69", "No daemon answers."),
-    ("77", "Not permitted to talk to the daemon."),
-    ("130", "Interrupted."),
-    ("141", "Whoever read the output went away."),
+    ("0", "Success."),
+    ("1", "Failure: refused, in conflict with a holder, not possible now, or undone because the kernel refused it."),
+    ("2", "osctl status, which has exit statuses of its own: containers are unreachable or down."),
+    ("64", "Usage error: unknown command or option, missing or surplus argument."),
+    ("69", "The daemon does not answer."),
+    ("77", "Permission denied by the daemon or its socket."),
+    ("130", "Interrupted (SIGINT)."),
+    ("141", "Broken pipe (SIGPIPE)."),
 )
 
 _FILES = (
     ("/run/osctl/osctld.sock", "The daemon's socket."),
-    ("/etc/osctl/osctld.toml", "Its settings, see osctld.toml(5); need not exist."),
-    ("/var/lib/osctl", "All that is configured, and the containers' root directories."),
+    ("/etc/osctl/osctld.toml", "Settings of the daemon, see osctld.toml(5); optional."),
+    ("/var/lib/osctl", "The configuration, and the root directories of the containers."),
 )
 
 
@@ -90,14 +90,14 @@ def _group_page(group: Group, root: Group) -> str:
         path = " ".join(("osctl", *subgroup.words))
         lines += roff.entry(roff.bold(path), f"{summary(subgroup)} See {page_name(subgroup)}(8).")
     if not group.words:
-        lines += roff.entry(roff.bold("osctl help"), "Help for the command or the group whose words follow.")
+        lines += roff.entry(roff.bold("osctl help"), "Help for a command or a group of commands.")
     for command in commands:
         lines += _command(command)
     lines += roff.section("global options")
     global_options = (*CLIENT_OPTIONS, *option_rows(signature(GlobalOptions).options))
     if group.words:
         spellings = "; ".join(spelling for spelling, _ in global_options)
-        lines += roff.paragraph(f"Those of all commands, see osctl(8): {spellings}.")
+        lines += roff.paragraph(f"These options apply to all commands, see osctl(8): {spellings}.")
     else:
         for spelling, text in global_options:
             lines += roff.entry(roff.bold(spelling), text)
@@ -114,11 +114,11 @@ def _overview() -> list[str]:
     aliases = ", ".join(f"{one} for {two}" for one, two in ALIASES.items())
     return [
         *roff.paragraph(
-            "Words of commands and long options may be abbreviated while they are unique. Options may stand before and "
-            "behind arguments, global ones anywhere before the command that ct exec runs. A single dash among "
-            "addresses or networks stands for the words of standard input."
+            "Command words and long options may be abbreviated as long as they are unambiguous. Options may precede "
+            "or follow arguments; global options may also precede the command, but not follow the command that ct "
+            "exec runs. A single dash among addresses or networks reads more of them from standard input."
         ),
-        *roff.paragraph(f"Other names of words: {aliases}."),
+        *roff.paragraph(f"Aliases: {aliases}."),
         *roff.paragraph("The guide to routed interfaces is osctl-routed(7)."),
     ]
 
@@ -129,8 +129,8 @@ def _surroundings() -> list[str]:
     for status, text in _EXIT_STATUSES:
         lines += roff.entry(roff.bold(status), text)
     lines += roff.paragraph(
-        "A refusal is one line on standard error that quotes what was given and names the cause; nothing was changed "
-        "then. The status of ct exec is that of the command inside, 128 + N when signal N ended it."
+        "An error is one line on standard error that quotes the argument concerned and names the cause; nothing has "
+        "been changed. The exit status of ct exec is that of the command inside; 128 + N if signal N ended it."
     )
     lines += roff.section("environment")
     lines += roff.entry(roff.bold("OSCTL_SOCKET"), "The daemon's socket, unless --socket names one.")
@@ -214,7 +214,7 @@ def default_settings() -> str:
 
 def settings_file() -> str:
     """The file of settings that a package brings: every setting with its description, all of it commented."""
-    lines = ["# Settings of osctld, see osctld.toml(5). Those that stand here as comments are the defaults."]
+    lines = ["# Settings of osctld, see osctld.toml(5). Commented lines show the defaults."]
     table = ""
     for each in declared_settings():
         if each.table != table:
@@ -235,9 +235,9 @@ def settings_page() -> str:
     lines.append(roff.italic("/etc/osctl/osctld.toml"))
     lines += roff.section("description")
     lines += roff.paragraph(
-        "The settings of osctld(8), in TOML; osctld --config names another file. All are optional, and so is the "
-        "file. They are read when the daemon starts. An unknown key, or a value that makes no sense, is refused with "
-        "file and line, and the daemon does not start."
+        "The settings of osctld(8), in TOML; osctld --config names another file. All settings are optional, and so is "
+        "the file. They are read when the daemon starts. The daemon does not start if a key is unknown or a value is "
+        "invalid; the error names the file and the line."
     )
     documented = {each.name: _table_type(each) for each in msgspec.structs.fields(Settings)}
     table = ""
@@ -250,7 +250,7 @@ def settings_page() -> str:
         default = "unset" if each.default is None else as_toml(each.default)
         lines += roff.entry(roff.bold(each.key), f"{each.description} Default: {default}.")
     lines += roff.section("examples")
-    lines += roff.paragraph("What holds without a file:")
+    lines += roff.paragraph("The defaults:")
     lines += roff.literal(default_settings().splitlines())
     lines += roff.section("see also")
     lines.append(",\n".join(roff.bold(each) for each in ("osctld(8)", "osctl(8)", "osctl-routed(7)")))

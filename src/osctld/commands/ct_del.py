@@ -9,7 +9,7 @@ from osctld.core.config.host import Host
 
 
 class CtDel(ActCommand, frozen=True, kw_only=True):
-    """Delete a container, its root directory and its interfaces; the addresses that it held are free again."""
+    """Delete a container, its root directory and its interfaces; its addresses become free."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "del")
     examples: ClassVar[tuple[Example, ...]] = (
@@ -18,7 +18,7 @@ class CtDel(ActCommand, frozen=True, kw_only=True):
     )
 
     container: ContainerName
-    force: Annotated[bool, Flag(("-f", "--force"), "Delete a running container too: stop it first")] = False
+    force: Annotated[bool, Flag(("-f", "--force"), "If the container is running, stop it first")] = False
 
     def act(self, host: Host) -> Action:
         return DeleteContainer(host.container(self.container).name, self.force)

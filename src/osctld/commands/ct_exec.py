@@ -12,18 +12,19 @@ from osctld.core.errors import UsageError
 class CtExec(ActCommand, frozen=True, kw_only=True):
     """Run a command in a running container, with the caller's standard input, output and error.
 
-    The exit status is the command's own; 128 + N if signal N ended it, 127 if the command was not found, 126 if it
+    The exit status is that of the command; 128 + N if signal N ended it, 127 if the command was not found, 126 if it
     could not be executed. If input and output are a terminal, the command gets a terminal of the same type and size,
     and all keys, Ctrl-C and Ctrl-Z included, go to it. Otherwise osctl forwards the signals that it receives: HUP, INT,
     QUIT, USR1, USR2, ALRM, TERM, TSTP, CONT. If osctl is killed, the command is ended too; if osctld is killed, osctl
     fails, and the command is ended when osctld starts again.
 
-    With --run-container the command runs in a stopped container too: its init is not run, and the container is stopped
-    again when the command has ended, together with all that it left running. It has interfaces only with --network.
-    Nothing but what the command itself does changes its root directory; a guest that does not boot is repaired so.
+    With --run-container, the command also runs in a stopped container: its init is not started, and the container is
+    stopped again when the command has ended, together with everything that the command left running. It has interfaces
+    only with --network. Only the command itself changes the root directory, so that a guest that does not boot can be
+    repaired.
 
-    The command gets no environment from the caller but TERM, and that only on a terminal; PATH and HOME are those of
-    the container's root user. Its working directory is /.
+    The command inherits no environment variable from the caller except TERM, and that only on a terminal; PATH and HOME
+    are those of the container's root user. Its working directory is /.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "exec")

@@ -21,11 +21,11 @@ from osctld.core.config.host import POOL, Container, Host
 COLUMNS = (
     Column("pool"),
     Column("id"),
-    Column("uuid", "does not change when the container is renamed"),
+    Column("uuid", "stays the same when the container is renamed"),
     Column("user", "user whose id range it runs in"),
     Column("group"),
-    Column("rootfs", "its root directory on the host"),
-    Column("uid_offset", "user id on the host of the container's root", type=int),
+    Column("rootfs", "root directory on the host"),
+    Column("uid_offset", "user id on the host that the container's root user has", type=int),
     Column("distribution"),
     Column("version"),
     Column(
@@ -37,9 +37,9 @@ COLUMNS = (
     Column("nesting", "whether nested containers are allowed", type=bool),
     Column("autostart", "whether it is started at each boot of the host", type=bool),
     Column("autostart_priority", "lower priorities start first and stop last", type=int | None),
-    Column("autostart_delay", "seconds to wait after its start before the next one starts", type=int | None),
+    Column("autostart_delay", "seconds to wait after its start before the next container is started", type=int | None),
     Column("init_pid", "process id of its init process, on the host", type=int | None),
-    Column("generation", "number of changes of its configuration, for --if-generation", type=int),
+    Column("generation", "number of changes to its configuration, for --if-generation", type=int),
     Column("interfaces", "number of network interfaces", type=int),
     Column("memory", "memory in use", unit="bytes", type=int | None),
     Column("cpu_time", "CPU time used since it started", unit="nanoseconds", type=int | None),
@@ -65,22 +65,22 @@ class CtLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     containers: Annotated[tuple[str, ...], Argument("Containers", metavar="ct", many=True, completes="container")] = ()
     state: Annotated[
         tuple[str, ...] | None,
-        Option(("-S", "--state"), "STATES", "Only those in these states", commas=True, choices=STATES),
+        Option(("-S", "--state"), "STATES", "Only containers in these states", commas=True, choices=STATES),
     ] = None
-    user: Annotated[tuple[str, ...] | None, Option(("-u", "--user"), "USERS", "Only of these users", commas=True)] = (
-        None
-    )
+    user: Annotated[
+        tuple[str, ...] | None, Option(("-u", "--user"), "USERS", "Only containers of these users", commas=True)
+    ] = None
     distribution: Annotated[
         tuple[str, ...] | None,
-        Option(("-d", "--distribution"), "NAMES", "Only of these distributions", commas=True),
+        Option(("-d", "--distribution"), "NAMES", "Only containers of these distributions", commas=True),
     ] = None
     group: Annotated[
         tuple[str, ...] | None,
-        Option(("-g", "--group"), "GROUPS", "Only of these groups; all containers are in /default", commas=True),
+        Option(("-g", "--group"), "GROUPS", "Only containers in these groups; all are in /default", commas=True),
     ] = None
     version: Annotated[
         tuple[str, ...] | None,
-        Option(("-v", "--version"), "VERSIONS", "Only of these versions of a distribution", commas=True),
+        Option(("-v", "--version"), "VERSIONS", "Only containers with these versions of a distribution", commas=True),
     ] = None
 
     def view(self, host: Host, observed: Observed) -> Reply:

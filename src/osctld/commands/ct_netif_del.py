@@ -14,7 +14,7 @@ class CtNetifDel(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "del")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif del myct01 eth0", "Delete an interface, also while the container is running"),
+        Example("osctl ct netif del myct01 eth0", "Delete an interface, even while the container is running"),
     )
 
     container: ContainerName

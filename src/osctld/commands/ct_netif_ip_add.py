@@ -27,7 +27,7 @@ from osctld.netif.routed.interface import check_broadcasts, routed_interface
 class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
     """Assign addresses to an interface, in the order given, and route them unless they are already routed to it.
 
-    An address without prefix length is a /32 or /128. The network of the address is what is routed.
+    An address without a prefix length is a /32 or /128. What is routed is the network of the address.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "add")
@@ -36,12 +36,12 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         Example("osctl ct netif ip add myct01 eth0 198.51.100.1/24", "Assign an address, and route its network"),
         Example(
             "osctl ct netif ip add --dry-run myct01 eth0 1.2.3.7 2001:db8:2::7",
-            "Show what two more would change, without changing anything",
+            "Show what two more addresses would change, without changing anything",
         ),
         Example("osctl ct netif ip add --from-pool web myct01 eth0", "Assign the next free address of a pool"),
         Example(
             "osctl ct netif ip add --if-needed myct01 eth0 1.2.3.4/32",
-            "Assign an address unless it is assigned, as configuration management does",
+            "Assign an address unless it is already assigned, as configuration management does",
         ),
         Example(
             "osctl ct netif ip add --no-route myct01 eth0 192.168.7.1/24",
@@ -55,12 +55,12 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
 
     container: ContainerName
     netif: OnlyInterface = None
-    addresses: Annotated[tuple[str, ...], words_to_add("Addresses; none with --from-pool", "addr")] = ()
+    addresses: Annotated[tuple[str, ...], words_to_add("Addresses; omitted with --from-pool", "addr")] = ()
     route: Annotated[bool, Flag(("--route",), "Route the addresses (the default)", negatable=True)] = True
     route_as: Annotated[
         str | None, Option(("--route-as",), "NETWORK", "Route this network, which includes the addresses")
     ] = None
-    if_needed: Annotated[bool, Flag(("--if-needed",), "Leave addresses alone that are assigned already")] = False
+    if_needed: Annotated[bool, Flag(("--if-needed",), "Skip addresses that are already assigned")] = False
     from_pool: Annotated[
         str | None,
         Option(("--from-pool",), "NAME", "Assign the next free address of this pool, and print it", completes="pool"),
@@ -70,7 +70,7 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         Option(
             ("-v", "--version"),
             "4|6",
-            "With --from-pool: of this IP version",
+            "With --from-pool: an address of this IP version",
             choices=("4", "6"),
             shorthands=VERSION_SHORTHANDS,
         ),

@@ -15,7 +15,7 @@ class CtNetifIpDel(RoutedDelCommand, frozen=True, kw_only=True):
     """Remove addresses from an interface, and the routes that were added with them.
 
     A route stays if another assigned address needs it, or if the operator added it. Routes whose next hop is one of the
-    addresses are removed too, and named.
+    addresses are removed as well, and listed.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "del")
@@ -26,7 +26,7 @@ class CtNetifIpDel(RoutedDelCommand, frozen=True, kw_only=True):
 
     addresses: Annotated[tuple[str, ...], words_to_take("Addresses", "addr", completes="address")]
     keep_route: Annotated[
-        bool, Flag(("--keep-route",), "Keep the routes; they then belong to the operator", negatable=True)
+        bool, Flag(("--keep-route",), "Keep the routes; their origin becomes operator", negatable=True)
     ] = False
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:

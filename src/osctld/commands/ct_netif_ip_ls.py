@@ -12,7 +12,7 @@ from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
 class CtNetifIpLs(RoutedListCommand, frozen=True, kw_only=True):
     """List assigned addresses, in the operator's order: of all containers, of one, or of one interface.
 
-    The state is shown if any address is unrouted, unless the header is hidden.
+    The state is shown if an address is unrouted, unless the header is hidden.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "ls")

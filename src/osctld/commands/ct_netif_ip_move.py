@@ -14,25 +14,31 @@ from osctld.netif.routed.move import movable, move
 
 
 class CtNetifIpMove(EditCommand, frozen=True, kw_only=True):
-    """Move addresses from an interface to another one, of the same or another container, in one change.
+    """Move addresses from one interface to another, of the same container or of another one, in one change.
 
-    Their routes go along and their order stays; they come behind what the other interface has. Running containers
-    keep answering: the host's route is replaced, and everything is done, or nothing.
+    Their routes move with them and their order is kept; they follow the addresses that the other interface already has.
+    Running containers stay reachable: the host's route is replaced. Either everything is moved or nothing.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "ip", "move")
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl ct netif ip move myct01 eth0 myct02 eth0 1.2.3.4", "Give an address to another container"),
-        Example("osctl ct netif ip move --dry-run myct01 eth0 myct02 eth0 all", "See what moving all of them changes"),
+        Example(
+            "osctl ct netif ip move --dry-run myct01 eth0 myct02 eth0 all", "Show what moving all of them would change"
+        ),
     )
 
     container: ContainerName
     netif: InterfaceName
-    to_container: Annotated[str, Argument("Container that gets them", metavar="to-ct", completes="container")]
-    to_netif: Annotated[str, Argument("Its interface", metavar="to-netif", completes="interface")]
+    to_container: Annotated[str, Argument("Container to move them to", metavar="to-ct", completes="container")]
+    to_netif: Annotated[str, Argument("Interface to move them to", metavar="to-netif", completes="interface")]
     addresses: Annotated[tuple[str, ...], words_to_take("Addresses", "addr", completes="address")]
     force: Annotated[
-        bool, Flag(("-f", "--force", "--delegate"), "Allow an address whose route has to stay: it is delegated")
+        bool,
+        Flag(
+            ("-f", "--force", "--delegate"),
+            "Also move an address whose network stays routed to the first interface: it is delegated",
+        ),
     ] = False
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:

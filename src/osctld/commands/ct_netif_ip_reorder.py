@@ -28,9 +28,9 @@ class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
     container: ContainerName
     netif: OnlyInterface = None
     address: Annotated[str, Argument("Assigned address", metavar="addr", completes="address")]
-    first: Annotated[bool, Flag(("--first",), "Move it to the front")] = False
+    first: Annotated[bool, Flag(("--first",), "Move the address to the front")] = False
     before: Annotated[
-        str | None, Option(("--before",), "ADDR", "Move it before this assigned address", completes="address")
+        str | None, Option(("--before",), "ADDR", "Move the address before this assigned address", completes="address")
     ] = None
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:

@@ -21,7 +21,7 @@ from osctld.netif.interface_type import interface_types, joined_columns, type_of
 COLUMNS = (
     Column("pool"),
     Column("ctid"),
-    Column("name", "inside the container"),
+    Column("name", "name inside the container"),
     Column("index", "position among the container's interfaces", type=int),
     Column("type"),
     Column("link", "bridge that it is attached to; a routed interface has none", type=str | None),
@@ -51,10 +51,12 @@ class CtNetifLs(ViewCommand, ListOptions, frozen=True, kw_only=True):
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
     type: Annotated[
         tuple[str, ...] | None,
-        Option(("-t", "--type"), "TYPES", "Only of these types", commas=True, keywords=tuple(interface_types())),
+        Option(
+            ("-t", "--type"), "TYPES", "Only interfaces of these types", commas=True, keywords=tuple(interface_types())
+        ),
     ] = None
     link: Annotated[
-        tuple[str, ...] | None, Option(("-l", "--link"), "BRIDGES", "Only those on these bridges", commas=True)
+        tuple[str, ...] | None, Option(("-l", "--link"), "BRIDGES", "Only interfaces on these bridges", commas=True)
     ] = None
 
     def view(self, host: Host, observed: Observed) -> Reply:

@@ -10,7 +10,7 @@ from osctld.core.config.surroundings import Surroundings
 
 
 class CtNetifRename(EditCommand, frozen=True, kw_only=True):
-    """Rename an interface inside its container, also while that is running.
+    """Rename an interface inside its container, even while the container is running.
 
     Addresses, routes, their order and the name of the host end are kept.
     """
@@ -19,7 +19,7 @@ class CtNetifRename(EditCommand, frozen=True, kw_only=True):
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
             "osctl ct netif rename myct01 eth0 wan0",
-            "Rename an interface, also while the container is running",
+            "Rename an interface, even while the container is running",
         ),
     )
 
@@ -33,7 +33,7 @@ class CtNetifRename(EditCommand, frozen=True, kw_only=True):
             fits=NAME_OF_INTERFACE,
         ),
     ] = None
-    new_name: Annotated[str, Argument("Its new name", metavar="new-name", fits=NAME_OF_INTERFACE)]
+    new_name: Annotated[str, Argument("New name", metavar="new-name", fits=NAME_OF_INTERFACE)]
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container).with_renamed_interface(self.netif, self.new_name)

@@ -15,8 +15,8 @@ from osctld.netif.routed.interface import routed_interface
 class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
     """Route networks to a container through an interface, without assigning any address.
 
-    Host bits are dropped. A route that was added automatically with an address becomes the operator's, and then
-    outlives the address. With --via, the route is removed with the address that is its next hop.
+    Host bits are cleared. A route that was added automatically with an address becomes the operator's, and then
+    outlives the address. With --via, the route is removed together with the address that is its next hop.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "add")
@@ -39,7 +39,7 @@ class CtNetifRouteAdd(EditCommand, frozen=True, kw_only=True):
         Option(
             ("--via", "--next-hop"),
             "ADDR",
-            "Next hop: an address assigned to the interface, instead of the container end",
+            "Next hop: an address assigned to the interface, in place of the container end",
             completes="address",
         ),
     ] = None

@@ -12,19 +12,19 @@ from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
 class CtNetifRouteLs(RoutedListCommand, frozen=True, kw_only=True):
     """List routed networks: of all containers, of one, or of one interface.
 
-    The next hop is shown if one was chosen.
+    The next hop is shown if one was given.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "route", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif route ls myct01", "List what is routed to one container"),
-        Example("osctl ct netif route ls -o +origin", "List all, with their origin"),
+        Example("osctl ct netif route ls myct01", "List the networks routed to one container"),
+        Example("osctl ct netif route ls -o +origin", "List all routed networks with their origin"),
     )
     columns: ClassVar[tuple[Column, ...]] = (
         *WHOSE,
         Column("addr", "the network"),
         Column("via", "next hop, if not the container end", type=str | None),
-        Column("origin", "automatic if it was added with an address and is removed with it, else operator"),
+        Column("origin", "automatic if it was added with an address and is removed with it, otherwise operator"),
     )
     usual: ClassVar[Mapping[str, Any]] = {"via": None}
 

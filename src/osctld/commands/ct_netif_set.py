@@ -13,9 +13,9 @@ from osctld.core.errors import UsageError
 from osctld.netif.interface_type import given_fields, interface_types, joined_fields, part_for, type_of
 
 _SUMMARY = "Change an interface: interconnecting networks, their ends, MAC address, MTU, precedence."
-_ABOUT = "What is not named stays as it is. In a running container everything changes at once."
+_ABOUT = "Properties that are not given stay as they are. A running container is changed at once."
 
-_DEFAULT = Flag(("--default",), "Make it the first interface: its default routes are preferred")
+_DEFAULT = Flag(("--default",), "Make it the first interface, whose default routes are preferred")
 _OF_ALL_TYPES = (
     ("container", ContainerName),
     ("netif", OnlyInterface, None),

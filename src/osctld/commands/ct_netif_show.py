@@ -21,12 +21,20 @@ from osctld.netif.interface_type import interface_types, joined_columns, type_of
 
 _COLUMNS = (
     *COLUMNS,
-    Column("host_link", "name of the host end, also while the container is stopped"),
+    Column("host_link", "name of the host end, even while the container is stopped"),
     *joined_columns(lambda kind: kind.details),
-    Column("blocked", "routed networks that others have on the host instead", type=list[str]),
-    Column("dropped_spoofed", "packets dropped for a forged source address, since it started", type=int | None),
+    Column(
+        "blocked",
+        "routed networks for which other routes on the host take precedence",
+        type=list[str],
+    ),
+    Column(
+        "dropped_spoofed", "packets dropped for a forged source address since the container started", type=int | None
+    ),
     Column("dropped_bridged", "packets dropped because somebody made the host end a bridge port", type=int | None),
-    Column("dropped_bounced", "packets dropped because they would leave by the link they came from", type=int | None),
+    Column(
+        "dropped_bounced", "packets dropped because they would leave through the link they arrived on", type=int | None
+    ),
     Column(
         "dropped_neighbours",
         "packets dropped because they would have added an entry to the host's neighbour table",
@@ -34,10 +42,10 @@ _COLUMNS = (
     ),
     Column(
         "rejected_private",
-        "packets rejected between a private interconnecting network and beyond the host",
+        "packets rejected between a private interconnecting network and the world beyond the host",
         type=int | None,
     ),
-    Column("passed_permitted", "packets passed because of an additional allowed source", type=int | None),
+    Column("passed_permitted", "packets accepted because of an additional allowed source", type=int | None),
 )
 
 #: Fields that some types have.

@@ -13,11 +13,12 @@ from osctld.netif.routed.interface import routed_interface
 
 
 class CtNetifSourceAdd(EditCommand, frozen=True, kw_only=True):
-    """Allow additional source networks: a router or a VPN gateway sends from what is not routed to it.
+    """Allow additional source prefixes, for a router or VPN gateway that forwards packets from networks not routed to
+    it.
 
-    Host bits are dropped. This is a permission, not a holding: the host gets no route to the network, nothing is
-    announced, and the network may still be assigned to others. --allow-foreign-source permits what another container or
-    the host uses, and 0.0.0.0/0 or ::/0: everything but the host's own addresses.
+    Host bits are cleared. This is a permission, not a holding: the host gets no route to the network, nothing is
+    announced, and the network may still be assigned to others. --allow-foreign-source permits networks that another
+    container or the host uses, and 0.0.0.0/0 or ::/0, which stand for everything but the host's own addresses.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "add")
@@ -39,7 +40,7 @@ class CtNetifSourceAdd(EditCommand, frozen=True, kw_only=True):
         bool,
         Flag(
             ("-f", "--force", "--allow-foreign-source"),
-            "Allow what another container or the host uses, and all of a version",
+            "Allow networks that another container or the host uses, and 0.0.0.0/0 or ::/0",
         ),
     ] = False
 

@@ -13,15 +13,15 @@ from osctld.netif.routed.interface import routed_interface
 
 
 class CtNetifSourceDel(RoutedDelCommand, frozen=True, kw_only=True):
-    """Remove additional allowed source networks.
+    """Remove additional allowed source prefixes.
 
-    Packets from there are dropped again, unless the network is routed to the container.
+    Packets from these networks are dropped again, unless they are routed to the container.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "del")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif source del myct01 eth0 203.0.113.0/24", "Remove one network"),
-        Example("osctl ct netif source del -v 6 myct01 eth0 all", "Remove all IPv6 networks"),
+        Example("osctl ct netif source del myct01 eth0 203.0.113.0/24", "Remove one prefix"),
+        Example("osctl ct netif source del -v 6 myct01 eth0 all", "Remove all IPv6 prefixes"),
     )
 
     networks: Annotated[tuple[str, ...], words_to_take("Networks", "network", completes="source")]

@@ -10,14 +10,14 @@ from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
 
 
 class CtNetifSourceLs(RoutedListCommand, frozen=True, kw_only=True):
-    """List additional allowed source networks: of all containers, of one, or of one interface.
+    """List additional allowed source prefixes: of all containers, of one, or of one interface.
 
-    A container may also send from what is routed to it: see `ct netif route ls`.
+    A container may also send from the networks that are routed to it: see `ct netif route ls`.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "source", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif source ls", "List all additional allowed sources"),
+        Example("osctl ct netif source ls", "List all additional allowed source prefixes"),
         Example("osctl ct netif source ls -H -o addr myct01 eth0", "List those of one interface, for a script"),
     )
     columns: ClassVar[tuple[Column, ...]] = (*WHOSE, Column("addr", "the network"))

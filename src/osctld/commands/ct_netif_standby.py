@@ -14,17 +14,17 @@ from osctld.core.errors import Refused
 
 
 class CtNetifStandby(EditCommand, frozen=True, kw_only=True):
-    """Put networks that are routed to an interface on standby: keep them for it, and do not route them.
+    """Put routed networks of an interface on standby: reserve them for it, but do not route them.
 
-    For an address that two hosts can serve, one at a time: on the host that does not have it now, nobody else is given
-    it, packets for it go where the host's other routes say, and `ct netif take` routes it within the same second. The
-    container itself keeps the address. An authority above this host is told that it is free.
+    For an address that two hosts can serve, one at a time: the host that does not serve it now gives it to nobody else,
+    sends packets for it where its other routes lead, and routes it within a second after `ct netif take`. The container
+    itself keeps the address. An authority above this host is told that it is free.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "standby")
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl ct netif standby myct01 eth0 1.2.3.4", "Leave an address to another host"),
-        Example("osctl ct netif standby --dry-run myct01 eth0 all", "See what leaving all of them changes"),
+        Example("osctl ct netif standby --dry-run myct01 eth0 all", "Show what leaving all of them would change"),
     )
 
     container: ContainerName

@@ -14,14 +14,14 @@ from osctld.core.errors import Refused
 class CtNetifTake(EditCommand, frozen=True, kw_only=True):
     """Route networks of an interface that are parked or on standby.
 
-    Parked is what somebody else was found to hold: a host came back with an older state than the authority on addresses
-    knows, from a backup for example. It can be taken when nobody else holds it any more. On standby is what
-    `ct netif standby` set aside.
+    A network is parked if somebody else was found to hold it because the host came back with a state older than the one
+    known to the authority on addresses, for example from a backup. It can be taken once nobody else holds it. `ct netif
+    standby` puts a network on standby.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "take")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct netif take myct01 eth0 all", "Have back what another host has given up"),
+        Example("osctl ct netif take myct01 eth0 all", "Take back what another host has given up"),
     )
 
     container: ContainerName

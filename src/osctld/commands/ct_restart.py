@@ -24,9 +24,9 @@ class CtRestart(ActCommand, frozen=True, kw_only=True):
         int, Option(("-w", "--wait"), "SECONDS", "Wait at most this long (60) for it to run again; 0 does not wait")
     ] = 60
     timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "Time to power off (60)")] = 60
-    kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
-    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail if it does not power off in time")] = False
-    reboot: Annotated[bool, Flag(("-r", "--reboot"), "Accepted for compatibility: never kill it")] = False
+    kill: Annotated[bool, Flag(("-k", "--kill"), "Kill the container at once")] = False
+    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail if the container does not power off in time")] = False
+    reboot: Annotated[bool, Flag(("-r", "--reboot"), "Accepted for compatibility: never kill the container")] = False
 
     def act(self, host: Host) -> Action:
         check_seconds(self.wait, option="--wait")

@@ -16,8 +16,8 @@ from osctld.core.errors import UsageError
 class CtSetAutostart(EditCommand, frozen=True, kw_only=True):
     """Start a container at each boot of the host, whether or not it was running before.
 
-    A few are started at a time, lower priorities first; containers that were merely running before come last. At
-    shutdown they are stopped in the reverse order, those of one priority together.
+    A few containers are started at a time, lower priorities first; those that were merely running before come last. At
+    shutdown they are stopped in reverse order, those of the same priority together.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "set", "autostart")
@@ -35,7 +35,7 @@ class CtSetAutostart(EditCommand, frozen=True, kw_only=True):
         Option(
             ("-d", "--delay"),
             "SECONDS",
-            f"Seconds to wait ({USUAL_DELAY}) after its start before the next one starts",
+            f"Seconds to wait ({USUAL_DELAY}) after its start before the next container is started",
         ),
     ] = USUAL_DELAY
 

@@ -18,7 +18,7 @@ class CtSetNesting(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "set", "nesting")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct set nesting myct01", "Before docker is installed in a container"),
+        Example("osctl ct set nesting myct01", "Prepare a container for docker"),
     )
 
     container: ContainerName

@@ -12,8 +12,8 @@ from osctld.core.config.life import check_seconds
 class CtStart(ActCommand, frozen=True, kw_only=True):
     """Start a container; its interfaces are configured before its init process runs.
 
-    A container that is already running is left alone. After these words, -q and -p mean --queue and --priority; --quiet
-    and --parsable go before them.
+    A container that is already running is left alone. After `ct start`, -q and -p mean --queue and --priority; give
+    --quiet and --parsable before it.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "start")

@@ -23,8 +23,8 @@ class CtStop(ActCommand, frozen=True, kw_only=True):
 
     container: ContainerName
     timeout: Annotated[int, Option(("-t", "--timeout"), "SECONDS", "Time to power off (60)")] = 60
-    kill: Annotated[bool, Flag(("-k", "--kill"), "Kill it at once")] = False
-    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail if it does not power off in time")] = False
+    kill: Annotated[bool, Flag(("-k", "--kill"), "Kill the container at once")] = False
+    dont_kill: Annotated[bool, Flag(("--dont-kill",), "Fail if the container does not power off in time")] = False
 
     def act(self, host: Host) -> Action:
         method = stop_method(kill=self.kill, dont_kill=self.dont_kill, timeout=self.timeout)

@@ -17,7 +17,7 @@ class CtUnsetNesting(EditCommand, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("ct", "unset", "nesting")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl ct unset nesting myct01", "After docker was removed from a container"),
+        Example("osctl ct unset nesting myct01", "Forbid nested containers once docker is removed"),
     )
 
     container: ContainerName

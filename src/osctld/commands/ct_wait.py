@@ -15,7 +15,7 @@ STATES = ("stopped", "starting", "running", "stopping")
 class CtWait(LookCommand, frozen=True, kw_only=True):
     """Wait until a container is in one of the states: stopped, starting, running or stopping.
 
-    Returns at once if it already is.
+    Return at once if it already is.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "wait")

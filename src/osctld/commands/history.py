@@ -13,8 +13,8 @@ COLUMNS = (
     Column("time_iso", "local time with its offset from UTC (RFC 3339)"),
     Column("epoch", "seconds since 1970", type=float),
     Column("pool"),
-    Column("user", "user id of whoever asked for it", type=int | None),
-    Column("login", "user id that had logged in before becoming that one", type=int | None),
+    Column("user", "user id that ran the command", type=int | None),
+    Column("login", "user id that logged in, before su or sudo", type=int | None),
     Column("process", "process id of the client", type=int | None),
     Column("result", "done, or why it changed nothing", marks={"done": "good"}),
     Column("command", "command line; shortened if long, unless exact values are requested", longest=200),
@@ -24,18 +24,18 @@ COLUMNS = (
 class History(LookCommand, ListOptions, frozen=True, kw_only=True):
     """List the commands that changed something, oldest first.
 
-    With --all also those that were refused or failed, the last 10000 of them, and why. Neither dry runs are listed, nor
+    With --all, also list the last 10000 commands that were refused or failed, and why. Dry runs are not listed, nor are
     commands that change no configuration, such as `ct exec`.
     """
 
     words: ClassVar[tuple[str, ...]] = ("history",)
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl history", "List all changes"),
-        Example("osctl history --all", "List what was refused, too"),
+        Example("osctl history --all", "List refused commands as well"),
     )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
-    all: Annotated[bool, Flag(("-a", "--all"), "Also commands that were refused or failed")] = False
+    all: Annotated[bool, Flag(("-a", "--all"), "Also list commands that were refused or failed")] = False
     pools: Annotated[tuple[str, ...], Argument("Pools; the only one is default", metavar="pool", many=True)] = ()
 
     def act(self, host: Host) -> Look:

@@ -12,9 +12,8 @@ from osctld.core.events import EventFilter
 class Monitor(LookCommand, frozen=True, kw_only=True):
     """Print each event as it happens, one per line, until interrupted.
 
-    With -j, each event is a JSON object with sequence, time, type and opts. Sequence numbers keep growing, also over
-    restarts of the daemon, and within one run of the daemon none is left out. A reader that is too slow gets an event
-    `lost`.
+    With -j, each event is a JSON object with sequence, time, type and opts. Sequence numbers keep increasing across
+    restarts of the daemon, and have no gaps while it runs. A reader that is too slow gets an event `lost`.
     """
 
     words: ClassVar[tuple[str, ...]] = ("monitor",)

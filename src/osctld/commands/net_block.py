@@ -11,16 +11,16 @@ from osctld.core.config.host import Host
 
 
 class NetBlock(ActCommand, frozen=True, kw_only=True):
-    """Drop on the host what is sent to addresses or networks of containers, to defend the host against an attack.
+    """Drop packets to addresses or networks of containers on the host, to defend it against an attack.
 
-    A null route takes the place of what is routed to the container, and of all routes to networks inside. The container
-    runs on and is told nothing, and what else it has is reached as before. The block outlasts restarts and reboots, and
-    ends with osctl net unblock, or after --for. Again with another time it ends then.
+    A null route replaces the route to the container, and all routes to networks inside the blocked one. The container
+    keeps running without noticing, and its other addresses stay reachable. The block survives restarts and reboots,
+    until osctl net unblock or the end of the time given with --for. Repeat the command to change when the block ends.
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "block")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net block --for 2h 1.2.3.4", "Drop what is sent to an address, for two hours"),
+        Example("osctl net block --for 2h 1.2.3.4", "Drop packets to an address for two hours"),
         Example("osctl net block --dry-run 10.5.5.0/24", "Show what would change, without changing anything"),
     )
 
@@ -29,7 +29,8 @@ class NetBlock(ActCommand, frozen=True, kw_only=True):
         Argument("Addresses or networks", metavar="addr|network", many=True, from_stdin=True),
     ]
     duration: Annotated[
-        str | None, Option(("--for",), "TIME", "End after this time: 90s, 30m, 2h, 1d12h; without it, never")
+        str | None,
+        Option(("--for",), "TIME", "End the block after this time: 90s, 30m, 2h, 1d12h; by default it does not end"),
     ] = None
 
     def act(self, host: Host) -> Action:

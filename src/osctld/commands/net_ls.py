@@ -20,26 +20,24 @@ from osctld.core.config.host import Host
 
 
 class NetLs(LookCommand, ListOptions, frozen=True, kw_only=True):
-    """List every address and network that somebody holds: interfaces of containers, running or stopped, and the host.
+    """List every address and network that is held, by interfaces of containers, running or stopped, or by the host.
 
-    With a container, what that one holds.
+    With a container, list only what that container holds.
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net ls", "All that is held, by containers and by the host"),
-        Example("osctl net ls -H -o network -v 4 myct01", "The IPv4 networks of a container, for a script"),
+        Example("osctl net ls", "List everything that is held, by containers and by the host"),
+        Example("osctl net ls -H -o network -v 4 myct01", "List the IPv4 networks of a container, for a script"),
     )
     columns: ClassVar[tuple[Column, ...]] = who.LIST_COLUMNS
 
     container: Annotated[
-        str | None, Argument("Container; all and the host if none is named", metavar="ct", completes="container")
+        str | None, Argument("Container; by default all containers and the host", metavar="ct", completes="container")
     ] = None
     version: Annotated[
         int | None,
-        Option(
-            ("-v", "--version"), "4|6", "Only of this IP version", choices=("4", "6"), shorthands=VERSION_SHORTHANDS
-        ),
+        Option(("-v", "--version"), "4|6", "Only this IP version", choices=("4", "6"), shorthands=VERSION_SHORTHANDS),
     ] = None
 
     def act(self, host: Host) -> Look:

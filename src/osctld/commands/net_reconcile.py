@@ -12,7 +12,7 @@ class NetReconcile(ActCommand, frozen=True, kw_only=True):
     """Compare the kernel with the configuration, repair differences, and report them.
 
     The host side is kept in this state at all times. Differences inside a container are left to the tenant, unless the
-    interface's guest policy is enforce; this command repairs those too.
+    interface's guest policy is enforce; this command repairs them as well.
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "reconcile")
@@ -23,7 +23,7 @@ class NetReconcile(ActCommand, frozen=True, kw_only=True):
     )
 
     container: Annotated[
-        str | None, Argument("Container; all of them by default", metavar="ct", completes="container")
+        str | None, Argument("Container; by default all containers", metavar="ct", completes="container")
     ] = None
 
     def act(self, host: Host) -> Action:

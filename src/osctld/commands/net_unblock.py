@@ -14,11 +14,11 @@ ALL = "all"
 
 
 class NetUnblock(ActCommand, frozen=True, kw_only=True):
-    """End blocks: what is sent to these addresses or networks reaches their containers again."""
+    """End blocks: packets to these addresses or networks reach their containers again."""
 
     words: ClassVar[tuple[str, ...]] = ("net", "unblock")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net unblock 1.2.3.4", "Let an address be reached again"),
+        Example("osctl net unblock 1.2.3.4", "Make an address reachable again"),
         Example("osctl net unblock all", "End all blocks"),
     )
 

@@ -1,4 +1,4 @@
-"""Declare a link whose networks containers may use."""
+"""Allow containers to use the networks of a link."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from osctld.core.config.host import Host, check_link_name
 
 
 class NetUplinkAdd(ActCommand, frozen=True, kw_only=True):
-    """Declare that containers may use addresses of the networks that a link of the host is in.
+    """Allow containers to use addresses from the networks that a link of the host is connected to.
 
-    Without that they are refused: they belong to neighbours on that link. The host's own addresses, its next hops, and
-    network and broadcast addresses are refused all the same, and so is the network as a whole. That the neighbours
-    send packets for such an address to this host is to be seen to on their side, for example by a static route.
+    Otherwise they are refused, because they belong to the neighbours on that link. The host's own addresses, its next
+    hops, network and broadcast addresses, and the network as a whole are still refused. The neighbours have to be
+    configured to send packets for such an address to this host, for example with a static route.
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "uplink", "add")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net uplink add up0", "Let containers have addresses of the networks on up0"),
+        Example("osctl net uplink add up0", "Let containers use addresses from the networks on up0"),
     )
 
     link: Annotated[str, Argument("Link of the host", metavar="link", completes="link")]

@@ -1,4 +1,4 @@
-"""Take back that containers may use the networks of a link."""
+"""Stop allowing containers to use the networks of a link."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from osctld.core.errors import Refused
 
 
 class NetUplinkDel(ActCommand, frozen=True, kw_only=True):
-    """Take back that containers may use addresses of the networks of a link.
+    """Stop allowing containers to use addresses from the networks of a link.
 
-    What they use already stays; osctl self check tells of it.
+    Addresses that are already in use stay; osctl self check reports them.
     """
 
     words: ClassVar[tuple[str, ...]] = ("net", "uplink", "del")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net uplink del up0", "Give out no more addresses of the networks on up0"),
+        Example("osctl net uplink del up0", "Let containers take no more addresses from the networks on up0"),
     )
 
     link: Annotated[str, Argument("Link", metavar="link", completes="uplink")]

@@ -9,17 +9,17 @@ from osctld.core.config.host import Host
 
 COLUMNS = (
     Column("link"),
-    Column("networks", "that it is in now", type=list[str]),
-    Column("held", "by containers, of these networks", type=int),
+    Column("networks", "networks that the link is connected to now", type=list[str]),
+    Column("held", "number of networks within these that containers hold", type=int),
 )
 
 
 class NetUplinkLs(LookCommand, ListOptions, frozen=True, kw_only=True):
-    """List the links that were declared: containers may use addresses of their networks."""
+    """List the links whose networks containers may use addresses from."""
 
     words: ClassVar[tuple[str, ...]] = ("net", "uplink", "ls")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl net uplink ls", "Links whose networks containers may use, and how much of them is used"),
+        Example("osctl net uplink ls", "List the declared links, and how much of their networks is used"),
     )
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 

@@ -10,13 +10,13 @@ from osctld.core.errors import UsageError
 
 
 class Ping(ViewCommand, frozen=True, kw_only=True):
-    """Check that the daemon answers: it says pong."""
+    """Check that the daemon answers; it prints pong."""
 
     words: ClassVar[tuple[str, ...]] = ("ping",)
     examples: ClassVar[tuple[Example, ...]] = (Example("osctl ping", "Check that the daemon answers"),)
 
     wait: Annotated[
-        int | None, Argument("Not supported: the daemon answers at once or not at all", metavar="seconds")
+        int | None, Argument("Not supported: the daemon answers at once, or not at all", metavar="seconds")
     ] = None
 
     def view(self, host: Host, observed: Observed) -> Reply:

@@ -9,12 +9,12 @@ from osctld.core.config.host import Host
 
 
 class SelfBackup(ActCommand, frozen=True, kw_only=True):
-    """Copy the configuration and the history into a new file; nothing is interrupted.
+    """Copy the configuration and the history into a new file, without interrupting anything.
 
-    The file holds, as of one moment, the containers with their interfaces, addresses and routes, whether they should be
-    running, and the identity of this host. It does not hold root directories (/var/lib/osctl/ct), which are backed up
-    by other means, nor settings (/etc/osctl). It is an SQLite database that only its owner may read. `self restore`
-    restores it.
+    The file is a consistent copy of the containers with their interfaces, addresses and routes, whether they should be
+    running, and the identity of this host. It does not hold root directories (/var/lib/osctl/ct), which have to be
+    backed up by other means, nor settings (/etc/osctl). It is an SQLite database that only its owner may read. `self
+    restore` restores it.
     """
 
     words: ClassVar[tuple[str, ...]] = ("self", "backup")

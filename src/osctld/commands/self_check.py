@@ -10,11 +10,11 @@ from osctld.core.health import findings
 
 
 class SelfCheck(LookCommand, ListOptions, frozen=True, kw_only=True):
-    """Find what on the host hinders containers, and show how to fix it.
+    """Find problems of the host that affect containers, and show how to fix them.
 
-    Checks forwarding, other firewalls, settings that return at boot, limits, and programs that would manage our links.
-    Changes nothing. The exit status is 1 if any finding is an error. Commands are on lines of their own, ready to
-    paste.
+    Check forwarding, other firewalls, settings that are applied again at boot, limits, and programs that would manage
+    the links of osctl. Nothing is changed. The exit status is 1 if any finding is an error. Commands are on lines of
+    their own, ready to paste.
     """
 
     words: ClassVar[tuple[str, ...]] = ("self", "check")

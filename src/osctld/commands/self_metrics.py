@@ -9,15 +9,15 @@ from osctld.core.config.host import Host
 
 
 class SelfMetrics(LookCommand, frozen=True, kw_only=True):
-    """Print what osctl status says, and what was counted, in the text format of Prometheus.
+    """Print the findings of osctl status, and all counters, in the Prometheus text format.
 
-    For the textfile collector of node_exporter, or for a unit that is started by whoever connects: see osctld(8).
+    For the textfile collector of node_exporter, or for a socket-activated unit: see osctld(8).
     """
 
     words: ClassVar[tuple[str, ...]] = ("self", "metrics")
-    examples: ClassVar[tuple[Example, ...]] = (Example("osctl self metrics", "Everything, as a scrape gets it"),)
+    examples: ClassVar[tuple[Example, ...]] = (Example("osctl self metrics", "Print all metrics"),)
 
-    http: Annotated[bool, Flag(("--http",), "Put the head of an answer of HTTP before it, for a scrape")] = False
+    http: Annotated[bool, Flag(("--http",), "Precede the metrics with an HTTP response header, for a scrape")] = False
 
     def act(self, host: Host) -> Look:
         return ShowMetrics(has_head=self.http)

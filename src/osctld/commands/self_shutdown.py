@@ -13,22 +13,24 @@ from osctld.core.errors import UsageError
 class SelfShutdown(ActCommand, frozen=True, kw_only=True):
     """Stop all containers, as a shutdown of the host does, and start none until the host has rebooted.
 
-    They are asked to power off in the reverse order of their start at boot, and killed if they do not in time. They
-    stay wanted: the next boot starts them. Until then, starts are refused. --abort cancels this and starts again what
-    was stopped. The daemon keeps running.
+    Containers are asked to power off in the reverse order of their start at boot, and killed if they do not in time.
+    They stay wanted: the next boot starts them. Until then, starts are refused. --abort cancels the shutdown and starts
+    the stopped containers again. The daemon keeps running.
     """
 
     words: ClassVar[tuple[str, ...]] = ("self", "shutdown")
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl self shutdown --force", "Stop all containers before work on the host's disks"),
-        Example("osctl self shutdown --abort", "Allow starts again, and start what was stopped"),
+        Example("osctl self shutdown --abort", "Allow starts again, and start the stopped containers"),
     )
 
     force: Annotated[bool, Flag(("-f", "--force"), "Stop running containers")] = False
-    abort: Annotated[bool, Flag(("--abort",), "Cancel the shutdown, and start what it stopped")] = False
+    abort: Annotated[bool, Flag(("--abort",), "Cancel the shutdown, and start the containers that it stopped")] = False
     timeout: Annotated[
         int | None,
-        Option(("-t", "--timeout"), "SECONDS", "Time for all of them together (setting shutdown.timeout)"),
+        Option(
+            ("-t", "--timeout"), "SECONDS", "Time for all containers together (default: the setting shutdown.timeout)"
+        ),
     ] = None
 
     def act(self, host: Host) -> Action:

@@ -9,8 +9,8 @@ from osctld.core.config.host import Host
 from osctld.netif.interface_type import type_of
 
 _COLUMNS = (
-    Column("version", "of osctld"),
-    Column("build", "build; osctl and osctld differ only until the daemon is restarted"),
+    Column("version", "version of osctld"),
+    Column("build", "build of osctld; differs from that of osctl only until the daemon is restarted"),
     Column("pid", type=int),
     Column("state_dir"),
     Column("run_dir"),
@@ -20,18 +20,18 @@ _COLUMNS = (
     Column("interfaces", type=int),
     Column("addresses", "number of assigned addresses", type=int),
     Column("routes", "number of routed networks", type=int),
-    Column("drift", "changes made inside containers that are left as they are", type=list[str], is_lines=True),
-    Column("shutdown", "why containers are not started, if they are not", type=str | None),
+    Column("drift", "number of differences inside containers that are left as they are", type=list[str], is_lines=True),
+    Column("shutdown", "why containers are not started, if so", type=str | None),
     Column("last_reconcile", "result of the last comparison with the kernel"),
 )
 
 
 class SelfStatus(ViewCommand, ShowOptions, frozen=True, kw_only=True):
-    """Show the daemon's state."""
+    """Show the state of the daemon."""
 
     words: ClassVar[tuple[str, ...]] = ("self", "status")
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl self status", "Show the daemon's state"),
+        Example("osctl self status", "Show the state of the daemon"),
         Example("osctl self status -H -o last_reconcile", "Show the result of the last comparison with the kernel"),
     )
     columns: ClassVar[tuple[Column, ...]] = _COLUMNS

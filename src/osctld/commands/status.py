@@ -10,12 +10,13 @@ from osctld.core.health import troubles
 
 
 class Status(LookCommand, ListOptions, frozen=True, kw_only=True):
-    """Say whether all is as it should be, and list only what is not, with the commands that mend it.
+    """Say whether all is as it should be, and list only what is not, with the commands that repair it.
 
-    The first line is the verdict. What follows is, of containers: what they cannot be reached by (unreachable, blocked,
-    null-routed, parked, unrouted), what is not running though it should be, and what was changed inside (drifted). Of
-    the host: forwarding that is off, an advertised default route that is lost, firewalls that drop what is for
-    containers. Of many of one cause the first is named. osctl self check looks at all of the host.
+    The first line is the verdict. The following lines list, for containers: addresses at which they cannot be reached
+    (unreachable, blocked, null-routed, parked, unrouted), containers that are not running although they should be, and
+    changes made inside (drifted); for the host: forwarding that is off, an advertised default route that was lost,
+    firewalls that drop packets to containers. Of several problems with one cause, the first is named. osctl self check
+    examines the whole host.
 
     The exit status is 0 if all is well, 1 if something is not as it should be, and 2 if containers are unreachable or
     down.
@@ -23,8 +24,8 @@ class Status(LookCommand, ListOptions, frozen=True, kw_only=True):
 
     words: ClassVar[tuple[str, ...]] = ("status",)
     examples: ClassVar[tuple[Example, ...]] = (
-        Example("osctl status", "The verdict, and what to do"),
-        Example("osctl status -H -o commands", "List only the commands that mend what is wrong, one per line"),
+        Example("osctl status", "Show the verdict, and what to do"),
+        Example("osctl status -H -o commands", "List only the commands that repair what is wrong, one per line"),
         Example("osctl -j status", "The same as JSON, empty if all is well"),
     )
     columns: ClassVar[tuple[Column, ...]] = troubles.COLUMNS

@@ -543,14 +543,14 @@ class GlobalOptions(msgspec.Struct, frozen=True, kw_only=True):
     json: Annotated[bool, Flag(("-j", "--json"), "Print data as one line of JSON")] = False
     parsable: Annotated[bool, Flag(("-p", "--parsable"), "Print exact values instead of human-readable ones")] = False
     quiet: Annotated[bool, Flag(("-q", "--quiet"), "Do not print progress")] = False
-    color: Annotated[bool, Flag(("--color",), "Colour what a terminal shows", negatable=True)] = True
+    color: Annotated[bool, Flag(("--color",), "Colour the output on a terminal", negatable=True)] = True
     pool: Annotated[str | None, Option(("--pool",), "NAME", "Pool; the only one is default", keywords=("default",))] = (
         None
     )
     if_generation: Annotated[
         int | None,
-        Option(("--if-generation",), "N", "Change nothing unless the container's configuration has this generation"),
+        Option(("--if-generation",), "N", "Refuse the change unless the container's configuration has this generation"),
     ] = None
-    dry_run: Annotated[bool, Flag(("--dry-run",), "Print what would change as ip, sysctl and nft lines")] = False
+    dry_run: Annotated[bool, Flag(("--dry-run",), "Print what would change as ip, sysctl and nft commands")] = False
     help: Annotated[bool, Flag(("--help",), "Show help")] = False
     version: Annotated[bool, Flag(("--version",), "Show the version")] = False

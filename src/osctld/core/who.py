@@ -34,28 +34,28 @@ _OF_HOLDINGS = (
     ),
     Column("ctid", "the container"),
     Column("netif", "its interface"),
-    Column("link", "the host's, of what the host holds itself"),
+    Column("link", "link of the host, if the host is the holder"),
     Column("state", "wanted, parked or standby", marks={"parked": "doubtful"}),
 )
 
-LIST_COLUMNS = (*_OF_HOLDINGS, Column("uuid", "of the interface"))
+LIST_COLUMNS = (*_OF_HOLDINGS, Column("uuid", "UUID of the interface"))
 
 WHO_COLUMNS = (
     *_OF_HOLDINGS,
-    Column("what", "it is, in words"),
-    Column("since", "when, local; empty for what is older than the log", type=str | None),
-    Column("since_epoch", "the same in seconds since 1970", type=float | None),
-    Column("user", "who did that: the number of the user", type=int | None),
-    Column("login", "the user who had logged in before becoming that one", type=int | None),
-    Column("process", "its number", type=int | None),
-    Column("command", "that did it", longest=100),
-    Column("until", "when it ended, local; empty for what is held still", type=str | None),
-    Column("until_epoch", "the same in seconds since 1970", type=float | None),
-    Column("until_user", "who ended it", type=int | None),
-    Column("until_command", "that ended it", longest=100),
-    Column("epoch", "grows when it changes hands", type=int | None),
-    Column("uuid", "of the interface"),
-    Column("refused", "whether another would be refused the network that was asked about"),
+    Column("what", "description"),
+    Column("since", "start, local time; empty if older than the log", type=str | None),
+    Column("since_epoch", "the same, in seconds since 1970", type=float | None),
+    Column("user", "user id that ran the command", type=int | None),
+    Column("login", "user id that logged in, before su or sudo", type=int | None),
+    Column("process", "process id of the client", type=int | None),
+    Column("command", "command line that took the network", longest=100),
+    Column("until", "end, local time; empty if still held", type=str | None),
+    Column("until_epoch", "the same, in seconds since 1970", type=float | None),
+    Column("until_user", "user id that ended the holding", type=int | None),
+    Column("until_command", "command line that ended the holding", longest=100),
+    Column("epoch", "increases each time the network changes hands", type=int | None),
+    Column("uuid", "UUID of the interface"),
+    Column("refused", "whether another holder would be refused the network asked about"),
 )
 
 SHOWN_NOW = ("network", "holder", "what", "since", "user", "refused")

@@ -20,7 +20,7 @@ Hwaddr: TypeAlias = Annotated[
     Option(
         ("--hwaddr",),
         "MAC|-",
-        "MAC address of the container end; each x stands for a chosen digit, - for the default address",
+        "MAC address of the container end; osctld chooses a digit for each x; - for the default address",
     ),
 ]
 Mtu: TypeAlias = Annotated[
@@ -28,7 +28,7 @@ Mtu: TypeAlias = Annotated[
     Option(
         ("--mtu",),
         "N|-",
-        "MTU of both ends; - for the default: the smallest of the host's uplinks, at least 1280 with IPv6",
+        "MTU of both ends; - for the default: the smallest MTU of the host's uplinks, at least 1280 with IPv6",
     ),
 ]
 Guest: TypeAlias = Annotated[
@@ -36,18 +36,16 @@ Guest: TypeAlias = Annotated[
     Option(
         ("--guest",),
         "POLICY",
-        "Changes made inside are reported (report), undone (enforce), or not looked for (once)",
+        "Changes made inside the container are reported (report), undone (enforce) or not looked for (once)",
         choices=tuple(GuestPolicy),
     ),
 ]
 #: What is refused otherwise: a more specific network inside of another container's, and one that the host uses.
-Delegate: TypeAlias = Annotated[
-    bool, Flag(("--delegate",), "Allow a network that lies inside one held by another container")
-]
+Delegate: TypeAlias = Annotated[bool, Flag(("--delegate",), "Allow a network inside one that another container holds")]
 OverlapHost: TypeAlias = Annotated[
-    bool, Flag(("--overlap-host",), "Allow a network that overlaps one of the host; never one of its addresses")
+    bool, Flag(("--overlap-host",), "Allow a network that overlaps one of the host's, but never one of its addresses")
 ]
-Force: TypeAlias = Annotated[bool, Flag(("-f", "--force"), "The same as --delegate and --overlap-host together")]
+Force: TypeAlias = Annotated[bool, Flag(("-f", "--force"), "Same as --delegate --overlap-host")]
 #: Options that ask for nothing by themselves.
 PERMISSIONS = frozenset({"delegate", "overlap_host", "force"})
 

@@ -23,26 +23,26 @@ _POOL_NAME = re.compile(r"[a-z0-9_-]{1,100}", re.IGNORECASE | re.ASCII)
 
 
 class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How our routes on the host are marked, so that they can be told from everyone else's."""
+    """How the routes of osctld on the host are marked, to distinguish them from all others."""
 
     announce_protocol: Annotated[
         int, Meta(description="Protocol number of routes that a routing daemon may announce, 5 to 255.")
     ] = 111
     present_protocol: Annotated[
-        int, Meta(description="Protocol number of routes that are present and not announced, 5 to 255.")
+        int, Meta(description="Protocol number of routes that are present but not announced, 5 to 255.")
     ] = 112
     ipv6_metric: Annotated[
         int,
         Meta(
-            description="Metric of IPv6 routes to containers. The kernel's default of 1024 would lose against BIRD's "
-            "32 and FRR's 20 when the fabric reflects a prefix back to us."
+            description="Metric of IPv6 routes to containers. With the kernel's default of 1024 they would lose to "
+            "those of BIRD (32) and FRR (20) when the fabric reflects a prefix back to this host."
         ),
     ] = 8
     host_source: Annotated[
         tuple[str, ...],
         Meta(
-            description="The host's source addresses towards containers (src of its routes), one of each IP version "
-            "at most. They must be the host's own. Unset: those of the interconnecting networks."
+            description="The host's source addresses towards containers (src of its routes), at most one of each IP "
+            "version. They must be addresses of the host. Unset: those of the interconnecting networks."
         ),
     ] = ()
 
@@ -55,93 +55,98 @@ class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class IdSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The user and group ids on the host that containers run under, 65536 for each user.
 
-    By default 1879048192 to 2147352575: above what useradd hands out as subordinate ids, above what systemd-nspawn
-    takes, below 2^31, and not used by either (systemd's list of user and group ids).
+    By default 1879048192 to 2147352575: above the subordinate ids of useradd, above the range of systemd-nspawn, below
+    2^31, and used by neither (see systemd's documentation of user and group ids).
     """
 
-    first: Annotated[int, Meta(description="The first id of all, above 65535.")] = 0x7000_0000
-    last: Annotated[int, Meta(description="The last id of all.")] = 0x7FFD_FFFF
+    first: Annotated[int, Meta(description="First id, above 65535.")] = 0x7000_0000
+    last: Annotated[int, Meta(description="Last id.")] = 0x7FFD_FFFF
 
 
 class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What osctld does on the host beside the links of containers."""
+    """What osctld does on the host apart from the links of containers."""
 
     manage_forwarding: Annotated[
         bool,
         Meta(
-            description="Switch forwarding on where containers need it: on our links, on the uplinks, and for IPv6 as "
-            "a whole. Off: osctl self check prints the commands, and a start warns."
+            description="Enable forwarding where containers need it: on their links, on the uplinks, and for IPv6 on "
+            "all links. If false, osctl self check prints the commands, and starts of containers log a "
+            "warning."
         ),
     ] = True
     uplinks: Annotated[
         tuple[str, ...] | None,
         Meta(
-            description="Links that lead out. Unset: those that carry a default route or, where there is none, all "
-            "that have an address."
+            description="Links that lead to the outside. Unset: the links of the default routes or, if there are "
+            "none, all links that have an address."
         ),
     ] = None
     link_group: Annotated[
-        int, Meta(description="Group number of our links (ip link ... group), which the packet filter keys on.")
+        int,
+        Meta(description="Link group (ip link ... group) of the links of containers, which the packet filter matches."),
     ] = 111
     transit: Annotated[
         Literal["auto", "reject", "allow"],
         Meta(
-            description="What passes from one link that is not ours to another. Forwarding that is switched on for "
-            'containers must not make a router of the host: "auto" rejects it as long as nobody but osctld has '
-            'switched forwarding on; "reject" and "allow" always do.'
+            description="Packets forwarded between two links that belong to no container. Forwarding is enabled for "
+            'containers and should not turn the host into a router: "auto" rejects such packets as long as only osctld '
+            'has enabled forwarding, "reject" always rejects them, "allow" always lets them through.'
         ),
     ] = "auto"
     stopped: Annotated[
         Literal["reject", "unreachable", "none"],
         Meta(
-            description="What becomes of packets from beyond for a stopped container, which would go back to who sent "
-            'them: with "reject" the packet filter answers that the address is unreachable, with "unreachable" routes '
-            'of that type and the last metric do, also to the host and to other containers; "none" leaves it so.'
+            description="How packets from outside for a stopped container are answered, which would otherwise go back "
+            'to where they came from. With "reject", the packet filter answers that the address is unreachable; with '
+            '"unreachable", routes of that type with the highest metric do, also for packets of the host and of other '
+            'containers; with "none", nothing is done.'
         ),
     ] = "reject"
     foreign_master: Annotated[
         Literal["release", "report"],
         Meta(
-            description='Of a link of ours that somebody made a port of a bridge or bond: "release" takes it out '
-            'again, "report" leaves it there and reports it. What enters a bridge by it is dropped in any case.'
+            description='What happens when somebody adds the link of a container to a bridge or bond: "release" '
+            'removes it again, "report" leaves it there and reports it. Packets that enter a bridge '
+            "through it are dropped in either case."
         ),
     ] = "release"
 
 
 class ConfinementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds containers beside their user namespaces."""
+    """How containers are confined beyond their user namespaces."""
 
     apparmor: Annotated[
         Literal["required", "off"],
         Meta(
-            description='With "required", where the kernel has AppArmor, a container starts confined by our profile, '
-            'lxc-osctl, or not at all; with "off" it runs unconfined.'
+            description='With "required", if the kernel has AppArmor, a container starts confined by the profile '
+            'lxc-osctl or not at all; with "off" it runs unconfined.'
         ),
     ] = "required"
 
 
 class ViaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where interconnecting networks come from that nobody named."""
+    """Where interconnecting networks are allocated from if none is given."""
 
     ipv4_pools: Annotated[
         tuple[str, ...],
         Meta(
-            description="Networks that IPv4 ones are cut from, in order. By default link-local: no router forwards it."
+            description="Networks that IPv4 interconnecting networks are allocated from, in order. By default "
+            "link-local, which no router forwards."
         ),
     ] = ("169.254.0.0/16",)
     ipv6_pools: Annotated[
         tuple[str, ...],
         Meta(
-            description="Networks that IPv6 ones are cut from, in order. Empty: a unique-local /48 of the host's own, "
-            "which is random and kept (RFC 4193)."
+            description="Networks that IPv6 interconnecting networks are allocated from, in order. Empty: a unique "
+            "local /48 of the host, chosen at random once (RFC 4193)."
         ),
     ] = ()
     # RFC 3927 2.1 reserves the first and the last 256 link-local addresses; clouds answer on those of 169.254.169.0/24.
     reserved: Annotated[
-        tuple[str, ...], Meta(description="Parts of the pools that are left alone, of either IP version.")
+        tuple[str, ...], Meta(description="Parts of the pools, of either IP version, that are not allocated.")
     ] = ("169.254.0.0/24", "169.254.169.0/24", "169.254.255.0/24")
-    ipv4_length: Annotated[int, Meta(description="Prefix length of the IPv4 networks that are cut, up to 31.")] = 31
-    ipv6_length: Annotated[int, Meta(description="Prefix length of the IPv6 networks that are cut, up to 127.")] = 127
+    ipv4_length: Annotated[int, Meta(description="Prefix length of allocated IPv4 networks, up to 31.")] = 31
+    ipv6_length: Annotated[int, Meta(description="Prefix length of allocated IPv6 networks, up to 127.")] = 127
 
     def pools(self, version: int) -> tuple[str, ...]:
         return self.ipv4_pools if version == 4 else self.ipv6_pools
@@ -151,32 +156,45 @@ class ViaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may connect to the daemon's socket beside root, and how much of it they may take."""
+    """Who, besides root, may connect to the daemon's socket, and the limits that apply."""
 
     group: Annotated[
-        str, Meta(description="A group, by name or number, whose members may do everything. Unset: root alone.")
+        str, Meta(description="Group, by name or number, whose members may do everything. Empty: root only.")
     ] = ""
     read_only_group: Annotated[
         str,
         Meta(
-            description="A group whose members may ask for what changes nothing: lists, show, check, status, history, "
-            "monitor, wait, help, completion. All else, dry runs included, is refused with exit status 77."
+            description="Group whose members may run commands that change nothing: lists, show, check, status, "
+            "history, monitor, wait, help, completion. Everything else, including dry runs, is refused "
+            "with exit status 77."
         ),
     ] = ""
     connections: Annotated[
-        int, Meta(description="Connections at a time, at least 8. A quarter of them is kept for root.")
+        int,
+        Meta(
+            description="Maximum number of simultaneous connections, at least 8. A quarter of them is reserved "
+            "for root."
+        ),
     ] = 1024
     connections_per_user: Annotated[
-        int, Meta(description="Connections at a time of each user other than root. Each has one request performed.")
+        int,
+        Meta(
+            description="Maximum number of simultaneous connections of each user other than root. Each "
+            "connection performs one request at a time."
+        ),
     ] = 64
     request_seconds: Annotated[
-        int, Meta(description="Seconds from the first byte of a request to its last; then the connection is closed.")
+        int,
+        Meta(
+            description="Maximum seconds between the first byte of a request and its last; then the connection "
+            "is closed."
+        ),
     ] = 60
     answer_seconds: Annotated[
         int,
         Meta(
-            description="Seconds until the connection of a client is closed that takes none of its answer. Events wait "
-            "as long as they have to."
+            description="Seconds until the connection of a client that reads none of its answer is closed. Readers of "
+            "events are not limited."
         ),
     ] = 60
 
@@ -185,55 +203,60 @@ class BootSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What happens to containers when the host comes up."""
 
     at_once: Annotated[
-        int, Meta(description="So many containers are started at a time when the host comes up, 1 to 1000.")
+        int, Meta(description="Number of containers that are started at a time when the host comes up, 1 to 1000.")
     ] = 8
 
 
 class ShutdownSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What happens to containers when the host goes down, and by osctl self shutdown."""
+    """What happens to containers when the host goes down, and with osctl self shutdown."""
 
     timeout: Annotated[
         int,
         Meta(
-            description="Seconds that all containers together have to power off, 0 to 1200; those that have not by "
-            "then are killed. The unit's own limit (TimeoutStopSec) is 25 minutes, that of systemd for the host 30."
+            description="Seconds that all containers together have to power off, 0 to 1200; those still running then "
+            "are killed. The limit of the unit (TimeoutStopSec) is 25 minutes, and systemd's limit for "
+            "the shutdown of the host is 30."
         ),
     ] = 120
 
 
 class AddressPoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Addresses that are given out one by one (osctl ct netif ip add --from-pool NAME): a table for each pool, NAME is
-    of the operator's choice."""
+    """Addresses that are assigned one by one (osctl ct netif ip add --from-pool NAME): one table for each pool, with a
+    NAME chosen by the operator."""
 
     networks: Annotated[
         tuple[str, ...],
         Meta(
-            description="Networks whose addresses are given out, in order. Their network and broadcast addresses are "
-            "not, and neither is what the host uses itself. Once a pool is named, it is empty unless this is set."
+            description="Networks whose addresses are assigned, in order, except network and broadcast addresses and "
+            "those that the host itself uses. A pool without networks is empty."
         ),
     ] = ()
     quiet_seconds: Annotated[
         int,
-        Meta(description="Seconds that an address rests when it is deleted, before it is given out again, 0 or more."),
+        Meta(description="Seconds before a deleted address is assigned again, 0 or more."),
     ] = 3600
 
 
 class AuthoritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An authority on addresses above this host, which is asked before a container gets an address or a network."""
+    """An authority on addresses above this host, which osctld asks before a container gets an address or a network."""
 
     socket: Annotated[
-        str, Meta(description="Its Unix socket; docs/programs.md tells the protocol. Empty: this host decides alone.")
+        str,
+        Meta(
+            description="Unix socket of the authority; docs/programs.md describes the protocol. Empty: this "
+            "host decides alone."
+        ),
     ] = ""
     timeout: Annotated[
-        int, Meta(description="Seconds to wait for an answer, 1 or more; only who asks for something waits.")
+        int, Meta(description="Seconds to wait for an answer, 1 or more; only the command that needs the answer waits.")
     ] = 30
 
 
 class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long osctl history goes back. Who held which network is kept for ever, see osctl-net(8)."""
+    """How long osctl history goes back. Who held which network is kept forever, see osctl-net(8)."""
 
-    days: Annotated[int, Meta(description="Older lines are removed; 0 keeps them whatever their age is.")] = 0
-    lines: Annotated[int, Meta(description="So many lines are kept, the last ones, 100 at least.")] = 100_000
+    days: Annotated[int, Meta(description="Days after which entries are removed; 0 keeps entries of any age.")] = 0
+    lines: Annotated[int, Meta(description="Number of entries that are kept, at least 100.")] = 100_000
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -323,15 +323,15 @@ COLUMNS = (
         "error: containers are unreachable or down; warning: something is not as it should be",
         marks={"error": "bad", "warning": "doubtful"},
     ),
-    Column("ctid", "the container; none for what is the host's"),
+    Column("ctid", "the container; none if the host is concerned"),
     Column("netif", "its interface"),
-    Column("address", "or network; the first if there are several"),
-    Column("count", "how many addresses, networks or differences", type=int),
+    Column("address", "address or network; the first if there are several"),
+    Column("count", "number of addresses, networks or differences", type=int),
     Column("state", ", ".join(State)),
-    Column("since", "when, local", type=str | None),
-    Column("since_epoch", "the same in seconds since 1970", type=float | None),
+    Column("since", "start, local time", type=str | None),
+    Column("since_epoch", "the same, in seconds since 1970", type=float | None),
     Column("cause"),
-    Column("commands", "commands that mend it, one after another", type=list[str], is_lines=True),
+    Column("commands", "commands that repair it, one after another", type=list[str], is_lines=True),
 )
 
 _SHOWN = ("state", "ctid", "netif", "address", "since", "cause", "commands")

@@ -46,7 +46,7 @@ T = TypeVar("T", bound=OfAVersion)
 
 
 #: The first columns: whose something is, and of which version. Behind them stands what it is, then what is known of it.
-WHOSE = (Column("pool"), Column("ctid"), Column("netif"), Column("version", "of IP", type=int))
+WHOSE = (Column("pool"), Column("ctid"), Column("netif"), Column("version", "IP version", type=int))
 
 
 class RoutedListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):

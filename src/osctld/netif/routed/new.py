@@ -27,12 +27,12 @@ class CtNetifNewRouted(EditCommand, RoutedOptions, frozen=True, kw_only=True):
         Example("osctl ct netif new routed --via 10.100.10.104/30 myct02 eth1", "Choose the network"),
         Example(
             "osctl ct netif new routed --via 10.0.0.0/24 --host-addr 10.0.0.254 --ct-addr 10.0.0.1 myct01 eth1",
-            "Choose the ends too, while the container is running",
+            "Choose the ends as well, while the container is running",
         ),
     )
 
     container: ContainerName
-    netif: Annotated[str, Argument("Name of the interface inside", metavar="netif")]
+    netif: Annotated[str, Argument("Name of the interface inside the container", metavar="netif")]
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         before = host.container(self.container)

@@ -41,7 +41,7 @@ class RoutedOptions(InterfaceOptions, frozen=True, kw_only=True):
         Option(
             ("--via",),
             "NETWORK",
-            "Interconnecting network, once for IPv4 and once for IPv6; auto allocates the versions not named",
+            "Interconnecting network, once for IPv4 and once for IPv6; auto allocates those not given",
             keywords=(AUTO,),
         ),
     ] = ()
@@ -60,7 +60,7 @@ class RoutedOptions(InterfaceOptions, frozen=True, kw_only=True):
         bool | None,
         Flag(
             ("--via-public",),
-            "Let the network be used beyond the host; the default if it is wider than /30 or /126",
+            "Allow the network to be used beyond the host; the default if it is larger than /30 or /126",
             negatable=True,
         ),
     ] = None

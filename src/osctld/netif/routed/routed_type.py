@@ -23,8 +23,8 @@ class RoutedType(InterfaceType[RoutedInterface]):
     new = CtNetifNewRouted
     options = RoutedOptions
     about_set = (
-        "IP versions not named stay as they are. Without --via, the ends of the present network are changed. Addresses "
-        "that no network of a routed interface covers any more get routes of their own."
+        "IP versions that are not named stay as they are. Without --via, the ends of the current network are changed. "
+        "Addresses that no interconnecting network covers any longer get routes of their own."
     )
     examples_of_set = (
         Example(
@@ -52,7 +52,7 @@ class RoutedType(InterfaceType[RoutedInterface]):
         Column("source", "source address by IP version", type=dict[str, str]),
         Column("addresses", "assigned, in the operator's order", type=list[str]),
         Column("routes", "networks routed to the container", type=list[str]),
-        Column("sources", "additional allowed source networks", type=list[str]),
+        Column("sources", "additional allowed sources", type=list[str]),
     )
     request = RoutedRequest
     answered = ("via",)
