@@ -4,6 +4,8 @@ In a network namespace of its own. Reference of each figure: the same with no ot
 
     observe    one asked for
     change     one added and removed again, two transactions
+
+Permitted sources of other links, each with a set of its own, and of the same link.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ OTHERS: dict[type[FilterElement], tuple[int, ...]] = {
     PrivateNetwork: (0, 1000, 10_000),
     PermittedSource: (0, 10, 100, 1000),
 }
+OUR_LINK = "osweb01-eth0"
 
 
 def microseconds(work: Callable[[], object]) -> float:
@@ -39,15 +42,17 @@ def plan_of(*changes: Add | Remove) -> Plan:
     return Plan(KernelState(), KernelState(), changes)
 
 
-def other(kind: type[PrivateNetwork | PermittedSource], number: int) -> FilterElement:
-    return kind(HOST, f"os{number}-eth0", Network(4, 0x0A00_0000 + 4 * number, 30))
+def other(kind: type[PrivateNetwork | PermittedSource], number: int, link: str) -> FilterElement:
+    return kind(HOST, link or f"os{number}-eth0", Network(4, 0x0A00_0000 + 4 * number, 30))
 
 
-def measure(kernel: Kernel, kind: type[PrivateNetwork | PermittedSource], *, runs: int) -> None:
-    ours = kind(HOST, "osweb01-eth0", Network.parse("169.254.1.0/31"))
+def measure(kernel: Kernel, kind: type[PrivateNetwork | PermittedSource], *, link: str = "", runs: int) -> None:
+    """Beside others of `link`, or of one link each."""
+    kernel.apply(plan_of(Add(packet_filter(111))), {})
+    ours = kind(HOST, OUR_LINK, Network.parse("169.254.1.0/31"))
     there, first = 0, {"observe": 0.0, "change": 0.0}
     for count in OTHERS[kind]:
-        outcomes = kernel.apply(plan_of(*(Add(other(kind, number)) for number in range(there, count))), {})
+        outcomes = kernel.apply(plan_of(*(Add(other(kind, number, link)) for number in range(there, count))), {})
         assert all(each.succeeded for each in outcomes)
         there = count
         figures: dict[str, list[float]] = {"observe": [], "change": []}
@@ -58,7 +63,8 @@ def measure(kernel: Kernel, kind: type[PrivateNetwork | PermittedSource], *, run
         for name, samples in figures.items():
             median = statistics.median(samples)
             first[name] = first[name] or median
-            print(f"{kind.__name__}: {name:8} beside {count:6}: {median:8.1f} us  {median / first[name]:6.2f} x")
+            whose = f"{kind.__name__} of {link}" if link else kind.__name__
+            print(f"{whose}: {name:8} beside {count:6}: {median:8.1f} us  {median / first[name]:6.2f} x")
 
 
 def main() -> int:
@@ -68,9 +74,10 @@ def main() -> int:
     if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
         sys.exit("error: needs root")
     kernel = Kernel()
-    kernel.apply(plan_of(Add(packet_filter(111))), {})
     for kind in (PrivateNetwork, PermittedSource):
         measure(kernel, kind, runs=runs)
+    kernel.apply(plan_of(Remove(packet_filter(111))), {})
+    measure(kernel, PermittedSource, link=OUR_LINK, runs=runs)
     return 0
 
 

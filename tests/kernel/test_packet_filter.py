@@ -121,8 +121,7 @@ def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kerne
     configure(kernel, host, interface(0), interface(1), KernelState([pair]))
     kernel.apply(plan_of(Replace(TABLE, OTHER)), {})
     host.run("nft flush chain inet osctl from_container")
-    for version in (4, 6):
-        host.run(f"nft delete set inet osctl sources{version}")
+    host.run("nft delete map inet osctl sources4")
 
     assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
 
@@ -346,16 +345,68 @@ def test_sources_are_permitted_observed_and_forbidden(host: Host, kernel: Kernel
 
     assert kernel.observe([], {}, elements=[one, inside]) == KernelState([one])
     assert kernel.observe_links(link_group=GROUP) == KernelState([one, everything, single])
-    listed = json.loads(host.run(f"nft -j list set inet osctl sources{version}"))["nftables"][1]["set"]["elem"]
-    assert {"concat": [HOST_LINK, _in_json(one.network)]} in listed
-    assert {"concat": ["osweb01-eth1", _in_json(everything.network)]} in listed
+    for each in (one, everything):
+        listed = host.run(f"nft list set inet osctl sources{version}_{each.link}")
+        assert f'elements = {{ {each.network} comment "{each.network} dev {each.link}" }}' in listed
 
     assert errors(kernel.apply(plan_of(Remove(one), Remove(one), Remove(single)), {})) == [None] * 3
     assert kernel.observe_links(link_group=GROUP) == KernelState([everything])
 
 
-def _in_json(network: Network) -> dict[str, dict[str, str | int]]:
-    return {"prefix": {"addr": str(network.address), "len": network.length}}
+def listed_table(host: Host) -> list[str]:
+    """Its lines, sorted: an order in which sets and chains are listed is nobody's matter."""
+    return sorted(host.run("nft list table inet osctl").splitlines())
+
+
+@pytest.mark.parametrize("link", ["osweb01-eth0", "os.a@b:1", "os_é"])
+def test_what_a_link_s_sources_need_is_the_same_whether_made_with_the_table_or_later_and_goes_with_the_last(
+    host: Host, kernel: Kernel, link: str
+) -> None:
+    kernel.apply(plan_of(Add(TABLE)), {})
+    empty = listed_table(host)
+    sources = [
+        PermittedSource(HOST, link, Network.parse(text), is_routed=is_routed)
+        for text in ("10.0.0.0/24", "10.0.1.0/24", "128.0.0.0/1", "2001:db8::/32", "8000::/1")
+        for is_routed in (False, True)
+    ]
+
+    assert set(errors(kernel.apply(plan_of(*map(Add, sources)), {}))) == {None}
+    one_by_one = listed_table(host)
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+    assert kernel.observe([], {}, elements=sources) == KernelState(sources)
+    assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
+    assert listed_table(host) == one_by_one != empty
+    assert kernel.observe_links(link_group=GROUP) == KernelState(sources)
+
+    for number, each in enumerate(sources, start=1):
+        assert errors(kernel.apply(plan_of(Remove(each)), {})) == [None]
+        assert kernel.observe_links(link_group=GROUP) == KernelState(sources[number:])
+    assert listed_table(host) == empty
+
+
+def test_sources_that_make_way_for_others_of_their_link_leave_it_what_it_needs(host: Host, kernel: Kernel) -> None:
+    """The old one is the last, and the new one comes in the same step."""
+    old, new = PERMITTED[4], PERMITTED[6]
+    kernel.apply(plan_of(Add(TABLE), Add(old)), {})
+
+    assert errors(kernel.apply(plan_of(Remove(old), Add(new)), {})) == [None, None]
+    assert kernel.observe_links(link_group=GROUP) == KernelState([new])
+
+    assert errors(kernel.apply(plan_of(Add(old), Remove(old), Remove(new)), {})) == [None] * 3
+    assert kernel.observe_links(link_group=GROUP) == KernelState()
+    assert "sources4_" not in host.run("nft list table inet osctl")
+
+
+def test_a_link_s_chain_that_somebody_flushed_is_seen_to_be_gone(host: Host, kernel: Kernel) -> None:
+    kernel.apply(plan_of(Add(TABLE), Add(PERMITTED[4])), {})
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+
+    host.run(f"nft flush chain inet osctl sources4_{HOST_LINK}")
+
+    assert kernel.observe_host_level([]) == KernelState()
+    assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+    assert kernel.observe_links(link_group=GROUP) == KernelState([PERMITTED[4]])
 
 
 def test_a_source_inside_another_of_the_same_link_is_told_to_be_refused_or_holds_too(kernel: Kernel) -> None:
@@ -390,7 +441,7 @@ def test_sources_inside_each_other_make_way_in_one_step(kernel: Kernel, version:
 
 def test_a_range_that_is_no_network_is_passed_over(host: Host, kernel: Kernel) -> None:
     kernel.apply(plan_of(Add(TABLE), Add(PERMITTED[4])), {})
-    host.run(f"nft add element inet osctl sources4 '{{ \"{HOST_LINK}\" . 10.0.0.1-10.0.0.6 }}'")
+    host.run(f"nft add element inet osctl sources4_{HOST_LINK} '{{ 10.0.0.1-10.0.0.6 }}'")
 
     assert kernel.observe_links(link_group=GROUP) == KernelState([PERMITTED[4]])
 

@@ -772,12 +772,13 @@ def test_a_source_is_permitted_by_an_element_and_without_the_kernel_s_own_check(
     assert plan_changes(desired(after), desired(before)).text() == (
         "# on the host\n"
         "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=0\n"
-        "nft add element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/24 }'\n"
+        "nft add element inet osctl sources4_osweb01-eth0 "
+        "'{ 198.51.100.0/24 comment \"198.51.100.0/24 dev osweb01-eth0\" }'\n"
     )
     assert plan_changes(desired(before), desired(after)).text() == (
         "# on the host\n"
         "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=1\n"
-        "nft delete element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/24 }'\n"
+        "nft delete element inet osctl sources4_osweb01-eth0 '{ 198.51.100.0/24 }'\n"
     )
 
 
@@ -788,8 +789,11 @@ def test_of_sources_inside_each_other_the_widest_is_permitted_in_one_step() -> N
     plan = plan_changes(desired(container_with(wide)), desired(container_with(narrow)))
 
     assert [line for _, line in plan.lines()] == [
-        "nft delete element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/25 }'",
-        "nft add element inet osctl sources4 '{ \"osweb01-eth0\" . 198.51.100.0/24 }'",
+        "nft delete element inet osctl sources4_osweb01-eth0 '{ 198.51.100.0/25 }'",
+        (
+            "nft add element inet osctl sources4_osweb01-eth0 "
+            "'{ 198.51.100.0/24 comment \"198.51.100.0/24 dev osweb01-eth0\" }'"
+        ),
     ]
 
 

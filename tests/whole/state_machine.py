@@ -375,9 +375,10 @@ class Machine:
         said = self.host.in_namespace(self.host.H, "nft", "-j", "list", "table", "inet", "osctl").stdout
         found = []
         for item in json.loads(said)["nftables"]:
-            name = item.get("set", {}).get("name")
+            name, _, link = item.get("set", {}).get("name", "").partition("_")
             if name in ("siblings", "private4", "private6", "sources4", "sources6"):
-                found += [f"{name} {_element(each)}" for each in item["set"].get("elem", ())]
+                begin = f"{name} {link} " if link else f"{name} "
+                found += [begin + _element(each) for each in item["set"].get("elem", ())]
         if sorted(found) != expected:
             raise Broken("\n".join(["the packet filter:", *differences_of(expected, sorted(found))]))
 

@@ -68,8 +68,8 @@ def run_commands(host: Topology, commands: list[str]) -> None:
 
 def elements(host: Topology, version: int) -> list[str]:
     """The links of what the packet filter takes for routed."""
-    shown = host.in_namespace(host.H, "nft", "list", "set", "inet", "osctl", f"routed{version}").stdout
-    return sorted(set(re.findall(r'"(os[^"]*)" \.', shown)))
+    shown = host.in_namespace(host.H, "nft", "list", "map", "inet", "osctl", f"routed{version}").stdout
+    return sorted(re.findall(r'"(os[^"]*)" :', shown))
 
 
 def dropped(host: Topology, container: str = "web") -> int:

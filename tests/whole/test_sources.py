@@ -63,13 +63,12 @@ def counted(host: Topology, container: str = "gate") -> tuple[int, int]:
 
 def elements(host: Topology) -> set[tuple[str, str]]:
     """Link and network of all permissions that the host's packet filter holds."""
+    said = host.in_namespace(host.H, "nft", "-j", "list", "table", "inet", "osctl").stdout
     found = set()
-    for version in (4, 6):
-        said = host.in_namespace(host.H, "nft", "-j", "list", "set", "inet", "osctl", f"sources{version}").stdout
-        for element in json.loads(said)["nftables"][1]["set"].get("elem", ()):
-            link, network = element["concat"]
-            single = f"{network}/{32 if version == 4 else 128}"
-            found.add((link, single if isinstance(network, str) else "{addr}/{len}".format(**network["prefix"])))
+    for each in (item["set"] for item in json.loads(said)["nftables"] if "set" in item):
+        kind, _, link = each["name"].partition("_")
+        if kind in ("sources4", "sources6"):
+            found |= {(link, element["elem"]["comment"].split()[0]) for element in each["elem"]}
     return found
 
 
@@ -206,7 +205,7 @@ def test_the_kernels_own_check_stands_back_while_an_ipv4_source_is_permitted(gat
     gate.sysctl(gate.H, "net/ipv4/conf/all/rp_filter", "0")
     assert reverse_path_filter(gate, link) == "1"
     version, value = (6, "1") if ":" in network else (4, "0")
-    element = f"nft add element inet osctl sources{version} '{{ \"{link}\" . {network} }}'"
+    element = f"nft add element inet osctl sources{version}_{link} '{{ {network} comment \"{network} dev {link}\" }}'"
     setting = [f"sysctl -w net.ipv4.conf.{link}.rp_filter=0"] if version == 4 else []
 
     plan = gate.osctl(*ADD, "gate", "eth0", network, "--dry-run").stdout.splitlines()
@@ -226,9 +225,13 @@ def test_a_permission_that_nobody_gave_is_taken_away_and_one_that_is_lost_comes_
 
     gate.kill_daemon()
     changes = (
-        f'add element inet osctl sources4 {{ "{link}" . 9.9.9.0/24 }}\n'
-        f'add element inet osctl sources6 {{ "osgone" . ::/0 }}\n'
-        f'delete element inet osctl sources6 {{ "{link}" . {PERMITTED[6]} }}\n'
+        f'add element inet osctl sources4_{link} {{ 9.9.9.0/24 comment "9.9.9.0/24 dev {link}" }}\n'
+        "add set inet osctl sources6_osgone { type ipv6_addr; flags interval; }\n"
+        "add chain inet osctl sources6_osgone\n"
+        "add rule inet osctl sources6_osgone ip6 saddr @sources6_osgone goto permit\n"
+        'add element inet osctl sources6 { "osgone" : jump sources6_osgone }\n'
+        'add element inet osctl sources6_osgone { ::/0 comment "::/0 dev osgone" }\n'
+        f"delete element inet osctl sources6_{link} {{ {PERMITTED[6]} }}\n"
     )
     run("nsenter", f"--net=/run/netns/{gate.H}", *nft, stdin=changes)
     gate.start_daemon()

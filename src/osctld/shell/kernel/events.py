@@ -55,7 +55,7 @@ from osctld.shell.kernel.netlink_listening import (
     attach,
     listening,
 )
-from osctld.shell.kernel.packet_filter_elements import NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES, NFPROTO
+from osctld.shell.kernel.nfnetlink import NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES, NFPROTO
 from osctld.shell.kernel.routing_rules import RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE
 from osctld.shell.kernel.rtnetlink import (
     FAMILY,

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from osctld.core.address.addresses import BITS, VERSION_OF_PACKED, Address, Network, PackedNetwork
+from osctld.core.address.addresses import BITS, VERSION_OF_PACKED, Network, PackedNetwork
 from osctld.core.plan.changes import Change, Remove, Replace, subject_of
 from osctld.core.plan.kernel_state import (
     HOST,
@@ -28,15 +28,16 @@ from osctld.core.plan.packet_filter import (
     BRIDGE_COUNTERS,
     COUNTERS,
     FAMILY,
-    NAME,
     OWN,
     PRIVATE,
     ROUTED,
     SIBLINGS,
-    SOURCES,
     STOPPED,
-    private_comment,
-    read_private_comment,
+    VERSION_OF_MAP,
+    comment,
+    map_of,
+    name_of_link,
+    read_comment,
     set_of,
 )
 from osctld.shell.kernel.netlink import (
@@ -49,33 +50,37 @@ from osctld.shell.kernel.netlink import (
     attributes,
     message,
 )
+from osctld.shell.kernel.nfnetlink import (
+    NETLINK_NETFILTER,
+    NFGENMSG,
+    NFNL_MSG_BATCH_BEGIN,
+    NFNL_MSG_BATCH_END,
+    NFNL_SUBSYS_NFTABLES,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_NEWSETELEM,
+    NFTA_DATA_VALUE,
+    NFTA_LIST_ELEM,
+    NFTA_SET_ELEM_KEY,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NLA_F_NESTED,
+    key_of,
+    list_of,
+    padded,
+)
+from osctld.shell.kernel.packet_filter_sources import Message, creation, question, removal
 
-NETLINK_NETFILTER = 12
-NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
-NFNL_SUBSYS_NFTABLES = 10
-#: linux/include/uapi/linux/netfilter.h
-NFPROTO = {"inet": 1, "arp": 3, "bridge": 7}
-NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = (NFNL_SUBSYS_NFTABLES << 8 | each for each in (12, 13, 14))
-NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-NFTA_LIST_ELEM = 1
-NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA = 1, 3, 6
+NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA = 3, 6
 NFT_SET_ELEM_INTERVAL_END = 1
 NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS = 7, 2, 2
-NFTA_SET_ELEM_KEY_END = 10
-NFTA_DATA_VALUE = 1
-NLA_F_NESTED = 0x8000
 
 #: Type of a comment in what nft keeps of its own with an element (libnftnl/include/libnftnl/udata.h).
 UDATA_COMMENT = 0
 
-_NFGENMSG = struct.Struct("=BBH")  # family, version, resource
 _INDEXES = struct.Struct("=II")
 _HEADER = struct.Struct("=HH")
 _FLAGS = struct.Struct(">I")
 _PACKETS = struct.Struct(">Q")
-
-#: Bytes of a link's name in a key (IFNAMSIZ).
-_NAME_SIZE = 16
 
 #: Family and name of each set that counts.
 _COUNTERS = (
@@ -110,7 +115,7 @@ class PacketFilterElements:
             if isinstance(change, Replace):
                 steps.append((position, True, _element_of(change.old)))
             steps.append((position, isinstance(change, Remove), _element_of(subject_of(change))))
-        messages: list[tuple[int, int, bytes]] = []
+        messages: list[tuple[int, Message]] = []  # the former with the position of its change
         for position, is_removal, element in steps:
             body = self._body(element)
             if body is None:
@@ -118,18 +123,40 @@ class PacketFilterElements:
                 answers[position] = Answer(errno.ENODEV, "Interface does not exist")
                 return answers
             kind, flags = (NFT_MSG_DELSETELEM, 0) if is_removal else (NFT_MSG_NEWSETELEM, NLM_F_CREATE)
-            messages.append((kind, flags, body))
+            messages.append((position, Message(kind, flags, body)))
+        before, after = self._around(steps)
+        messages = [*before, *messages, *after]
         answers = [YES] * len(changes)
-        for (position, _, _), answer in zip(steps, self._transact(messages), strict=True):
+        told = self._transact([each for _, each in messages])
+        for (position, _), answer in zip(messages, told, strict=True):
             if answer.errno:
                 answers[position] = answer
         return answers
 
-    def _transact(self, messages: Sequence[tuple[int, int, bytes]]) -> list[Answer]:
-        """Messages as kind, flags and body: one answer for each, the same for all when it is about the whole."""
+    def _around(
+        self, steps: Sequence[tuple[int, bool, FilterElement]]
+    ) -> tuple[list[tuple[int, Message]], list[tuple[int, Message]]]:
+        """What makes links' own sets that are missing, before; what removes those that will be empty, afterwards."""
+        sets: dict[tuple[str, str], tuple[int, set[FilterElement], set[FilterElement]]] = {}
+        for position, is_removal, element in steps:
+            if isinstance(element, PermittedSource):
+                _, removed, added = sets.setdefault((map_of(element), element.link), (position, set(), set()))
+                (removed if is_removal else added).add(element)
+                (added if is_removal else removed).discard(element)
+        before: list[tuple[int, Message]] = []
+        after: list[tuple[int, Message]] = []
+        for (kind, link), (position, removed, added) in sets.items():
+            if self._socket.get(NFT_MSG_GETSETELEM, question(kind, link)) is None:
+                before += [(position, each) for each in creation(kind, link)] if added else []
+            elif not added and all(each in removed for each in self._sources_of(kind, link)):
+                after += [(position, each) for each in removal(kind, link)]
+        return before, after
+
+    def _transact(self, messages: Sequence[Message]) -> list[Answer]:
+        """One answer for each, the same for all when it is about the whole."""
         count = len(messages) + 2
         first = self._socket.reserve(count)
-        marker = _NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
+        marker = NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
         packed = [message(NFNL_MSG_BATCH_BEGIN, 0, marker, first)]
         for number, (kind, flags, body) in enumerate(messages, start=first + 1):
             packed.append(message(kind, flags | NLM_F_ACK, body, number))
@@ -145,7 +172,7 @@ class PacketFilterElements:
         """Packets of a link by the set that counts them; sets that know nothing of it are left out."""
         found: dict[str, int] = {}
         for family, name in _COUNTERS:
-            data = self._socket.get(NFT_MSG_GETSETELEM, _list(name, _key(_padded(link)), family=family))
+            data = self._socket.get(NFT_MSG_GETSETELEM, list_of(name, key_of(padded(link)), family=family))
             for element in _attributes_of_elements([data] if data is not None else []):
                 found[name] = found.get(name, 0) + _packets_of(element)
         return found
@@ -155,7 +182,7 @@ class PacketFilterElements:
         found: dict[str, dict[str, int]] = {}
         for family, name in _COUNTERS:
             by_link = found.setdefault(name, {})
-            for element in _attributes_of_elements(self._socket.dump(NFT_MSG_GETSETELEM, _list(name, family=family))):
+            for element in _attributes_of_elements(self._socket.dump(NFT_MSG_GETSETELEM, list_of(name, family=family))):
                 key = attributes(element.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
                 link = key.rstrip(b"\0").decode(errors="surrogateescape")
                 by_link[link] = by_link.get(link, 0) + _packets_of(element)
@@ -164,7 +191,7 @@ class PacketFilterElements:
     def forget_counted(self, link: str) -> None:
         """Remove what is counted of a link. That there is nothing is as good."""
         for family, name in _COUNTERS:
-            self._transact([(NFT_MSG_DELSETELEM, 0, _list(name, _key(_padded(link)), family=family))])
+            self._transact([Message(NFT_MSG_DELSETELEM, 0, list_of(name, key_of(padded(link)), family=family))])
 
     def present(self, elements: Iterable[FilterElement]) -> Iterator[FilterElement]:
         """Those of the elements that are there, and when links of theirs are gone, all that are left of gone links.
@@ -181,8 +208,9 @@ class PacketFilterElements:
             if isinstance(each, SiblingLinks):
                 yield each
                 continue
+            assert not isinstance(each, StoppedNetwork)  # nobody asks for one of these: see `stopped`
             # Asked for an address, the kernel answers with what includes it, or with the nearest beginning below it.
-            yield from (there for there in _read(set_of(each), [found]) if there.key == each.key)
+            yield from (each for network, link in _ranges([found]) if (network, link) == (each.network, each.link))
         if has_gone_links:
             for each in itertools.chain(self._dump_set(OWN), self._dump_set(SIBLINGS)):
                 if isinstance(each, SiblingLinks) and each.is_of_gone_link:
@@ -194,7 +222,7 @@ class PacketFilterElements:
         for name in STOPPED.values():
             keys: set[bytes] = set()
             ends: set[bytes] = set()
-            for element in _attributes_of_elements(self._socket.dump(NFT_MSG_GETSETELEM, _list(name))):
+            for element in _attributes_of_elements(self._socket.dump(NFT_MSG_GETSETELEM, list_of(name))):
                 key = attributes(element.get(NFTA_SET_ELEM_KEY, b"")).get(NFTA_DATA_VALUE, b"")
                 is_end = element.get(NFTA_SET_ELEM_FLAGS, b"\0")[-1] & NFT_SET_ELEM_INTERVAL_END
                 (ends if is_end else keys).add(key)
@@ -208,7 +236,7 @@ class PacketFilterElements:
     def change_stopped(self, removed: Sequence[PackedNetwork], added: Sequence[PackedNetwork]) -> Answer:
         """One transaction for all of them, those that are removed first."""
         messages = [
-            (kind, flags, body)
+            Message(kind, flags, body)
             for kind, flags, networks in (
                 (NFT_MSG_DELSETELEM, 0, removed),
                 (NFT_MSG_NEWSETELEM, NLM_F_CREATE, added),
@@ -223,11 +251,19 @@ class PacketFilterElements:
 
     def dump(self) -> Iterator[FilterElement]:
         """All elements. A link that is gone shows as its bare number where the set knows links by number."""
-        for name in (OWN, SIBLINGS, *PRIVATE.values(), *SOURCES.values(), *ROUTED.values()):
+        for name in (OWN, SIBLINGS, *PRIVATE.values()):
             yield from self._dump_set(name)
+        for kind in VERSION_OF_MAP:
+            for key, _ in _elements(self._socket.dump(NFT_MSG_GETSETELEM, list_of(kind))):
+                yield from self._sources_of(kind, key.rstrip(b"\0").decode(errors="surrogateescape"))
+
+    def _sources_of(self, kind: str, link: str) -> Iterator[PermittedSource]:
+        found = self._socket.dump(NFT_MSG_GETSETELEM, list_of(name_of_link(kind, link)))
+        is_routed = kind in ROUTED.values()
+        yield from (PermittedSource(HOST, link, each, is_routed=is_routed) for each, _ in _ranges(found))
 
     def _dump_set(self, name: str) -> Iterator[FilterElement]:
-        return _read(name, self._socket.dump(NFT_MSG_GETSETELEM, _list(name)))
+        return _read(name, self._socket.dump(NFT_MSG_GETSETELEM, list_of(name)))
 
     def _body(self, each: FilterElement, *, is_question: bool = False) -> bytes | None:
         """None for siblings of which one is gone."""
@@ -235,19 +271,16 @@ class PacketFilterElements:
             one, other = self._number(each.link), self._number(each.sibling)
             if one is None or other is None:
                 return None
-            return _list(set_of(each), _key(_INDEXES.pack(one, other)))
+            return list_of(set_of(each), key_of(_INDEXES.pack(one, other)))
         name = set_of(each)
-        if isinstance(each, PermittedSource):
-            link = _padded(each.link)
-            return _list(name, _key(link + each.network.address.packed) + _key_end(link + each.network.last.packed))
-        start = _key(each.network.address.packed)
+        start = key_of(each.network.address.packed)
         if is_question:
-            return _list(name, start)
+            return list_of(name, start)
         if isinstance(each, StoppedNetwork):
-            return _list(name, start, _end(each.network))
-        comment = private_comment(each).encode() + b"\0"
-        comment = attribute(NFTA_SET_ELEM_USERDATA, bytes([UDATA_COMMENT, len(comment)]) + comment)
-        return _list(name, start + comment, _end(each.network))
+            return list_of(name, start, *_end(each.network))
+        text = comment(each).encode() + b"\0"
+        userdata = attribute(NFTA_SET_ELEM_USERDATA, bytes([UDATA_COMMENT, len(text)]) + text)
+        return list_of(name, start + userdata, *_end(each.network))
 
     def _number(self, name: str) -> int | None:
         return int(name) if name.isdigit() else self._index(name)
@@ -262,9 +295,9 @@ def _bodies_of_stopped(networks: Sequence[PackedNetwork]) -> Iterator[bytes]:
     for size, version in VERSION_OF_PACKED.items():
         some = [each for each in networks if len(each) == size]
         octets, bits = BITS[version] >> 3, BITS[version]
-        start = attribute(NLA_F_NESTED | NFTA_LIST_ELEM, _key(bytes(octets)))[:-octets]
+        start = attribute(NLA_F_NESTED | NFTA_LIST_ELEM, key_of(bytes(octets)))[:-octets]
         flags = attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END))
-        end = attribute(NLA_F_NESTED | NFTA_LIST_ELEM, _key(bytes(octets)) + flags)[: -octets - len(flags)]
+        end = attribute(NLA_F_NESTED | NFTA_LIST_ELEM, key_of(bytes(octets)) + flags)[: -octets - len(flags)]
         for at in range(0, len(some), _IN_ONE_MESSAGE):
             elements = b"".join(
                 [
@@ -277,7 +310,7 @@ def _bodies_of_stopped(networks: Sequence[PackedNetwork]) -> Iterator[bytes]:
                     for each in some[at : at + _IN_ONE_MESSAGE]
                 ]
             )  # fmt: skip
-            yield _list(STOPPED[version]) + attribute(NLA_F_NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, elements)
+            yield list_of(STOPPED[version]) + attribute(NLA_F_NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, elements)
 
 
 def _element_of(each: KernelObject) -> FilterElement:
@@ -285,38 +318,20 @@ def _element_of(each: KernelObject) -> FilterElement:
     return each
 
 
-def _list(name: str, *elements: bytes, family: str = FAMILY) -> bytes:
-    """The body of a message about a set, or elements of it."""
-    body = (
-        _NFGENMSG.pack(NFPROTO[family], 0, 0)
-        + attribute(NFTA_SET_ELEM_LIST_TABLE, NAME.encode() + b"\0")
-        + attribute(NFTA_SET_ELEM_LIST_SET, name.encode() + b"\0")
-    )
-    if elements:
-        inner = b"".join(attribute(NLA_F_NESTED | NFTA_LIST_ELEM, each) for each in elements)
-        body += attribute(NLA_F_NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, inner)
-    return body
-
-
-def _key(value: bytes) -> bytes:
-    return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, value))
-
-
-def _key_end(value: bytes) -> bytes:
-    return attribute(NLA_F_NESTED | NFTA_SET_ELEM_KEY_END, attribute(NFTA_DATA_VALUE, value))
-
-
-def _end(network: Network) -> bytes:
-    """The element behind the last address. No unicast network reaches to the end of all addresses."""
+def _end(network: Network) -> tuple[bytes, ...]:
+    """The element behind the last address; none where that is the last of all."""
+    bits = BITS[network.version]
     beyond = network.number + network.size
-    key = beyond.to_bytes(BITS[network.version] // 8, "big")
-    return _key(key) + attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END))
+    if beyond >> bits:
+        return ()
+    key = beyond.to_bytes(bits // 8, "big")
+    return (key_of(key) + attribute(NFTA_SET_ELEM_FLAGS, _FLAGS.pack(NFT_SET_ELEM_INTERVAL_END)),)
 
 
 def _attributes_of_elements(messages: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
     """The attributes of each element in messages of the kernel's."""
     for data in messages:
-        elements = attributes(data, _NFGENMSG.size).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
+        elements = attributes(data, NFGENMSG.size).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
         offset = 0
         while offset + _HEADER.size <= len(elements):
             length, _ = _HEADER.unpack_from(elements, offset)
@@ -338,33 +353,13 @@ def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
 
 
 def _read(name: str, messages: Iterable[bytes]) -> Iterator[FilterElement]:
-    """What the elements of a set in messages of the kernel's stand for."""
+    """What the elements of a set of all links in messages of the kernel's stand for."""
     if name in PRIVATE.values():
-        yield from _networks(messages)
-    elif name in SOURCES.values() or name in ROUTED.values():
-        yield from _sources(messages, is_routed=name in ROUTED.values())
+        yield from (PrivateNetwork(HOST, link, network) for network, link in _ranges(messages))
     else:
         for key, _ in _elements(messages):
             one, other = _INDEXES.unpack(key)
             yield SiblingLinks(HOST, _name(one), _name(other))
-
-
-def _sources(messages: Iterable[bytes], *, is_routed: bool) -> Iterator[PermittedSource]:
-    """Link, first and last address are in one element. A range that is no network is nobody's of ours."""
-    for found in _attributes_of_elements(messages):
-        key, end = (
-            attributes(found.get(kind, b"")).get(NFTA_DATA_VALUE, b"")
-            for kind in (NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END)
-        )
-        link = key[:_NAME_SIZE].rstrip(b"\0").decode(errors="surrogateescape")
-        first, last = Address.from_packed(key[_NAME_SIZE:]), Address.from_packed((end or key)[_NAME_SIZE:])
-        network = first.with_length(BITS[first.version] - (first.number ^ last.number).bit_length()).network
-        if (network.address, network.last) == (first, last):
-            yield PermittedSource(HOST, link, network, is_routed=is_routed)
-
-
-def _padded(link: str) -> bytes:
-    return link.encode().ljust(_NAME_SIZE, b"\0")
 
 
 def _comment(data: bytes) -> str:
@@ -376,11 +371,11 @@ def _comment(data: bytes) -> str:
     return ""
 
 
-def _networks(messages: Iterable[bytes]) -> Iterator[PrivateNetwork]:
-    """The networks that the comments tell: an element is only one end of a range, and ends have none."""
-    for key, comment in _elements(messages):
-        found = read_private_comment(comment)
-        if found is not None and found.network.address.packed == key:
+def _ranges(messages: Iterable[bytes]) -> Iterator[tuple[Network, str]]:
+    """Network and link that the comments tell: an element is only one end of a range, and ends have none."""
+    for key, text in _elements(messages):
+        found = read_comment(text)
+        if found is not None and found[0].address.packed == key:
             yield found
 
 

@@ -19,16 +19,21 @@ def command(change: Change, filling: Iterable[FilterElement]) -> str:
     assert isinstance(subject, PacketFilter)
     if isinstance(change, Remove):
         return packet_filter.removal()
+    filling = list(filling)
     elements = (packet_filter.element(each) for each in filling)
-    return packet_filter.script(subject) + "".join(f"add element {place} {{ {key} }}\n" for place, key, _ in elements)
+    return (
+        packet_filter.script(subject)
+        + packet_filter.sets_of_links(filling)
+        + "".join(f"add element {place} {{ {key} }}\n" for place, key, _ in elements)
+    )
 
 
 def present(nftables: Nftables) -> PacketFilter | None:
     """The tables that are there, by their mark; None when one or rules of the first are missing, or it bears none."""
     items = nftables.list(f"list table {packet_filter.TABLE}", terse=True) or ()
-    marks = (packet_filter.read_mark(item.get("chain", {}).get("name", "")) for item in items)
-    found = next((each for each in marks if each is not None), None)
-    if found is None or sum("rule" in item for item in items) != packet_filter.rules(found):
+    chains = [item["chain"]["name"] for item in items if "chain" in item]
+    found = next((each for each in map(packet_filter.read_mark, chains) if each is not None), None)
+    if found is None or sum("rule" in item for item in items) != packet_filter.rules(found, chains):
         return None
     tables = (item.get("table", {}) for item in nftables.list("list tables") or ())
     there = {f"{each.get('family')} {each.get('name')}" for each in tables}
