@@ -89,7 +89,7 @@ def assemble(
     ways = Ways(kernel, link_group=settings.host.link_group)
     host_sync = HostSync(
         settings=settings, kernel=kernel, lives=lives, sender=plans, host_settings=host_settings, stopped=stopped,
-        ways=ways, tell=tell, routers=Routers(kernel, functools.partial(look_at_host, kernel, settings.host)),
+        ways=ways, tell=tell, routers=Routers(kernel, functools.partial(look_at_host, kernel, settings)),
     )  # fmt: skip
     containers = ContainerSync(
         settings=settings, kernel=kernel, lives=lives, editions=editions, host=host_sync, sender=plans, notes=notes,

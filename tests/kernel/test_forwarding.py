@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,8 +33,8 @@ class WatchedKernel(Kernel):
         self.before_write: Callable[[str], Any] = lambda _: None
         super().__init__(fault=self._before)
 
-    def see_host(self, *, link_group: int) -> HostSight:
-        sight = super().see_host(link_group=link_group)
+    def see_host(self, *, link_group: int, own_protocols: Collection[int]) -> HostSight:
+        sight = super().see_host(link_group=link_group, own_protocols=own_protocols)
         self.after_look()
         return sight
 

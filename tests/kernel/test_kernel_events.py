@@ -15,7 +15,7 @@ from osctld.core.plan.changes import Add, Remove
 from osctld.core.plan.kernel_state import HOST, AssignedAddress, KernelObject, Neighbour, Route, SiblingLinks
 from osctld.core.plan.packet_filter import packet_filter
 from osctld.core.reconcile.kernel_events import ALL_LINKS, Heard, LinkNews
-from osctld.shell.kernel.events import KernelEvents
+from osctld.shell.kernel.events import MOST_LEARNED_ON, KernelEvents
 from osctld.shell.kernel.port import Kernel
 
 pytestmark = pytest.mark.requires_kernel("veth")
@@ -199,6 +199,80 @@ def test_what_we_do_ourselves_tells_nobody(kernel: Kernel, events: KernelEvents)
     kernel.forget_counted([HOST_LINK])
 
     assert errors((*added, *removed)) == [None] * (2 * len(objects))
+    assert events.read() == NOTHING
+
+
+LEARNED = "proto bgp metric 20"
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        f"ip route add 198.18.0.0/24 via 10.9.0.2 dev other0 {LEARNED}",
+        f"ip route add 198.18.0.0/24 via inet6 fe80::2 dev other0 onlink {LEARNED}",
+        f"ip route add 198.18.0.0/24 dev other0 table 500 {LEARNED}",
+        f"ip -6 route add 2001:db8::/48 via fe80::2 dev other0 onlink {LEARNED}",
+        f"ip -6 route add 2001:db8::/48 dev other0 {LEARNED}",
+        f"ip route add 198.18.0.0/24 {LEARNED} nexthop dev other0 nexthop dev other1",
+        f"ip route add 198.18.0.0/24 {LEARNED} nexthop dev other1 nexthop via inet6 fe80::2 dev other0 onlink",
+        f"ip route add 198.18.0.0/24 {LEARNED} nexthop dev other1 nexthop via 10.9.0.2 dev other0",
+        f"ip -6 route add 2001:db8::/48 {LEARNED} nexthop via fe80::3 dev other1 nexthop via fe80::2 dev other0",
+    ],
+)
+def test_what_a_routing_daemon_brings_is_heard_on_the_links_that_are_listened_to(
+    host: Host, events: KernelEvents, route: str
+) -> None:
+    host.run(route)
+    assert events.read() == NOTHING
+    host.run(route.replace(" add ", " del "))
+    assert events.read() == NOTHING
+
+    assert events.hear_learned_on(["other0", "absent"])
+    host.run(route)
+
+    assert "other0" in events.read().changed_on
+    assert not events.hear_learned_on([])
+    host.run(route.replace(" add ", " del "))
+    assert events.read() == NOTHING
+
+
+def test_what_is_not_brought_by_a_routing_daemon_and_to_these_links_is_not_heard(
+    host: Host, events: KernelEvents
+) -> None:
+    events.hear_learned_on(["other0"])
+
+    host.run(f"ip route add 198.18.0.0/24 dev other1 {LEARNED}")
+    host.run(f"ip route add 198.18.1.0/24 {LEARNED} nexthop dev other1 nexthop dev {HOST_LINK}")
+    host.run("ip route add 198.18.2.0/24 dev other0 proto static")
+    host.run("ip route add 198.18.3.0/24 dev other0 proto dhcp table 500")
+    host.run("ip route del 198.18.0.0/24")
+
+    assert events.read() == NOTHING
+
+
+def test_as_many_links_are_listened_to_as_a_filter_has_room_for(host: Host, events: KernelEvents) -> None:
+    for number in range(MOST_LEARNED_ON + 4):
+        host.run(f"ip link add many{number} type veth peer name peer{number}")
+    links = [f"many{number}" for number in range(MOST_LEARNED_ON + 4)]
+    host.run("ip link set many3 up")
+    events.read()
+
+    assert events.hear_learned_on(links)
+    assert not events.hear_learned_on(links)
+    host.run(f"ip route add 198.18.0.0/24 dev many3 {LEARNED}")
+
+    assert events.read().changed_on == {"many3"}
+
+
+@pytest.mark.parametrize("table", ["100", "500"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_default_routes_of_every_table_are_heard(host: Host, events: KernelEvents, version: int, table: str) -> None:
+    network = Network.parse("0.0.0.0/0" if version == 4 else "::/0")
+    for action in ("add", "del"):
+        host.run(f"ip -{version} route {action} default dev other0 table {table}")
+
+        assert events.read().networks == {network}
+    host.run(f"ip -{version} route add {'1.2.3.0/24' if version == 4 else '2001:db8::/48'} dev other0 table {table}")
     assert events.read() == NOTHING
 
 

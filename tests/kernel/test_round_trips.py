@@ -26,7 +26,7 @@ from kernel.container_objects import (
 )
 from kernel.network_namespaces import Host
 from osctld.core.address.addresses import BITS, Address, InterfaceAddress, Network
-from osctld.core.config.settings import HostSettings
+from osctld.core.config.settings import HostSettings, Settings
 from osctld.core.plan.changes import Add, Change, Remove, Replace, Restore
 from osctld.core.plan.kernel_state import (
     HOST,
@@ -208,7 +208,8 @@ def uplink(host: Host, name: str, address: str = "", route: str = "") -> None:
 
 
 def host_facts(kernel: Kernel, named: Sequence[str] | None) -> HostFacts:
-    return look_at_host(kernel, HostSettings(link_group=GROUP, uplinks=None if named is None else tuple(named)))
+    host = HostSettings(link_group=GROUP, uplinks=None if named is None else tuple(named))
+    return look_at_host(kernel, Settings(host=host))
 
 
 def uplinks(kernel: Kernel, named: Sequence[str] | None = None) -> list[str]:
@@ -230,6 +231,47 @@ def test_a_default_route_of_several_next_hops_makes_each_link_an_uplink(host: Ho
     host.run("ip route add default nexthop dev up0 nexthop dev up1")
 
     assert uplinks(kernel) == ["up0", "up1"]
+
+
+@pytest.mark.parametrize("table", ["main", "100", "5000"])
+@pytest.mark.parametrize(
+    "route",
+    [
+        "ip route add default dev up1 metric 7 {}",
+        "ip -6 route add default via fe80::9 dev up1 {}",
+        "ip route add 203.0.113.0/24 via inet6 fe80::9 dev up1 onlink proto bgp {}",
+        "ip -6 route add 2001:db8:9::/48 via fe80::9 dev up1 proto zebra {}",
+        "ip route add 203.0.113.0/24 proto bird {} nexthop dev up2 nexthop dev up1",
+        "ip -6 route add 2001:db8:9::/48 proto ospf {} nexthop via fe80::9 dev up2 nexthop via fe80::8 dev up1",
+    ],
+)
+def test_a_default_route_of_any_table_or_a_learned_route_makes_an_uplink(
+    host: Host, kernel: Kernel, route: str, table: str
+) -> None:
+    uplink(host, "up0", "192.0.2.1/24", "default")
+    uplink(host, "up1")
+    uplink(host, "up2")
+    others = (f"route add 198.18.{each >> 8}.{each & 255} dev up1 table {table} proto static" for each in range(2000))
+    host.run("ip -batch -", stdin="\n".join(others))
+    assert uplinks(kernel) == ["up0"]
+
+    host.run(route.format(f"table {table}"))
+
+    expected = ["up0", "up1", "up2"] if "nexthop" in route else ["up0", "up1"]
+    assert uplinks(kernel) == expected
+    host.run("ip link set up1 down")
+    assert "up1" not in uplinks(kernel)
+
+
+@pytest.mark.parametrize("protocol", ["static", "boot", "dhcp", "redirect", "111", "112"])
+def test_what_no_routing_daemon_brought_makes_no_uplink(host: Host, kernel: Kernel, protocol: str) -> None:
+    uplink(host, "up0", "192.0.2.1/24", "default")
+    uplink(host, "up1", "198.51.100.1/24")
+    host.run(f"ip route add 203.0.113.0/24 dev up1 proto {protocol}")
+    host.run("ip route add blackhole 203.0.113.0/25 proto bgp")
+
+    assert uplinks(kernel) == ["up0"]
+    assert [each.name for each in host_facts(kernel, None).others if not each.name.endswith("p")] == ["up1"]
 
 
 def test_without_a_default_route_uplinks_are_links_with_a_global_address(host: Host, kernel: Kernel) -> None:

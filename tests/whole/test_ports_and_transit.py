@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +11,12 @@ import pytest
 from whole import packets
 from whole.bare_daemon import BARE
 from whole.guest_packets import send
-from whole.host import HOST_4, HOST_6, ROUTER_4, ROUTER_6, WORLD_4, Topology, differences, run, wait_until
+from whole.host import WORLD_4, Topology, differences, wait_until
+from whole.lan import ALL_WAYS, LAN, lan_of, passing
 from whole.monitor import events_of, everything
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 ADDRESSES = ["1.2.3.4", "2001:db8:2::4"]
-#: A network that is not the uplink's, where the host is managed from: its address there, and another machine's.
-LAN = {4: ("172.16.7.1", "172.16.7.2", 24), 6: ("2001:db8:77::1", "2001:db8:77::2", 64)}
-HOST, ROUTER = {4: HOST_4, 6: HOST_6}, {4: ROUTER_4, 6: ROUTER_6}
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 
@@ -131,49 +128,6 @@ def test_a_port_that_is_left_is_found_with_the_command_that_takes_it_out() -> No
 # --- transit -----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def lan_of(host: Topology) -> Iterator[str]:
-    """The namespace of a machine on a second link of the host, lan0; the router's route to it leads to the host."""
-    machine = f"{host.H}-lan"
-    run("ip", "netns", "add", machine)
-    try:
-        host.sysctl(machine, "net/ipv6/conf/default/accept_dad", "0")
-        host.ip(host.H, "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", machine)
-        for namespace, link in ((host.H, "lan0"), (machine, "eth0")):
-            host.ip(namespace, "link", "set", link, "up")
-        for version, (near, far, length) in LAN.items():
-            flags = ["nodad"] if version == 6 else []
-            host.ip(host.H, "addr", "add", f"{near}/{length}", "dev", "lan0", *flags)
-            host.ip(machine, "addr", "add", f"{far}/{length}", "dev", "eth0", *flags)
-            host.ip(machine, "route", "add", "default" if version == 4 else "::/0", "via", near)
-            host.ip(host.R, "route", "add", far, "via", HOST[version])
-        yield machine
-    finally:
-        run("ip", "netns", "del", machine)
-
-
-def arrives(host: Topology, source: tuple[str, str], target: tuple[str, str, str]) -> bool:
-    """Whether a ping to an address is seen beyond the host, at a link there; answers are of no interest."""
-    namespace, own = source
-    there, link, address = target
-    with host.capture(there, link, f"(icmp or icmp6) and host {own}") as capture:
-        host.ping(namespace, address, count=2, source=own, seconds=0.5)
-        # The last one is the host's own, and arrives: what has not been seen by now never comes.
-        host.ping(host.H, address, count=1)
-        return any(f"{own} > {address}" in line for line in capture.lines)
-
-
-def passing(host: Topology, lan: str) -> set[str]:
-    """What the host lets pass between its LAN and its uplink, by direction and IP version."""
-    found = set()
-    for version, (_, far, _) in LAN.items():
-        if arrives(host, (lan, far), (host.R, "down0", ROUTER[version])):
-            found.add(f"out {version}")
-        if arrives(host, (host.R, ROUTER[version]), (lan, "eth0", far)):
-            found.add(f"in {version}")
-    return found
-
-
 def test_a_host_forwards_for_containers_and_is_no_router_between_its_lan_and_its_uplink(web: Topology) -> None:
     with lan_of(web) as lan:
         assert passing(web, lan) == set()
@@ -199,7 +153,7 @@ def test_a_host_that_others_made_a_router_goes_on_to_be_one() -> None:
         host.start_daemon()
         host.new_container("web", via=VIAS, addresses=ADDRESSES)
         with lan_of(host) as lan:
-            assert passing(host, lan) == {"out 4", "in 4", "out 6", "in 6"}
+            assert passing(host, lan) == ALL_WAYS
 
 
 def test_who_switches_ipv4_forwarding_on_later_gets_what_it_is_for(web: Topology) -> None:
@@ -210,7 +164,7 @@ def test_who_switches_ipv4_forwarding_on_later_gets_what_it_is_for(web: Topology
         wait_until(lambda: passing(web, lan) == {"out 4", "in 4"}, "IPv4 passes")
 
 
-@pytest.mark.parametrize(("transit", "expected"), [("reject", set()), ("allow", {"out 4", "in 4", "out 6", "in 6"})])
+@pytest.mark.parametrize(("transit", "expected"), [("reject", set()), ("allow", ALL_WAYS)])
 def test_the_setting_decides_whoever_switched_forwarding_on(transit: str, expected: set[str]) -> None:
     with Topology(program=BARE, settings=f'[host]\ntransit = "{transit}"\n') as host:
         host.sysctl(host.H, "net/ipv4/ip_forward", "1")

@@ -17,6 +17,7 @@ import msgspec
 
 from osctld.core import command as commands
 from osctld.core.address.addresses import Network
+from osctld.core.authority.host_networks import HostSpace
 from osctld.core.command import ActCommand, Reply
 from osctld.core.config import restoring
 from osctld.core.config.host import POOL
@@ -206,14 +207,15 @@ class Actions:
     async def _check_health(self) -> Reply:
         async with self._few_checks:
             ways = self._condition.look_at_ways(most=ASKED_ABOUT)
-            facts = await asyncio.to_thread(self._facts_of_health)
+            space = self._host.networks_in_use(self._records.host)
+            facts = await asyncio.to_thread(self._facts_of_health, space)
             astray, without_main = await asyncio.to_thread(ways.take, facts.host)
         facts = msgspec.structs.replace(facts, astray=astray, without_main=without_main)
         facts = msgspec.structs.replace(facts, older_holdings=self._net.older_holdings())
         return findings.listing(findings.findings(facts))
 
-    def _facts_of_health(self) -> findings.HealthFacts:
-        facts = gather_facts(self._host.look(), self._records.host, yielded=self._obstacles.all_told)
+    def _facts_of_health(self, space: HostSpace) -> findings.HealthFacts:
+        facts = gather_facts(self._host.look(), self._records.host, space=space, yielded=self._obstacles.all_told)
         return msgspec.structs.replace(facts, serves_original=self.serves_original)
 
     async def rehearse(self, command: ActCommand, caller: Caller) -> Reply:

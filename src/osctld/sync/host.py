@@ -104,9 +104,15 @@ class HostSync:
         """What the last look said of the uplinks."""
         return self._facts
 
+    @property
+    def links_to_learn_of(self) -> tuple[str, ...]:
+        """The links that are no uplinks, and will be when a routing daemon brings the first route by them."""
+        is_decided = self._settings.host.uplinks is not None
+        return () if is_decided else tuple(each.name for each in self._facts.others)
+
     def look(self) -> HostFacts:
         """Look at the uplinks and at forwarding as they are now."""
-        return look_at_host(self._kernel, self._settings.host)
+        return look_at_host(self._kernel, self._settings)
 
     def networks_in_use(self, host: Host) -> HostSpace:
         """What the host uses of the address space for itself now. It costs nothing while nothing changes there."""

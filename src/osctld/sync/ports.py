@@ -27,8 +27,11 @@ from osctld.core.plan.planner import Plan
 class Kernel(Protocol):
     """The port to the kernels' network state. Namespaces are given as open descriptors, for the call alone."""
 
-    def see_host(self, *, link_group: int) -> HostSight:
-        """Look at the links other than loopback and ours, at forwarding, and at who takes router advertisements."""
+    def see_host(self, *, link_group: int, own_protocols: Collection[int]) -> HostSight:
+        """Look at the links other than loopback and ours, at forwarding, and at who takes router advertisements.
+
+        Routes of `own_protocols` are ours.
+        """
 
     def links_with_global_address(self) -> Collection[str]:
         """The names of the links that have an address of more than their own link."""

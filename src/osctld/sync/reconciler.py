@@ -74,6 +74,9 @@ class KernelNews(Protocol):
     def hear_all_removals(self, *, is_wanted: bool) -> None:
         """From now on hear of routes of all protocols that are removed, or of ours alone."""
 
+    def hear_learned_on(self, links: Iterable[str]) -> bool:
+        """From now on hear of routes by these links that routing daemons add; whether some of the links are new."""
+
 
 class Reconciler:
     def __init__(
@@ -130,6 +133,7 @@ class Reconciler:
         self._obstacles.on_refused = functools.partial(news.hear_all_removals, is_wanted=True)
         news.hear_all_removals(is_wanted=bool(self._obstacles.refused_of))
         self._due |= self._obstacles.refused_of  # what was in the way may have gone unheard since
+        self._listen_for_learned(news)
         await asyncio.gather(self._look_every_so_often(), self._heed(news))
 
     async def _look_every_so_often(self) -> None:
@@ -157,6 +161,7 @@ class Reconciler:
         # In turn, so that what was heard of a change of our own is compared with what that change saved.
         await self._in_turn(functools.partial(self._read, news))
         news.hear_all_removals(is_wanted=bool(self._obstacles.refused_of))
+        self._listen_for_learned(news)
         now = _now()
         self._fights = {place: fight for place, fight in self._fights.items() if not fight.is_over(now)}
         self._rests = {place: end for place, end in self._rests.items() if end > now}
@@ -182,6 +187,11 @@ class Reconciler:
             self._due.add(Part.EVERYTHING)
         if concerned.forwarding:
             self._due.add(Part.FORWARDING)
+
+    def _listen_for_learned(self, news: KernelNews) -> None:
+        """Hear of what makes other links uplinks."""
+        if news.hear_learned_on(self._host.links_to_learn_of):
+            self._due.add(Part.FORWARDING)  # it may have come since they were looked at
 
     def _tell_what_the_host_took(self) -> None:
         """Tell of what the host uses since the last time and what is a container's: nobody but a person can mend it."""

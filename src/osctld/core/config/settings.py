@@ -77,8 +77,8 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uplinks: Annotated[
         tuple[str, ...] | None,
         Meta(
-            description="Links that lead to the outside. Unset: the links of the default routes or, if there are "
-            "none, all links that have an address."
+            description="Links that lead to the outside. Unset: the links of default routes in any routing table and "
+            "of routes from routing daemons or, if there are none, all links that have an address."
         ),
     ] = None
     link_group: Annotated[

@@ -144,16 +144,21 @@ class HealthFacts(msgspec.Struct, frozen=True):
     astray: tuple[Astray, ...] = ()
     #: IP versions of which no routing rule looks into the main table for all packets.
     without_main: tuple[int, ...] = ()
+    #: Links on which the host is in an IPv4 network, or to which it has an IPv4 route.
+    networked: frozenset[str] = frozenset()
+    #: Whether the settings name the uplinks.
+    names_uplinks: bool = False
     #: Whether the original's client has listed containers since the daemon was started.
     serves_original: bool = False
 
 
 def findings(facts: HealthFacts) -> tuple[Finding, ...]:
     """All that is not as it should be, the worst first."""
-    rules = (_programs, _apparmor, _forwarding, _advertised_routes, _firewalls, _legacy_firewalls, _boot)
+    rules = (_programs, _apparmor, _forwarding, _not_switched_on, _advertised_routes)
+    filters = (_firewalls, _legacy_firewalls, _boot)
     more = (_held_by_both, _yielded, _astray, _ports, _reverse_path, _strict_ipv6_reverse_path, _limits)
     others = (_installations, _networkd, _network_manager, _original, _kernel)
-    found = [each for rule in (*rules, *more, *others) for each in rule(facts)]
+    found = [each for rule in (*rules, *filters, *more, *others) for each in rule(facts)]
     order = tuple(Severity)
     return tuple(sorted(found, key=lambda each: order.index(each.severity)))
 
@@ -331,6 +336,26 @@ def _forwarding(facts: HealthFacts) -> Iterator[Finding]:
                 f"the host does not pass packets on to containers; {who}",
                 ipv6_forwarding_commands(facts.host) if is_ipv6 else (f"sysctl -w {_name(path)}=1",),
             )
+
+
+def _not_switched_on(facts: HealthFacts) -> Iterator[Finding]:
+    if not facts.containers:
+        return
+    for each in facts.host.others:
+        if each.has_ipv4_forwarding or not (each.leads_out or each.name in facts.networked):
+            continue
+        path = f"net/ipv4/conf/{each.name}/forwarding"
+        # Who names the uplinks has thought of this one as well, unless there is more behind it than a network.
+        is_chosen = facts.names_uplinks and not each.leads_out
+        yield Finding(
+            Severity.NOTE if is_chosen else Severity.WARNING,
+            "link-without-forwarding",
+            f"{path.replace('/', '.')} is 0, and {each.name} is not "
+            + ("listed in host.uplinks" if facts.names_uplinks else "an uplink"),
+            f"IPv4 packets for containers that arrive on {each.name} are dropped, replies included; osctld enables "
+            "forwarding on uplinks only, which host.uplinks in osctld.toml can list",
+            (f"sysctl -w {_name(path)}=1", _keep(path, 1)),
+        )
 
 
 def _advertised_routes(facts: HealthFacts) -> Iterator[Finding]:

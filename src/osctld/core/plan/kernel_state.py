@@ -532,6 +532,17 @@ class Uplink(msgspec.Struct, frozen=True):
     has_ipv4_forwarding: bool
 
 
+class OtherLink(msgspec.Struct, frozen=True):
+    """A host link that is up, is not ours, is no port of another link, and is no uplink either.
+
+    `leads_out`: routes say so, and the settings name others.
+    """
+
+    name: str
+    has_ipv4_forwarding: bool
+    leads_out: bool = False
+
+
 class ForeignLink(msgspec.Struct, frozen=True):
     """A host link that is not ours, uplink or not, and what the kernel does about router advertisements there.
 
@@ -570,6 +581,8 @@ class HostFacts(msgspec.Struct, frozen=True):
     has_ipv4_forwarding: bool = False
     #: Links of ours, by name, that somebody made ports.
     ports: tuple[tuple[str, Master], ...] = ()
+    #: Links by which something may come beside the uplinks.
+    others: tuple[OtherLink, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from osctld.core.authority.host_networks import HostSpace, Use
 from osctld.core.authority.null_routes import Yielded
 from osctld.core.config.host import Host
 from osctld.core.health.findings import (
@@ -40,14 +41,20 @@ _ASSIGNMENT = re.compile(r"\s*-?\s*([^#;=\s][^=\s]*)\s*=\s*(.*?)\s*")
 _NETWORKD_DIRECTORIES = ("usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd")
 
 
+#: A host that uses nothing.
+EMPTY = HostSpace()
+
+
 def gather_facts(
     present: HostFacts,
     host: Host,
     *,
+    space: HostSpace = EMPTY,
     yielded: tuple[tuple[str, Yielded], ...] = (),
     root: Path = Path("/"),
 ) -> HealthFacts:
-    """Everything that `osctld.core.health.findings` asks about; `root` is where the files of the host are.
+    """Everything that `osctld.core.health.findings` asks about; `space` is what links of others use, `root` where the
+    files of the host are.
 
     Raises Unavailable when nftables cannot be read.
     """
@@ -67,6 +74,10 @@ def gather_facts(
             for source in each.permissions()
         ),
         manages_forwarding=host.settings.host.manage_forwarding,
+        networked=frozenset(
+            each.link for each in space if each.network.version == 4 and each.use in (Use.CONNECTED, Use.STATIC)
+        ),
+        names_uplinks=host.settings.host.uplinks is not None,
         sysctls=dict(_present_sysctls()),
         sysctl_lines=tuple(sysctl_lines(root)),
         ruleset=_ruleset(),

@@ -6,8 +6,9 @@ anybody. Dropped there are:
 
 - what we asked for ourselves: a notification carries the port of the socket that asked. Consequences that the kernel
   draws by itself, and changes of settings, carry port 0 and are heard, also when they are ours;
-- routes of other tables and of others' protocols, unless they replace a route that was there, or are default routes or
-  null routes, or are the kernel's own and somebody took them away;
+- routes of other tables, unless they are default routes;
+- routes of others' protocols, unless they replace a route that was there, or are default routes or null routes, or are
+  the kernel's own and somebody took them away, or are the first that a routing daemon brings by a link;
 - IPv6 routes that the kernel took away by itself: it tells of the link that went down, too;
 - neighbours, unless a program asked for the change, or they are permanent. The kernel's own are many.
 
@@ -17,26 +18,40 @@ than reading it all.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from osctld.core.address.addresses import Network
 from osctld.core.plan import packet_filter
 from osctld.core.plan.kernel_state import MAIN_TABLE
 from osctld.core.reconcile.kernel_events import ALL_LINKS, Heard, LinkNews
+from osctld.shell.kernel.host_uses import ways
+from osctld.shell.kernel.leading_links import NOT_LEARNED
 from osctld.shell.kernel.netlink import NLM_F_REPLACE, U32, attributes, messages
 from osctld.shell.kernel.netlink_listening import (
+    ADD,
+    ADD_INDEX,
+    AND,
     FLAGS,
+    INDEX,
+    INDEX_VALUE,
     JUMP_ANY_BIT,
     JUMP_EQUAL,
     LARGEST_DATAGRAM,
     LOAD_BYTE,
+    LOAD_BYTE_BEHIND,
     LOAD_HALF,
+    LOAD_VALUE,
     LOAD_WORD,
+    LOAD_WORD_BEHIND,
     NEIGHBOUR_STATE,
+    PLACE_OF_ATTRIBUTE,
     PORT,
+    ROUTE_ATTRIBUTES,
     ROUTE_FAMILY,
     ROUTE_LENGTH,
     ROUTE_PROTOCOL,
@@ -51,6 +66,7 @@ from osctld.shell.kernel.netlink_listening import (
     RTNLGRP_LINK,
     RTNLGRP_NEIGH,
     TYPE,
+    Step,
     assemble,
     attach,
     listening,
@@ -70,6 +86,7 @@ from osctld.shell.kernel.rtnetlink import (
     NUD_PERMANENT,
     NULL_TYPES,
     RTA_DST,
+    RTA_MULTIPATH,
     RTA_OIF,
     RTM_DELADDR,
     RTM_DELLINK,
@@ -91,6 +108,9 @@ RTM_NEWNETCONF, NETCONFA_IFINDEX, NETCONFA_IFINDEX_ALL = 80, 1, -1
 NFNLGRP_NFTABLES, NFTA_TABLE, NFT_MSG_NEWGEN = 7, 1, 15
 #: linux/include/uapi/linux/rtnetlink.h
 RTM_NEWRULE, RTM_DELRULE = 32, 33
+#: Of so many links, and of so many hops of a route, it is looked at who brings routes: jumps in a filter are short.
+MOST_LEARNED_ON, _HOPS = 16, 4
+_ATTRIBUTE_HEADER = 4
 #: More messages than the buffer holds: the end of reading when others write as fast as we read.
 _MOST_AT_ONCE = 10_000
 
@@ -112,6 +132,7 @@ class KernelEvents:
         """The ports are those of sockets whose requests are not to be told of; the protocols those of our routes."""
         self._own_rtnetlink, self._protocols = tuple(own_rtnetlink), tuple(route_protocols)
         self._hears_all_removals = False
+        self._learned_on: frozenset[int] = frozenset()
         self._rtnetlink = listening(
             socket.NETLINK_ROUTE,
             (
@@ -136,7 +157,31 @@ class KernelEvents:
         """From now on hear of routes of all protocols that are removed, or of ours alone."""
         if is_wanted != self._hears_all_removals:
             self._hears_all_removals = is_wanted
-            attach(self._rtnetlink, rtnetlink_filter(self._own_rtnetlink, self._protocols, all_removals=is_wanted))
+            self._attach()
+
+    def hear_learned_on(self, links: Iterable[str]) -> bool:
+        """From now on hear of routes by these links that routing daemons add; whether some of the links are new.
+
+        Of very many links some are heard of: the instructions of a filter are limited.
+        """
+        numbers = []
+        for link in links:
+            with contextlib.suppress(OSError):  # it has just gone
+                numbers.append(socket.if_nametoindex(link))
+        wanted = frozenset(sorted(numbers)[:MOST_LEARNED_ON])
+        before, self._learned_on = self._learned_on, wanted
+        if wanted != before:
+            self._attach()
+        return not wanted <= before
+
+    def _attach(self) -> None:
+        code = rtnetlink_filter(
+            self._own_rtnetlink,
+            self._protocols,
+            all_removals=self._hears_all_removals,
+            learned_on=sorted(self._learned_on),
+        )
+        attach(self._rtnetlink, code)
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until there is something to read; False when the time is over."""
@@ -229,8 +274,7 @@ class _News:
             return
         found = attributes(body, RTMSG.size)
         self.networks.add(Network(_VERSION[family], int.from_bytes(found.get(RTA_DST, b""), "big"), length))
-        if RTA_OIF in found:
-            self.touched.add(_u32(found, RTA_OIF))
+        self.touched.update(link for link, _ in ways(found))
 
     def note_netfilter(self, data: bytearray, size: int) -> None:
         if self.is_filter_changed or data.find(_TABLE_NAME, 0, size) < 0:
@@ -255,8 +299,17 @@ def _name(number: int) -> str:
 # --- filters -----------------------------------------------------------------------------------------------------
 
 
-def rtnetlink_filter(own_ports: Iterable[int], route_protocols: Iterable[int], *, all_removals: bool = False) -> bytes:
-    """Instructions that let through what the top of this file says. The kernel gives messages to it one by one."""
+def rtnetlink_filter(
+    own_ports: Iterable[int],
+    route_protocols: Iterable[int],
+    *,
+    all_removals: bool = False,
+    learned_on: Sequence[int] = (),
+) -> bytes:
+    """Instructions that let through what the top of this file says. The kernel gives messages to it one by one.
+
+    `learned_on`: numbers of the links by which routes of routing daemons are let through.
+    """
     return assemble(
         (
             (LOAD_WORD, PORT, "", ""),
@@ -283,7 +336,9 @@ def rtnetlink_filter(own_ports: Iterable[int], route_protocols: Iterable[int], *
             (LOAD_BYTE, ROUTE_PROTOCOL, "", ""),
             *((JUMP_EQUAL, each, "any protocol", "") for each in route_protocols),
             (LOAD_BYTE, ROUTE_LENGTH, "", ""),
-            (JUMP_EQUAL, 0, "any protocol", "drop"),
+            (JUMP_EQUAL, 0, "accept", ""),
+            *_learned(learned_on),
+            (JUMP_EQUAL, 0, "drop", "drop"),
             "any protocol",
             (LOAD_BYTE, ROUTE_TABLE, "", ""),
             (JUMP_EQUAL, MAIN_TABLE, "accept", "drop"),
@@ -294,6 +349,41 @@ def rtnetlink_filter(own_ports: Iterable[int], route_protocols: Iterable[int], *
             (JUMP_ANY_BIT, socket.htons(NUD_PERMANENT), "accept", "drop"),
         )
     )
+
+
+def _learned(links: Sequence[int]) -> Iterator[Step]:
+    """Accept a route that a routing daemon adds by one of these links. What is loaded before and behind is lost."""
+    if not links:
+        return
+    accept_those = [(JUMP_EQUAL, socket.htonl(each), "accept", "") for each in links]
+    yield LOAD_HALF, TYPE, "", ""
+    yield JUMP_EQUAL, socket.htons(RTM_NEWROUTE), "", "drop"
+    yield LOAD_BYTE, ROUTE_PROTOCOL, "", ""
+    yield from ((JUMP_EQUAL, each, "drop", "") for each in sorted(NOT_LEARNED))
+    yield LOAD_VALUE, ROUTE_ATTRIBUTES, "", ""
+    yield INDEX_VALUE, RTA_OIF, "", ""
+    yield LOAD_WORD, PLACE_OF_ATTRIBUTE, "", ""
+    yield JUMP_EQUAL, 0, "several hops", ""
+    yield INDEX, 0, "", ""
+    yield LOAD_WORD_BEHIND, _ATTRIBUTE_HEADER, "", ""
+    yield from accept_those
+    yield JUMP_EQUAL, 0, "drop", "drop"
+    yield "several hops"
+    yield LOAD_VALUE, ROUTE_ATTRIBUTES, "", ""
+    yield INDEX_VALUE, RTA_MULTIPATH, "", ""
+    yield LOAD_WORD, PLACE_OF_ATTRIBUTE, "", ""
+    yield JUMP_EQUAL, 0, "drop", ""
+    yield ADD, _ATTRIBUTE_HEADER, "", ""
+    yield INDEX, 0, "", ""
+    for _ in range(_HOPS):
+        # struct rtnexthop: its length, of which the lower byte says all, flags, weight, and the link's number.
+        yield LOAD_WORD_BEHIND, 4, "", ""
+        yield from accept_those
+        yield LOAD_BYTE_BEHIND, 0 if sys.byteorder == "little" else 1, "", ""
+        yield ADD, 3, "", ""
+        yield AND, 0xFFFFFFFC, "", ""
+        yield ADD_INDEX, 0, "", ""
+        yield INDEX, 0, "", ""
 
 
 def netfilter_filter(own_ports: Iterable[int]) -> bytes:

@@ -86,7 +86,7 @@ def uses_of_links(through: NetlinkSocket, names: Mapping[int, str]) -> Iterator[
             yield from uses_of_route(data, names)
     # The kernel keeps no such order of IPv6 routes. This address, reserved by RFC 4291 and given to nobody, is where
     # nothing but the default route leads.
-    for data in _matches(through, Address(6, 2)):
+    for data in matches(through, Address(6, 2)):
         yield from uses_of_route(data, names)
 
 
@@ -96,17 +96,17 @@ def learned_routes(
     """Number of the link, destination, and the name of the protocol, of routes that routing daemons brought and that
     packets to the first address of each network follow now. Protocols `ours` do not count."""
     for network in networks:
-        for data in _matches(through, network.address):
+        for data in matches(through, network.address):
             family, length, _, _, _, protocol, _, kind, _ = RTMSG.unpack_from(data)
             if kind != RTN_UNICAST or not length or protocol in ours or protocol in PROTOCOLS_OF_HOSTS:
                 continue
             found = attributes(data, RTMSG.size)
             destination = Network(_VERSION[family], int.from_bytes(found.get(RTA_DST, b""), "big"), length)
-            link = next((index for index, _ in _ways(found)), 0)
+            link = next((index for index, _ in ways(found)), 0)
             yield link, destination, _DAEMONS.get(protocol, f"protocol {protocol}")
 
 
-def _matches(through: NetlinkSocket, address: Address) -> Iterator[bytes]:
+def matches(through: NetlinkSocket, address: Address) -> Iterator[bytes]:
     """The route that packets to an address follow, as it stands in its table; none when there is none."""
     asked = RTMSG.pack(FAMILY[address.version], BITS[address.version], 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
     try:
@@ -153,7 +153,7 @@ def uses_of_route(data: bytes, names: Mapping[int, str]) -> Iterator[HostNetwork
         return
     found = attributes(data, RTMSG.size)
     destination = Network(_VERSION[family], int.from_bytes(found.get(RTA_DST, b""), "big"), length)
-    link = next((names[index] for index, _ in _ways(found) if index in names), None)
+    link = next((names[index] for index, _ in ways(found) if index in names), None)
     if link is None:
         return  # of our own links, or of none
     if length and protocol == RTPROT_KERNEL:
@@ -165,14 +165,14 @@ def uses_of_route(data: bytes, names: Mapping[int, str]) -> Iterator[HostNetwork
 
 
 def _next_hops(found: Mapping[int, bytes], names: Mapping[int, str], destination: Network) -> Iterator[HostNetwork]:
-    for index, way in _ways(found):
+    for index, way in ways(found):
         # The gateway of an IPv4 route may be an IPv6 address, behind its family.
         packed = way.get(RTA_GATEWAY) or way.get(RTA_VIA, b"")[U16.size :]
         if packed and index in names:
             yield next_hop(Address.from_packed(packed), names[index], destination=destination)
 
 
-def _ways(found: Mapping[int, bytes]) -> Iterator[tuple[int, Mapping[int, bytes]]]:
+def ways(found: Mapping[int, bytes]) -> Iterator[tuple[int, Mapping[int, bytes]]]:
     """Number of the link, and the attributes, of each way of a route."""
     if RTA_MULTIPATH in found:
         yield from next_hops(found[RTA_MULTIPATH])

@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -252,6 +252,32 @@ class NetlinkSocket:
             if number == sequence and answered not in (NLMSG_ERROR, NLMSG_DONE)
         ]
 
+    def find_in_dump(self, kind: int, body: bytes, is_wanted: Callable[[bytes], bool]) -> bool:
+        """Whether an object of a dump is wanted. When one is, the socket is of no more use: the rest would follow."""
+        for _ in range(_DUMP_ATTEMPTS):
+            found = self._find_once(kind, body, is_wanted)
+            if found is not None:
+                return found
+        raise InterruptedError(errno.EINTR, "the kernel's tables change faster than they can be read")
+
+    def _find_once(self, kind: int, body: bytes, is_wanted: Callable[[bytes], bool]) -> bool | None:
+        """None when none was found and there were changes meanwhile, so that objects may be missing."""
+        sequence = self.reserve(1)
+        self._socket.send(message(kind, NLM_F_DUMP, body, sequence))
+        was_interrupted = False
+        buffer = self._buffer
+        while True:
+            size = self._socket.recv_into(buffer)
+            for length, answered, flags, number, offset in messages(buffer, size):
+                if number != sequence:
+                    continue
+                was_interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                if answered in (NLMSG_ERROR, NLMSG_DONE):
+                    _check(buffer, offset, length, flags, answered, nothing=(errno.ENODEV, errno.ENOENT))
+                    return None if was_interrupted else False
+                if is_wanted(bytes(buffer[offset + 16 : offset + length])):
+                    return True
+
     def get(self, kind: int, body: bytes) -> bytes | None:
         """One object; None where there is none. Raises OSError, in the kernel's words."""
         sequence = self.reserve(1)
@@ -295,6 +321,26 @@ def first_of_dump(kind: int, body: bytes) -> list[bytes]:
     """
     with NetlinkSocket() as through:
         return through.first_of_dump(kind, body)
+
+
+def any_in_dumps(kind: int, bodies: Iterable[bytes], is_wanted: Callable[[bytes], bool]) -> list[bool]:
+    """For each of these dumps, whether one of its objects is wanted. None is read any further than to the first such.
+
+    By sockets of their own, in the namespace of the caller. Raises OSError as `NetlinkSocket.dump` does.
+    """
+    found = []
+    through = NetlinkSocket()
+    try:
+        for body in bodies:
+            is_found = through.find_in_dump(kind, body, is_wanted)
+            if is_found:
+                # The kernel lets go of the rest.
+                through.close()
+                through = NetlinkSocket()
+            found.append(is_found)
+    finally:
+        through.close()
+    return found
 
 
 def messages(data: bytearray, size: int) -> Iterator[tuple[int, int, int, int, int]]:

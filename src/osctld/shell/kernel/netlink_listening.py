@@ -28,11 +28,18 @@ LARGEST_DATAGRAM = 1 << 16
 # What loads see: the first bytes of a message. struct nlmsghdr, behind it struct rtmsg or struct ndmsg.
 TYPE, FLAGS, PORT = 4, 6, 12
 ROUTE_FAMILY, ROUTE_LENGTH, ROUTE_TABLE, ROUTE_PROTOCOL, ROUTE_TYPE = 16, 17, 20, 21, 23
+ROUTE_ATTRIBUTES = 28
 NEIGHBOUR_STATE = 24
 
 # Instructions of classic BPF (linux/include/uapi/linux/bpf_common.h). Loads turn bytes as from the network's order.
 LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30
 JUMP_EQUAL, JUMP_ANY_BIT, _RETURN = 0x15, 0x45, 0x06
+# The same with the index register: what is loaded stands so many bytes behind it. How it is filled, and added.
+LOAD_WORD_BEHIND, LOAD_BYTE_BEHIND, LOAD_VALUE, INDEX_VALUE, INDEX, ADD_INDEX = 0x40, 0x50, 0x00, 0x01, 0x07, 0x0C
+ADD, AND = 0x04, 0x54
+#: Where to load from to be given the place of an attribute: the first of the kind that the index register says, from
+#: the place on that was loaded before; 0 for none (SKF_AD_OFF + SKF_AD_NLATTR of linux/include/uapi/linux/filter.h).
+PLACE_OF_ATTRIBUTE = 0xFFFFF000 + 12
 _INSTRUCTION = struct.Struct("=HBBI")  # code, jump if true, jump if not, value
 
 #: A label, or an instruction with the labels where it goes on; an empty one is the next instruction.

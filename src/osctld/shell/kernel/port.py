@@ -44,9 +44,9 @@ from osctld.core.plan.planner import Plan
 from osctld.shell.kernel import (
     host_uses,
     host_ways,
+    leading_links,
     packet_filter_table,
     router_solicitation,
-    rtnetlink,
     rtnetlink_dumps,
     sysctl,
 )
@@ -144,15 +144,19 @@ class Kernel:
 
     # --- observe --------------------------------------------------------------------------------------------------
 
-    def see_host(self, *, link_group: int) -> HostSight:
-        """Look at the links other than loopback and ours, at forwarding, and at who takes router advertisements."""
+    def see_host(self, *, link_group: int, own_protocols: Collection[int]) -> HostSight:
+        """Look at the links other than loopback and ours, at forwarding, and at who takes router advertisements.
+
+        Routes of `own_protocols` are ours.
+        """
         with self._alone():
             present = list(rtnetlink_dumps.dump_links_but(self._host, group=link_group))
             links = {link.index: link for link in present if not link.is_loopback and link.group != link_group}
             ports = [link for link in present if link.master_index and link.group == link_group]
-            defaults = rtnetlink_dumps.default_routes(self._host, links)
-            leading = {index for index, _, _ in defaults}
-            by_advertisement = {index for index, _, protocol in defaults if protocol == rtnetlink.RTPROT_RA}
+            # A link that is down has no routes.
+            up = [index for index, link in links.items() if link.is_up]
+            leading = leading_links.leading_links(up, own_protocols=own_protocols)
+            by_advertisement = leading_links.links_with_advertised_default(self._host)
             forwarding = sysctl.read("ipv6/conf/all/forwarding")
             seen = (
                 rtnetlink_dumps.advertisements_on(link, has_default=link.index in by_advertisement)
@@ -163,7 +167,7 @@ class Kernel:
                 has_ipv6_forwarding=forwarding == "1",
                 links=tuple(each for each in seen if each is not None),
                 default_accept_ra=int(sysctl.read("ipv6/conf/default/accept_ra") or 0),
-                has_ipv6_default=any(version == 6 for _, version, _ in defaults),
+                has_ipv6_default=leading_links.has_ipv6_default(self._host, links),
                 has_ipv6=forwarding is not None,
                 renames_while_up=self._renames_while_up,
                 has_ipv4_forwarding=sysctl.read("ipv4/conf/all/forwarding") == "1",
@@ -177,6 +181,7 @@ class Kernel:
                         name=link.name,
                         mtu=link.mtu,
                         is_up=link.is_up,
+                        is_port=bool(link.master_index),
                         has_ipv4_forwarding=rtnetlink_dumps.forwards_ipv4(link),
                         leads_out=index in leading,
                     )

@@ -493,23 +493,7 @@ def _read_neighbour(data: bytes, links: Mapping[int, str], namespace: Namespace)
     return Neighbour(namespace, links[index], Address.from_packed(address), mac.hex(":"))
 
 
-# --- what leads out ----------------------------------------------------------------------------------------------
-
-
-def default_routes(through: NetlinkSocket, links: Iterable[int]) -> set[tuple[int, int, int]]:
-    """Links that carry a default route, with its IP version and protocol.
-
-    Asked link by link, so that the kernel passes over the routes of all others.
-    """
-    found = set()
-    for index in links:
-        asked = RTMSG.pack(_ANY_FAMILY, 0, 0, 0, MAIN_TABLE, 0, 0, 0, 0) + attribute(RTA_OIF, U32.pack(index))
-        for data in through.dump(RTM_GETROUTE, asked):
-            family, length, _, _, table, protocol, _, kind, flags = RTMSG.unpack_from(data)
-            is_main_unicast = kind == RTN_UNICAST and table == MAIN_TABLE and family in _VERSION
-            if length == 0 and is_main_unicast and not flags & RTM_F_CLONED:
-                found.add((index, _VERSION[family], protocol))
-    return found
+# --- of the whole host ------------------------------------------------------------------------------------------------
 
 
 def links_with_global_address(through: NetlinkSocket) -> Collection[int]:
