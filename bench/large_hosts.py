@@ -34,7 +34,7 @@ import msgspec
 
 from osctld import config
 from osctld.assembly import assemble
-from osctld.core.address.addresses import Address, Network
+from osctld.core.address.addresses import BITS, Address, Network
 from osctld.core.address.via import Via
 from osctld.core.config.host import Container, Host
 from osctld.core.config.life import ContainerSpec
@@ -62,15 +62,20 @@ ADD_GOALS = (1.3, 2.0)
 LS_GOAL, MEMORY_GOAL, RECONCILE_GOAL = 4.0, 80.0, 1.5
 
 
-def container(host: Host, number: int, *, routes: int) -> Container:
+#: Where interconnecting networks begin: each container has the next one.
+VIAS = {4: 10 << 24, 6: 0xFD00 << 112}
+
+
+def container(host: Host, number: int, *, routes: int, versions: Sequence[int] = (4,)) -> Container:
     """A container with one interface and so many routes of one address each, unlike those of any other number."""
     name = f"ct{number}"
     made = host.with_new_container(name, user=None, distribution="busybox", version="1").container(name)
-    first = (10 << 24) + number * 4
-    via = Via.make(
-        Network(4, first, 30), host_end=Address(4, first + 1), container_end=Address(4, first + 2), is_public=False
-    )
-    interface = new_interface(host, made, "eth0", vias={4: via})
+    vias = {}
+    for version in versions:
+        first = VIAS[version] + number * 4
+        ends = {"host_end": Address(version, first + 1), "container_end": Address(version, first + 2)}
+        vias[version] = Via.make(Network(version, first, BITS[version] - 2), **ends, is_public=False)
+    interface = new_interface(host, made, "eth0", vias=vias)
     networks = (Network(4, (20 << 24) + (number << 14) + each, 32) for each in range(routes))
     interface = msgspec.structs.replace(
         interface, routes=RoutedNetworks.of(RoutedNetwork(each, is_automatic=False) for each in networks)
@@ -81,19 +86,19 @@ def container(host: Host, number: int, *, routes: int) -> Container:
 class LargeHost(Topology):
     """A host whose containers were written into its store, with lives that wait for a daemon to find them."""
 
-    def __init__(self, routes: Sequence[int]) -> None:
-        """`routes` gives the number of routes of each container."""
+    def __init__(self, routes: Sequence[int], *, versions: Sequence[int] = (4,)) -> None:
+        """`routes` gives the number of routes of each container, all of which have these IP versions."""
+        self._routes, self._versions = routes, versions
         super().__init__(program=BARE, start_daemon=False)
-        self._routes = routes
 
-    def _make_network(self) -> None:
-        super()._make_network()
+    def make_network(self) -> None:
+        super().make_network()
         for directory in (self.state_dir, self.run_dir):
             directory.mkdir(mode=0o711)
         store = Store(self.state_dir / "osctl.sqlite", schema=config.SCHEMA, new_host_uuid=str(uuid.uuid4()))
         host = Host(uuid=store.load().host_uuid, settings=Settings())
         for number, routes in enumerate(self._routes):
-            one = container(host, number, routes=routes)
+            one = container(host, number, routes=routes, versions=self._versions)
             host = msgspec.structs.replace(host.with_container(one), serial=host.serial + 1)
         for number, one in enumerate(host.containers.values(), start=1):
             line = HistoryLine(time.time(), "osctl")
@@ -112,7 +117,7 @@ class LargeHost(Topology):
     def _stop_containers(self) -> None:
         """Nothing: the processes are killed and the namespaces taken away as a whole."""
 
-    def client(self, *argv: str) -> list[str]:
+    def command(self, *argv: str) -> list[str]:
         return [str(BIN / "osctl"), "--socket", str(self.socket), *argv]
 
 
@@ -133,7 +138,7 @@ def adding(hosts: Sequence[LargeHost], rounds: int) -> bool:
     for number in range(rounds):
         for host, durations in zip(hosts, took, strict=True):
             durations.append(
-                milliseconds(host.client("ct", "netif", "ip", "add", "ct0", "eth0", f"198.51.100.{number + 1}"))
+                milliseconds(host.command("ct", "netif", "ip", "add", "ct0", "eth0", f"198.51.100.{number + 1}"))
             )
     print(f"add one address on a small host: {statistics.median(took[0]):.1f} ms")
     is_reached = True
@@ -148,7 +153,7 @@ def listing(host: LargeHost, rounds: int) -> bool:
     ratios, took = [], []
     for _ in range(rounds):
         reference = milliseconds(PYTHON)
-        took.append(milliseconds(host.client("ct", "netif", "ls")))
+        took.append(milliseconds(host.command("ct", "netif", "ls")))
         ratios.append(took[-1] / reference)
     ratio = statistics.median(ratios)
     value = f"{statistics.median(took):.1f} ms, ratio to the reference {ratio:.2f}"
@@ -254,7 +259,7 @@ def main() -> int:
                 host.start_daemon(seconds=120)
                 print(f"start of a daemon: {time.perf_counter() - started:.1f} s")
                 # Inside, a daemon that finds a life leaves what differs; here nothing was ever made there.
-                subprocess.run(host.client("net", "reconcile"), check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(host.command("net", "reconcile"), check=True, stdout=subprocess.DEVNULL)
             reached += [adding(hosts, arguments.rounds), listing(large, arguments.rounds), memory(large)]
         assert large.stop_daemon() == 0
         with inside(large.H):

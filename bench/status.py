@@ -40,7 +40,7 @@ def measured(host: LargeHost, what: str, words: Sequence[str], rounds: int, *, g
     references, took = [], []
     for _ in range(rounds):
         references.append(milliseconds(PYTHON))
-        took.append(milliseconds(host.client(*words)))
+        took.append(milliseconds(host.command(*words)))
     value = f"{statistics.median(took):.1f} ms, reference {statistics.median(references):.1f} ms"
     return report(what, value, is_reached=statistics.median(took) <= goal, goal=f"at most {goal:g} ms")
 
@@ -65,7 +65,7 @@ def begun(routes: Sequence[int]) -> Iterator[LargeHost]:
     with LargeHost(routes) as host:
         host.start_daemon(seconds=300)
         # Inside, a daemon that finds a life leaves what differs; here nothing was ever made there.
-        subprocess.run(host.client("net", "reconcile"), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(host.command("net", "reconcile"), check=True, stdout=subprocess.DEVNULL)
         yield host
 
 
@@ -85,12 +85,12 @@ def main() -> int:
         names = [f"ct{number}" for number in range(min(50, arguments.interfaces))]
         for number, name in enumerate(names):
             addresses = [f"100.64.{number}.{each}" for each in range(4)]
-            subprocess.run(host.client("ct", "netif", "ip", "add", "--no-route", name, "eth0", *addresses), check=True)
+            subprocess.run(host.command("ct", "netif", "ip", "add", "--no-route", name, "eth0", *addresses), check=True)
             host.ip(host.H, "route", "replace", "blackhole", f"20.{number >> 2}.{(number & 3) << 6}.0/32")
         reached.append(measured(host, "status, much to tell", ["status"], rounds, goal=STATUS_GOAL))
         reached.append(measured(host, "metrics, much to tell", metrics, rounds, goal=METRICS_GOAL))
         for words in (["status"], metrics, check):
-            longest = longest_wait(host, lambda words=words: [milliseconds(host.client(*words)) for _ in range(5)])
+            longest = longest_wait(host, lambda words=words: [milliseconds(host.command(*words)) for _ in range(5)])
             value = f"{longest:.1f} ms"
             what = f"a ping beside {' '.join(words)}, the longest"
             reached.append(report(what, value, is_reached=longest <= WAIT_GOAL, goal=f"at most {WAIT_GOAL:g} ms"))
