@@ -1,7 +1,8 @@
 """Whether tests notice what is changed in the rules that matter most. Run by `./dev mutate [--sample N] [NAME...]`.
 
-cosmic-ray says what can be changed in a module, one thing at a time. Each change meets that module's tests in a process
-of its own, forked from one that has imported pytest already; nothing on disk is touched. What no test notices is told
+cosmic-ray says what can be changed in a module, one thing at a time. Each change meets those of that module's tests
+that come by the changed lines, the quick ones first, in a process of its own, forked from one that has imported pytest
+already; nothing on disk is touched. What no test notices is told
 as a difference; which of those nobody can notice, and why, is in docs/testing.md. Annotations are left alone: nothing
 is done with them.
 
@@ -24,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import hypothesis
@@ -41,6 +42,9 @@ ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.9
 #: Seconds: what runs longer than this has been changed so that it never ends.
 TIMEOUT = 300
+
+#: That modules are imported already, and so not rewritten, is on purpose.
+_OPTIONS = ("-q", "-n", "0", "-W", "ignore:Module already imported so cannot be rewritten")
 
 #: Modules below src/osctld/core by the name that they are asked for, and their tests, below tests/pure.
 MODULES = {
@@ -62,10 +66,49 @@ class Mutant(msgspec.Struct, frozen=True):
     text: str
     tests: tuple[str, ...]
 
+    def lines(self) -> set[int]:
+        """Those of the original that are changed; the one before what was only added."""
+        before, after = self.path.read_text().splitlines(), self.text.splitlines()
+        steps = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+        return {
+            number
+            for kind, first, last, _, _ in steps
+            if kind != "equal"
+            for number in range(first + 1, max(last, first + 1) + 1)
+        }
+
     def difference(self) -> str:
         """What was changed."""
         before, after = self.path.read_text().splitlines(), self.text.splitlines()
         return "\n".join(difflib.unified_diff(before, after, str(self.path), "changed", n=2, lineterm=""))
+
+
+class Course:
+    """A pytest plugin: by which lines of a file each test comes, and how long it takes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = str(path)
+        self.lines: dict[str, set[int]] = {}
+        self.seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        came_by = self.lines.setdefault(item.nodeid, set())
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            if frame.f_code.co_filename != self._file:
+                return None
+            if event == "line":
+                came_by.add(frame.f_lineno)
+            return trace
+
+        began = time.monotonic()
+        sys.settrace(trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            self.seconds[item.nodeid] = time.monotonic() - began
 
 
 class Importing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -117,8 +160,42 @@ def is_in_annotation(change: MutationSpec, text: str) -> bool:
     return False
 
 
-def is_noticed(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Whether a test fails; without a mutant, of what is really there."""
+def course_of(mutant: Mutant) -> Course:
+    """What the tests do in the unchanged module. Ends the program when one of them fails."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+            course = Course(mutant.path)
+            status = int(pytest.main([*_OPTIONS, *mutant.tests], plugins=[course]))
+            with os.fdopen(writing, "wb") as through:
+                through.write(msgspec.json.encode((status, course.lines, course.seconds)))
+        finally:
+            os._exit(0)  # whoever reads notices when nothing was written
+    os.close(writing)
+    with os.fdopen(reading, "rb") as through:
+        told = through.read()
+    os.waitpid(child, 0)
+    if not told:
+        raise SystemExit(f"error: {mutant.module}: its tests could not be run")
+    status, lines, seconds = msgspec.json.decode(told, type=tuple[int, dict[str, set[int]], dict[str, float]])
+    if status:
+        raise SystemExit(f"error: {mutant.module}: its tests fail without any change")
+    course = Course(mutant.path)
+    course.lines, course.seconds = lines, seconds
+    return course
+
+
+def tests_for(mutant: Mutant, course: Course) -> Sequence[str]:
+    """The tests that come by what is changed, the quick ones first; all of them for what is done at import."""
+    lines = mutant.lines()
+    concerned = [each for each, came_by in course.lines.items() if came_by & lines]
+    return sorted(concerned or course.lines, key=lambda each: course.seconds[each])
+
+
+def is_noticed(mutant: Mutant, tests: Sequence[str]) -> bool:
+    """Whether a test fails."""
     child = os.fork()
     if child == 0:
         status = 70
@@ -127,10 +204,8 @@ def is_noticed(mutant: Mutant | None, tests: Sequence[str]) -> bool:
             nothing = os.open(os.devnull, os.O_RDWR)
             for number in range(3):
                 os.dup2(nothing, number)
-            if mutant is not None:
-                sys.meta_path.insert(0, Importing(mutant))
-            ignored = "ignore:Module already imported so cannot be rewritten"  # that was what for
-            status = int(pytest.main(["-x", "-q", "-n", "0", "-W", ignored, *tests]))
+            sys.meta_path.insert(0, Importing(mutant))
+            status = int(pytest.main(["-x", *_OPTIONS, *tests]))
         finally:
             os._exit(status)
     ends = time.monotonic() + TIMEOUT
@@ -147,10 +222,9 @@ def run(name: str, *, sample: int | None, seed: int, workers: int) -> tuple[int,
     """Mutate one module; how many were noticed, and how many there were."""
     chosen = list(mutants(name))
     chosen = random.Random(seed).sample(chosen, min(sample or len(chosen), len(chosen)))
-    if is_noticed(None, chosen[0].tests):
-        raise SystemExit(f"error: {name}: its tests fail without any change")
+    course = course_of(chosen[0])
     with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda each: is_noticed(each, each.tests), chosen)
+        results = pool.map(lambda each: is_noticed(each, tests_for(each, course)), chosen)
         noticed = 0
         for number, (mutant, result) in enumerate(zip(chosen, results, strict=True), 1):
             noticed += result

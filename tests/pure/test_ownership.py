@@ -86,6 +86,43 @@ def test_links_that_a_tenant_renamed_need_nothing_but_their_names_back(container
     assert reclaim(ours, foreign, saved=saved, want=saved, aim=have) == (ours, foreign)
 
 
+def renamed_inside(name: str) -> tuple[KernelState, KernelState]:
+    """What is ours and what is not after a tenant gave eth0 another name."""
+    (link,) = (each for each in SAVED.objects if isinstance(each, Link))
+    there = pretend(SAVED, [RenameLink(link, msgspec.structs.replace(link, name=name))])
+    return split(there, saved=SAVED, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("link", ["aaa", "zzz"])
+def test_what_is_on_another_link_stays_the_tenants_though_it_is_as_ours_was(link: str) -> None:
+    ours, foreign = renamed_inside("lan0")
+    addresses = (each for each in only(AssignedAddress, on=GUEST) if isinstance(each, AssignedAddress))
+    (address,) = (each for each in addresses if str(each.address) == "1.2.3.4/32")
+    theirs = msgspec.structs.replace(address, link=link)
+
+    have, rest = reclaim(ours, foreign.with_objects([theirs]), saved=SAVED, want=SAVED, aim=SAVED)
+
+    assert list(rest.objects) == [theirs]
+    assert theirs not in have.objects
+
+
+def test_of_a_link_whose_name_the_tenant_keeps_what_is_wanted_no_more_is_ours() -> None:
+    ours, foreign = renamed_inside("lan0")
+    want = desired(container_without_interfaces().with_new_interface(interface()))
+
+    taken = [
+        each
+        for each in foreign.objects
+        if (isinstance(each, AssignedAddress) and str(each.address) == "1.2.3.4/32")
+        or (isinstance(each, Route) and each.source is not None and str(each.source) == "1.2.3.4")
+    ]
+
+    have, rest = reclaim(ours, foreign, saved=SAVED, want=want, aim=ours)
+
+    assert {str(each) for each in set(foreign.objects) - set(rest.objects)} == {str(each) for each in taken}
+    assert set(taken) <= set(have.objects)
+
+
 @pytest.mark.parametrize(
     ("protocol", "is_ours"), [(111, True), (112, True), (2, False), (3, False), (4, False), (186, False)]
 )
