@@ -61,7 +61,7 @@ class Plain:
         for program in ("lxc-start", "lxc-stop", "lxc-wait"):
             found = shutil.which(program)
             if found is None:
-                sys.exit(f"error: {program} is missing: install lxc")
+                sys.exit(f"error: {program} is missing; install lxc")
             (base / "programs" / program).symlink_to(found)
 
     def start(self) -> float:

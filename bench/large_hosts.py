@@ -1,11 +1,10 @@
 """What large hosts cost: 1000 interfaces of 10 routes each, and 100,000 routes. Run by `./dev bench large_hosts`.
 
     add        one address to a running container, from request to answer, in turns on three hosts: one with that
-               container alone, one with 999 more of 10 routes each, one with 10 more of 10,000 routes each
-    netif ls   of 1000 interfaces, against `python3 -I -c pass`
-    memory     resident set of the daemon with 1000 interfaces
-    reconcile  of that host, nothing to mend, against one look at the same: links, addresses, routes and neighbours of
-               the host and of all namespaces, through the same sockets, into the same values
+    container alone, one with 999 more of 10 routes each, one with 10 more of 10,000 routes each netif ls   of 1000
+    interfaces, against `python3 -I -c pass` memory     resident set of the daemon with 1000 interfaces reconcile  of
+    that host, nothing to repair, against one look at the same: links, addresses, routes and neighbours of the host and
+    of all namespaces, through the same sockets, into the same values
 
 The containers are bare network namespaces (tests/whole/bare_daemon.py); all of it is in the kernel. Configurations are
 written into the stores; the daemons find the lives and bring up what is wanted. Exit status 1 when a goal is missed.
@@ -226,7 +225,7 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
     for _ in range(rounds):
         looks.append(await awaited(look))
         reconciles.append(await awaited(daemon.reconciler.reconcile))
-    assert daemon.reconciler.last == "nothing to mend", daemon.reconciler.last[:1000]
+    assert daemon.reconciler.last == "nothing to repair", daemon.reconciler.last[:1000]
     writer.cancel()
     store.close()
     kernel.close()

@@ -393,8 +393,8 @@ def test_a_tree_that_does_not_run_is_not_installed(clone: Path, tmp_path: Path) 
     done = subprocess.run(installer(clone, system.root), capture_output=True, text=True, check=False, timeout=60)
 
     assert done.stderr == (
-        "error: osctld of the new tree does not run: No module named 'nothing_of_that_name'; was osctld"
-        f" installed for another Python than this, Python {tag()[0]}.{tag()[1:]}? Install it again\n"
+        "error: osctld of the new tree does not run: No module named 'nothing_of_that_name'; if osctld"
+        f" was installed for a Python other than this Python {tag()[0]}.{tag()[1:]}, install it again\n"
     )
     assert done.returncode == 1
     assert (files_below(system.root), system.build()) == (files, build)

@@ -61,7 +61,7 @@ class _Denied(Exception):
 
 
 class _StdoutClosed(Exception):
-    """Nobody reads our standard output any more."""
+    """The reader of standard output is gone."""
 
 
 class _Made:
@@ -71,7 +71,7 @@ class _Made:
 
 
 class _Stop:
-    """Whether we shall stop once the command inside has: we were asked to, and not to go on since."""
+    """Whether to stop once the command inside has: a stop was requested, and not revoked since."""
 
     is_wanted = False
 
@@ -143,7 +143,7 @@ def _run(path: str, argv: "list[str]") -> int:
     _send(connection, _request(argv))
     try:
         return _follow(connection, is_completion=_is_completion(argv))
-    except _Denied:  # whoever may not connect is told so by the kernel or, where two groups may, by the daemon
+    except _Denied:  # a user who may not connect is refused by the kernel or, if two groups may, by the daemon
         return _without_daemon(path, PermissionError(_EACCES, "Permission denied"), argv)
 
 
@@ -194,14 +194,14 @@ def _follow(connection: "_socket.socket", *, is_completion: bool = False) -> int
             _write(1, response["stdout"])
             return int(response["exit"])
     _restore_terminal(modes)
-    raise _Fault("osctld closed connection")
+    raise _Fault("osctld closed the connection")
 
 
 def _warn_of_other_build(greeting: "dict[str, Any]") -> None:
-    """Tell a person; the output of a script stays what it is, and `--version` and `self status` tell it too."""
+    """Warn a person; the output of a script stays the same, and `--version` and `self status` show it too."""
     if posix.isatty(2):
         theirs = f"{greeting.get('version')}, build {greeting.get('build', 'unknown')}"
-        _write(2, f"warning: osctl is {VERSION}, build {BUILD}; the osctld that runs is {theirs}: restart it\n")
+        _write(2, f"warning: osctl is {VERSION}, build {BUILD}, but the running osctld is {theirs}; restart it\n")
 
 
 def _messages(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
@@ -221,7 +221,7 @@ def _messages(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
             try:
                 message, _ = decode(b"".join(pieces).decode(), 0)
             except (ValueError, StopIteration):
-                raise _Fault("osctld gave an answer that is not JSON") from None
+                raise _Fault("osctld sent an answer that is not JSON") from None
             pieces.clear()
             yield message
         pieces.append(rest)
@@ -243,14 +243,14 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "li
         path = message["path"]
         try:
             opened = _made(path) if need == "new file" else posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, told differently by each Python
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, reported differently by Python versions
             reason = getattr(error, "strerror", "embedded null byte")
             _send(connection, f'{{"error":{_quoted(reason)}}}\n'.encode())
             return None
         _send_descriptors(connection, (opened,))
         posix.close(opened)
     else:
-        raise _Fault(f"osctld needs {need!r}, which this client cannot give: are both of one version?")
+        raise _Fault(f"osctld requires {need!r}, which this client does not support; are both of the same version?")
     return modes
 
 
@@ -279,7 +279,7 @@ def _remove_what_was_made() -> None:
         try:
             posix.unlink(path)
         except OSError as error:
-            _write(2, f"error: {path} stays and is not whole: {error.strerror}\n")
+            _write(2, f"error: {path}: incomplete, but could not be removed: {error.strerror}\n")
 
 
 def _send_descriptors(connection: "_socket.socket", descriptors: "Sequence[int]") -> None:
@@ -295,7 +295,7 @@ def _send_descriptors(connection: "_socket.socket", descriptors: "Sequence[int]"
 def _come_to_the_foreground() -> None:
     """Stop, as whoever reads the keyboard, while a shell has put us in the background.
 
-    The daemon, which is going to read it, is no process of the terminal: the kernel would let it, and lines for the
+    The daemon, which is going to read it, is not a process of the terminal: the kernel would let it, and lines for the
     shell would be lost. To read nothing is enough to be stopped (SIGTTIN).
     """
     if posix.isatty(0):
@@ -329,7 +329,7 @@ def _restore_terminal(modes: "list[Any] | None") -> None:
 
 
 def _forward_signals(connection: "_socket.socket") -> None:
-    """Have the daemon pass on to the command what we get, except what we were told to ignore."""
+    """Have the daemon forward signals to the command, except those that we were started to ignore."""
 
     def forward(number: int, _: object) -> None:
         if number == _signal.SIGCONT:
@@ -344,7 +344,7 @@ def _forward_signals(connection: "_socket.socket") -> None:
 
 
 def _send(connection: "_socket.socket", data: bytes) -> None:
-    """Send all of it. A daemon that has closed its end may have answered before: reading will tell."""
+    """Send all of it. A daemon that has closed its end may have answered before: reading will show."""
     try:
         if data:
             connection.sendall(data)
@@ -389,7 +389,7 @@ def _wait_a_moment() -> None:
 
 
 def _quoted(text: str) -> str:
-    # Bytes of argv that are not UTF-8 become lone surrogates, and those \udcXX: the daemon refuses them in words.
+    # Bytes of argv that are not UTF-8 become lone surrogates, and those \udcXX: the daemon refuses them with a message.
     return _json.encode_basestring_ascii(text)
 
 

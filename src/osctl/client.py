@@ -114,7 +114,7 @@ class Client:
         return self.ask(request, on_progress=on_progress, **opts).response
 
     def ask(self, request: str, /, *, on_progress: Callable[[str], None] | None = None, **opts: Any) -> Answer:
-        """Like `call`, and tell whether anything changed."""
+        """Like `call`, but also say whether anything changed."""
         self._send(request, opts)
         progress: list[str] = []
         while True:
@@ -189,9 +189,9 @@ class Client:
     def _send(self, request: str, opts: dict[str, Any]) -> None:
         line = json.dumps({"cmd": request, "opts": opts}).encode() + b"\n"
         if self._is_owed:
-            raise ConnectionAbortedError("the answer to an earlier request is still to come: connect anew")
+            raise ConnectionAbortedError("the answer to an earlier request is still pending; open a new connection")
         self._is_owed = True
-        # A daemon that has closed its end may have answered before: reading will tell.
+        # A daemon that has closed its end may have answered before: reading will show.
         with contextlib.suppress(ConnectionError):
             self._connection.sendall(line)
 
@@ -205,7 +205,7 @@ class Client:
                 **{key: str(message.get(key) or "") for key in ("code", "subject", "holder")},
             )
         if not message.keys() & {"response", "progress"}:
-            raise ConnectionAbortedError(f"osctld asks for what a program cannot give: {message}")
+            raise ConnectionAbortedError(f"osctld requires something that this client does not support: {message}")
         return message
 
     def _read(self) -> dict[str, Any]:
@@ -214,5 +214,5 @@ class Client:
             raise ConnectionResetError("osctld closed the connection")
         message = json.loads(line)
         if not isinstance(message, dict):
-            raise ConnectionAbortedError(f"osctld said {message!r} instead of an object")
+            raise ConnectionAbortedError(f"osctld sent {message!r} instead of an object")
         return message

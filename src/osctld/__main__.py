@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# asyncio and hashlib load OpenSSL where they find it: 5 MB resident for what nobody here uses. Both do without.
+# asyncio and hashlib load OpenSSL if they find it: 5 MB resident that is not used here. Both work without it.
 sys.modules["ssl"] = None  # type: ignore[assignment]
 sys.modules["_hashlib"] = None  # type: ignore[assignment]
 
@@ -15,9 +15,9 @@ ctypes.CDLL(None).mallopt(-8, 1)
 try:
     from osctld.service import main
 except ImportError as error:
-    # The one package that is compiled is so for one version of Python, and distributions go on to the next.
+    # The one compiled package is compiled for one version of Python, and distributions upgrade Python.
     here = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
-    sys.exit(f"error: {error}; was osctld installed for another Python than this, {here}? Install it again")
+    sys.exit(f"error: {error}; if osctld was installed for a Python other than this {here}, install it again")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ _working = 0
 
 
 async def considered(size: int, work: Callable[[], T]) -> T:
-    """Do work that changes nothing and is about so many objects."""
+    """Do read-only work on this number of objects."""
     if size <= LARGE:
         return work()
     with _without_collections():

@@ -1,4 +1,4 @@
-"""All parts of the daemon, joined: who is given whom. Nobody is given anybody who comes later."""
+"""All parts of the daemon, joined: which part is given which. No part is given one that comes later."""
 
 from __future__ import annotations
 

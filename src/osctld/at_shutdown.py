@@ -34,9 +34,9 @@ from osctld.shell.store.database import documents_in
 
 log = logging.getLogger("osctld")
 
-#: Seconds in which a daemon that lives says something, however busy it is.
+#: Seconds within which a live daemon answers, however busy it is.
 PATIENCE = 10.0
-#: How often systemd is asked what it is about to do when it does not tell.
+#: How often systemd is asked what it is about to do if it does not answer.
 _QUESTIONS = 5
 #: A daemon that says this is older than this program, and is none that could help.
 _CODES_OF_IGNORANCE = ("unknown-command", "bad-opts")
@@ -64,12 +64,12 @@ def shut_down(places: DaemonPlaces, engine: Engine[L], *, is_forced: bool) -> in
     if not is_forced:
         goes_down = asyncio.run(_is_going_down())
         if goes_down is None:
-            log.error("systemd does not tell whether the host goes down: no container is stopped")
+            log.error("systemd does not say whether the host is going down; no container is stopped")
             return 1
         if not goes_down:
-            log.info("the host does not go down: containers go on")
+            log.info("the host is not going down; containers keep running")
             return 0
-    for _attempt in range(2):  # a daemon that was started anew is asked, too
+    for _attempt in range(2):  # a restarted daemon is asked, too
         answer = _ask_daemon(places)
         if answer is not None:
             return answer
@@ -103,7 +103,7 @@ def _ask_daemon(places: DaemonPlaces) -> int | None:
         log.error("%s", failure.message)
         return None if failure.code in _CODES_OF_IGNORANCE else 1
     except OSError as error:
-        log.warning("no osctld answers (%s)", error)
+        log.warning("osctld does not answer (%s)", error)
         return None
     finally:
         connection.close()
@@ -118,9 +118,9 @@ def _end_daemon(lock: Path) -> None:
         if pidfd is None:
             return
         try:
-            # The process that wrote its id here holds the lock as long as it lives: it is no other that has its id now.
+            # The process that wrote its id here holds the lock for its lifetime: no other process can have its id now.
             if _is_held(file.fileno()):
-                log.warning("osctld, process %d, is killed", pid)
+                log.warning("killing osctld, process %d", pid)
                 pidfds.send_signal(pidfd, signal.SIGKILL)
                 asyncio.run(pidfds.wait_ended(pidfd, timeout_seconds=PATIENCE))
         finally:
@@ -143,7 +143,7 @@ async def _stop_all(places: DaemonPlaces, engine: Engine[L], *, is_forced: bool)
     try:
         noted.write(mark)
     except OsctlError as error:
-        log.error("%s; the shutdown goes on", error.message)
+        log.error("%s; the shutdown continues", error.message)
     failed = 0
 
     async def stop(name: str, seconds: float) -> None:
@@ -179,7 +179,7 @@ def _containers(store: Path) -> Iterator[Container]:
     try:
         documents = documents_in(store)
     except OsctlError as error:
-        log.warning("%s: containers are stopped all at once", error.message)
+        log.warning("%s; all containers are stopped at once", error.message)
         return
     for document in documents:
         with contextlib.suppress(OsctlError, msgspec.DecodeError):

@@ -122,7 +122,7 @@ def decode_container(document: bytes) -> Container:
 def upgraded(document: bytes, schema: int) -> bytes:
     """Return a container's document of an older schema as one of the present one.
 
-    Raises msgspec.DecodeError when it is no document at all.
+    Raises msgspec.DecodeError if it is not a document at all.
     """
     if schema < 3:
         # Every container could run containers of its own then, and may have come to depend on it.
@@ -163,7 +163,7 @@ def _by_state(
 
 
 def item_events() -> Mapping[str, Mapping[str, str]]:
-    """Lists in documents of interfaces whose items are told one by one, and the event of an item: by type."""
+    """Lists in documents of interfaces whose items are reported one by one, and the event of an item: by type."""
     return {name: kind.item_events for name, kind in interface_types().items()}
 
 

@@ -34,7 +34,7 @@ LITTLE_SPACE = 64 << 20
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is wrong, and what to do. Not an error: osctld starts all the same."""
+    """Something that is wrong, and what to do. Unless it is an error, osctld can start."""
 
     what: str
     remedy: str
@@ -66,7 +66,7 @@ class Maintenance:
         if is_sound:
             found = files.read(self._file)
             tell(
-                f"{self._file}: no store yet, the first start of osctld makes it" if found is None
+                f"{self._file}: no store yet; the first start of osctld creates it" if found is None
                 else f"{self._file}: sound, schema {found.schema}, containers: {len(found.documents)}"
             )  # fmt: skip
         return is_sound
@@ -79,8 +79,8 @@ class Maintenance:
         if not known:
             return None
         return (
-            f"{self._file} is missing, and {len(known)} containers have documents beside their roots;"
-            f" {self.command('--recover')} makes it of them"
+            f"{self._file}: missing, and {len(known)} containers have documents beside their root directories; "
+            f"{self.command('--recover')} rebuilds it from them"
         )
 
     def way_back(self, error: Unavailable) -> Unavailable:
@@ -90,25 +90,25 @@ class Maintenance:
                 command = self.command(f"--restore-schema {config.SCHEMA}")
                 return error.suggesting(f"{command} goes back to {copy}, as it was before the upgrade")
             case "store-schema":
-                return error.suggesting("there is no copy of before the upgrade: install the newer osctld again")
+                return error.suggesting("there is no copy from before the upgrade, install the newer osctld again")
             case _:
-                return error.suggesting(f"{self.command('--check')} tells more")
+                return error.suggesting(f"{self.command('--check')} shows more")
 
     def _disk(self) -> Iterator[Finding]:
         try:
             about = os.statvfs(self._state)
         except OSError as error:
-            yield Finding(f"{self._state}: {error.strerror}", "it is made by the first start of osctld", is_error=False)
+            yield Finding(f"{self._state}: {error.strerror}", "the first start of osctld creates it", is_error=False)
             return
         if (refusal := durable.write_nothing_lasting(self._state)) is not None:
             yield Finding(
-                f"{self._state} cannot be written: {refusal.strerror}",
-                "look for errors of its disk in the kernel's log (dmesg), and mount it for writing again",
+                f"{self._state}: cannot be written: {refusal.strerror}",
+                "look for disk errors in the kernel log (dmesg), and remount it read-write",
             )
         free = about.f_bavail * about.f_frsize
         if free < LITTLE_SPACE:
             yield Finding(
-                f"{self._state} has {free >> 20} MB free", f"what fills it: du -xh -d 2 {self._state}",
+                f"{self._state}: {free >> 20} MB free", f"find what fills it: du -xh -d 2 {self._state}",
                 is_error=free < LITTLE_SPACE // 16,
             )  # fmt: skip
 
@@ -122,26 +122,26 @@ class Maintenance:
             return
         recover = self.command("--recover") + " rebuilds it"
         if found.problems:
-            yield Finding(f"{self._file} is damaged: {found.problems[0]}", recover)
+            yield Finding(f"{self._file}: damaged: {found.problems[0]}", recover)
             return
         if found.schema > config.SCHEMA:
-            error = self.way_back(Unavailable(f"{self._file} has schema {found.schema}", code="store-schema"))
+            error = self.way_back(Unavailable(f"{self._file}: has schema {found.schema}", code="store-schema"))
             what, _, remedy = error.message.partition("; ")
-            yield Finding(f"{what}, this osctld knows {config.SCHEMA}", remedy)
+            yield Finding(f"{what}, this osctld supports {config.SCHEMA}", remedy)
             return
         if found.schema < config.SCHEMA:
             yield Finding(
-                f"{self._file} has schema {found.schema}",
-                f"the next start copies it, and brings it to {config.SCHEMA}",
+                f"{self._file}: has schema {found.schema}",
+                f"the next start copies it and upgrades it to {config.SCHEMA}",
                 is_error=False,
             )
         try:
             containers = _containers(found.documents, found.schema)
         except ValueError as error:
-            yield Finding(f"{self._file} is damaged: {error}", recover)
+            yield Finding(f"{self._file}: damaged: {error}", recover)
             return
         if (held := _holdings_differ(found, containers)) is not None:
-            yield Finding(f"{self._file} is damaged: {held}", recover)
+            yield Finding(f"{self._file}: damaged: {held}", recover)
         yield from self._roots(found, containers)
 
     def _roots(self, found: Readable, containers: Mapping[str, Container]) -> Iterator[Finding]:
@@ -149,7 +149,8 @@ class Maintenance:
             place = self._state / "ct" / name
             if not (place / "rootfs").is_dir():
                 yield Finding(
-                    f"{name} has no root directory {place}/rootfs", f"put it back, or forget it: osctl ct del {name}",
+                    f"{name}: no root directory {place}/rootfs", f"put it back, or delete the container: osctl ct del "
+                                                                 f"{name}",
                     is_error=False,
                 )  # fmt: skip
                 continue
@@ -161,22 +162,22 @@ class Maintenance:
                 why = ""
             if mirror is None or (mirror.schema == found.schema and mirror.document != found.documents[name]):
                 yield Finding(
-                    f"{place}/{mirrors.CONTAINER_FILE} is not what is kept of {name}{why}",
-                    "a running osctld writes it within a second, another one when it is started", is_error=False,
+                    f"{place}/{mirrors.CONTAINER_FILE}: differs from the stored document of {name}{why}",
+                    "a running osctld rewrites it within a second, a stopped one when it starts", is_error=False,
                 )  # fmt: skip
         for each in sorted((self._state / "ct").iterdir()) if (self._state / "ct").is_dir() else ():
             if each.name not in containers:
                 remedy = (
-                    f"{self.command('--recover --force')} takes it up, mv takes it away"
+                    f"{self.command('--recover --force')} adds the container, mv removes the directory"
                     if (each / mirrors.CONTAINER_FILE).is_file()
-                    else "nobody uses it: move it away"
+                    else "it is unused, move it away"
                 )
-                yield Finding(f"{each} belongs to no container", remedy, is_error=False)
+                yield Finding(f"{each}: belongs to no container", remedy, is_error=False)
 
     # --- rebuild ---------------------------------------------------------------------------------------------------
 
     def recover(self, tell: Callable[[str], None], *, is_forced: bool) -> None:
-        """Make the store anew of the documents beside the containers' roots, and of what can be read of the old one.
+        """Rebuild the store from the documents beside the containers' roots, and from what can be read of the old one.
 
         The old one is kept aside. Raises Refused when it is sound, unless forced, or when there is nothing to make it
         of; ApplyFailed when the disk says no.
@@ -185,7 +186,7 @@ class Maintenance:
         if found is not None and not is_forced:
             self._demand_damage(found)
         if found is not None and found.schema > config.SCHEMA and not found.problems:
-            reason = f"{self._file} has schema {found.schema}, this osctld knows {config.SCHEMA}"
+            reason = f"{self._file}: has schema {found.schema}, this osctld supports {config.SCHEMA}"
             raise Refused(reason, code="store-schema")
         old = found or Readable(())
         facts = mirrors.read_host_facts(self._state)
@@ -199,23 +200,23 @@ class Maintenance:
             if container is not None:
                 containers[name] = container
         for name in sorted(old.documents.keys() - containers.keys()):
-            tell(f"{name}: not rebuilt: there is no directory {self._state}/ct/{name}")
+            tell(f"{name}: not rebuilt, there is no directory {self._state}/ct/{name}")
         if not containers and not old.host_uuid and facts is None:
-            raise Refused(f"{self._state} holds nothing to make a store of", code="nothing-found")
+            raise Refused(f"{self._state}: nothing to rebuild a store from", code="nothing-found")
         if old.host_uuid and _is_uuid(old.host_uuid):
             hosts.insert(0, old.host_uuid)
         if not hosts:
             hosts = [str(uuid.uuid4())]
-            tell(f"host: nothing tells who it was, it is {hosts[0]} now")
+            tell(f"host: identity unknown, it is {hosts[0]} now")
         clash = restoring.first_clash(containers.values())
         if clash is not None:
-            tell(f"warning: {clash.message}: take it from one of them")
+            tell(f"warning: {clash.message}; remove it from one of them")
         new = Replacement(
             host_uuid=hosts[0],
             host_serial=max(old.host_serial, facts.serial if facts else 0, len(containers)),
             documents={name: config.encode_container(each) for name, each in containers.items()},
             holdings=[row for each in containers.values() for row in config.holding_rows(each.claims())],
-            # A run that nobody noted may have been: numbers of events must not come twice.
+            # There may have been an unrecorded run: sequence numbers of events must not repeat.
             least_run=max(old.run, facts.run if facts else 0) + 1,
             boot=old.boot,
             history=[each for each in old.history if _is_line(each)],
@@ -229,7 +230,7 @@ class Maintenance:
         self._forget_begun()
         tell(f"history: {len(new.history or ())} lines")
         if kept is not None:
-            tell(f"the store of before: {kept}")
+            tell(f"the previous store: {kept}")
         tell(f"{self._file}: rebuilt, containers: {len(containers)}")
 
     def _demand_damage(self, found: Readable) -> None:
@@ -239,14 +240,14 @@ class Maintenance:
         with contextlib.suppress(ValueError):
             containers = _containers(found.documents, found.schema) if found.schema <= config.SCHEMA else {}
             if found.schema > config.SCHEMA or _holdings_differ(found, containers) is None:
-                raise Refused(f"{self._file} is sound; --force rebuilds it all the same", code="store-sound")
+                raise Refused(f"{self._file}: sound; --force rebuilds it nevertheless", code="store-sound")
 
     def _directories(self) -> list[Path]:
         place = self._state / "ct"
         return [each for each in place.iterdir() if each.is_dir()] if place.is_dir() else []
 
     def _container(self, name: str, old: Readable) -> tuple[Container | None, list[str], str]:
-        """The newest document of a container that makes sense, what to tell of it, and whose host it was."""
+        """The newest valid document of a container, messages about it, and whose host it was."""
         lines = []
         candidates: list[tuple[Container, str]] = []
         host = ""
@@ -261,18 +262,18 @@ class Maintenance:
             lines.append(f"{name}: {place}/{mirrors.CONTAINER_FILE} cannot be used: {error}")
         if name in old.documents:
             try:
-                stored = (_container(old.documents[name], old.schema, name), "the store of before")
+                stored = (_container(old.documents[name], old.schema, name), "the previous store")
                 # A mirror comes within a second after the save; a store that lost its log may be days older.
                 is_newer = not candidates or _is_later(old.history, place / mirrors.CONTAINER_FILE)
                 candidates.insert(0 if is_newer else len(candidates), stored)
             except ValueError as error:
-                lines.append(f"{name}: its document in the store of before cannot be used: {error}")
+                lines.append(f"{name}: its document in the previous store cannot be used: {error}")
         if not candidates:
-            return None, [*lines, f"{name}: not rebuilt: {place} has no document"], host
+            return None, [*lines, f"{name}: not rebuilt, {place} has no document"], host
         container, source = candidates[0]
         lines.append(f"{name}: from {source}, interfaces: {len(container.interfaces)}")
         if not (place / "rootfs").is_dir():
-            lines.append(f"{name}: has no root directory {place}/rootfs")
+            lines.append(f"{name}: no root directory {place}/rootfs")
         return container, lines, host
 
     def _made_of(self, new: Replacement) -> bytes:
@@ -297,7 +298,7 @@ class Maintenance:
     def restore_schema(self, schema: int, tell: Callable[[str], None]) -> None:
         """Go back to the copy that was made before the store had a newer schema; the newer one is kept aside.
 
-        Raises Refused when there is no copy, ApplyFailed when the disk says no.
+        Raises Refused if there is no copy, ApplyFailed if the disk refuses.
         """
         content = files.read_copy_of_schema(self._file, schema)
         then = files.read(copy_of_schema(self._file, schema))
@@ -305,7 +306,7 @@ class Maintenance:
         assert then is not None
         if now is not None and not now.problems and now.schema <= schema:
             raise Refused(
-                f"{self._file} has schema {now.schema} already: nothing is newer than the copy", code="nothing-newer"
+                f"{self._file}: already has schema {now.schema}, nothing is newer than the copy", code="nothing-newer"
             )
         if now is not None and not now.problems:
             files.settle_log(self._file)
@@ -318,14 +319,14 @@ class Maintenance:
         self._forget_begun()
         if now is not None:
             for name in sorted(now.documents.keys() - then.documents.keys()):
-                tell(f"{name}: is not in the copy; its root directory stays at {self._state}/ct/{name}")
+                tell(f"{name}: not in the copy; its root directory stays at {self._state}/ct/{name}")
             for name in sorted(then.documents.keys() - now.documents.keys()):
-                tell(f"{name}: was deleted since; it has no root directory")
+                tell(f"{name}: deleted since then; it has no root directory")
         if then.history:
             made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then.history[-1].time))
             tell(f"the last change in the copy: {made}, {then.history[-1].command}")
         if kept is not None:
-            tell(f"the store of before: {kept}")
+            tell(f"the previous store: {kept}")
         tell(f"{self._file}: schema {schema}, containers: {len(then.documents)}")
 
 
@@ -341,13 +342,13 @@ def _with_pending(content: bytes, pending: Mapping[str, bytes]) -> bytes:
 def _container(document: bytes, schema: int, name: str) -> Container:
     """Raises ValueError for what is none of that name."""
     if schema > config.SCHEMA:
-        raise ValueError(f"it has schema {schema}, this osctld knows {config.SCHEMA}")
+        raise ValueError(f"it has schema {schema}, this osctld supports {config.SCHEMA}")
     try:
         container = config.decode_container(config.upgraded(document, schema) if schema < config.SCHEMA else document)
     except (msgspec.MsgspecError, OsctlError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(str(error)) from error
     if container.name != name:
-        raise ValueError(f"it is of {container.name}")
+        raise ValueError(f"it belongs to {container.name}")
     return container
 
 
@@ -374,7 +375,7 @@ def _holdings_differ(found: Readable, containers: Mapping[str, Container]) -> st
         for at in range(0, len(rows.networks), size)
     }
     there = {row[:6] for row in found.holdings}
-    for what, rows in (("lacks", wanted - there), ("has too many", there - wanted)):
+    for what, rows in (("lacks", wanted - there), ("has surplus", there - wanted)):
         if rows:
             return f"the table of holdings {what} rows, one of {min(rows, key=str)[4]}"
     return None

@@ -92,7 +92,7 @@ def main() -> int:
         preflight.check()
         leave_covered_root()
         make_directories(places)
-        faulthandler.enable()  # the service manager ends a daemon that hangs by SIGABRT: the log shall say where
+        faulthandler.enable()  # the service manager kills a hanging daemon with SIGABRT: the log has to say where
         inheritance.take_all_descriptors()
         inherited_signals.stop_passing_on()
         with lock(places.state_dir), lock(places.run_dir):
@@ -118,13 +118,13 @@ def leave_covered_root() -> None:
 
 
 def at_shutdown(arguments: list[str]) -> int:
-    """Stop all containers because the host goes down, whether or not a daemon lives."""
+    """Stop all containers because the host is going down, whether or not a daemon is alive."""
     words = [each for each in arguments if each not in ("--at-shutdown", "--force")]
     places, _, is_config_named = parse_arguments(words)
     try:
         settings = read_settings(places.config, must_exist=is_config_named)
     except OsctlError as error:
-        log.error("%s; what holds without a file is used", error.message)  # no reason to kill everything
+        log.error("%s; the defaults are used", error.message)  # no reason to kill everything
         settings = Settings()
     make_directories(places)
     daemon = DaemonPlaces(
@@ -175,7 +175,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Places, Task | None, bool]:
         else:
             raise UsageError(f"unknown argument: {word} ({USAGE})")
     if len(tasks) > 1 or (is_forced and [each.name for each in tasks] != ["recover"]):
-        raise UsageError(f"these do not go together: {' '.join(arguments)} ({USAGE})")
+        raise UsageError(f"arguments cannot be used together: {' '.join(arguments)} ({USAGE})")
     task = msgspec.structs.replace(tasks[0], is_forced=is_forced) if tasks else None
     return Places(**given), task, "config" in given
 
@@ -237,7 +237,7 @@ def lock(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             raise Unavailable(
-                f"{directory} is in use by another osctld" + (f", process {holder}" if holder else ""),
+                f"{directory}: in use by another osctld" + (f", process {holder}" if holder else ""),
                 code="second-daemon",
                 subject=str(directory),
                 holder=holder,
@@ -250,7 +250,7 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 def access_of(settings: SocketSettings) -> Access:
-    """Look the groups up. Raises Refused, naming the setting, for one that there is not."""
+    """Look the groups up. Raises Refused, naming the setting, for an unknown one."""
     return Access(
         operators=_group("group", settings.group),
         readers=_group("read_only_group", settings.read_only_group),
@@ -264,7 +264,7 @@ def _group(key: str, name: str) -> int | None:
     try:
         return int(name) if name.isascii() and name.isdigit() else grp.getgrnam(name).gr_gid
     except KeyError:
-        raise Refused(f"socket.{key} = {name!r}: there is no such group", code="bad-settings", subject=name) from None
+        raise Refused(f"socket.{key} = {name!r}: group not found", code="bad-settings", subject=name) from None
 
 
 async def serve(places: Places, settings: Settings) -> None:
@@ -282,7 +282,7 @@ async def serve(places: Places, settings: Settings) -> None:
             container = config.decode_container(document)
         except (msgspec.MsgspecError, UnicodeDecodeError, OsctlError) as error:
             store.close()
-            reason = f"a container's document in {FILE} makes no sense: {error}"
+            reason = f"a container's document in {FILE} is invalid: {error}"
             raise maintenance_of(places).way_back(Unavailable(reason, code="store-unreadable")) from error
         host = host.with_container(container)
         documents[container.name] = document
@@ -375,7 +375,7 @@ async def serve(places: Places, settings: Settings) -> None:
         if task.done():
             raise RuntimeError(f"the {task.get_name()} ended") from task.exception()
     await server.close()
-    # Containers go on: their monitors are no children of ours.
+    # Containers keep running: their monitors are not our children.
     for task in tasks:
         task.cancel()
     news.close()

@@ -107,7 +107,7 @@ async def test_a_guest_that_does_not_power_off_is_left_running_or_killed_as_aske
     deaf.chmod(0o755)
     life = await start(engine, spec)
 
-    with pytest.raises(Unavailable, match=r'"web" has not powered off within 0\.3 s'):
+    with pytest.raises(Unavailable, match=r"'web': did not power off within 0\.3 s"):
         await engine.shut_down(life, timeout_seconds=0.3, method=StopMethod.SHUTDOWN_OR_FAIL)
     assert not life.is_over
 
@@ -235,11 +235,11 @@ async def test_a_running_guest_is_neither_started_nor_collected(engine: LxcEngin
     spec = await busybox()
     life = await start(engine, spec)
 
-    with pytest.raises(Refused, match='"web" is running'):
+    with pytest.raises(Refused, match="'web': container is running"):
         await engine.make_namespaces(spec)
-    with pytest.raises(Refused, match='"web" is running'):
+    with pytest.raises(Refused, match="'web': container is running"):
         await engine.collect("web")
-    with pytest.raises(Refused, match='"web" is running'):
+    with pytest.raises(Refused, match="'web': container is running"):
         await engine.forget("web")
 
     assert await output_of(engine, life, "echo", "still there") == "still there\n"
@@ -284,7 +284,7 @@ async def test_a_frozen_guest_runs_no_commands_but_stops(engine: LxcEngine, busy
     freeze = await asyncio.create_subprocess_exec("lxc-freeze", "-P", str(base / "run/lxc"), "-n", "web")
     assert await freeze.wait() == 0
 
-    with pytest.raises(Unavailable, match='"web" is frozen'):
+    with pytest.raises(Unavailable, match="'web': container is frozen"):
         await output_of(engine, life, "true")
 
     await engine.shut_down(life, timeout_seconds=20, method=StopMethod.SHUTDOWN_OR_FAIL)

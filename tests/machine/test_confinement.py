@@ -115,7 +115,7 @@ def test_no_container_starts_unconfined_unless_the_settings_say_so(machine: Mach
     refused = machine.run("osctl ct start web", check=False)
     assert refused.status != 0
     assert refused.output.splitlines()[-1] == (
-        'error: "web" would not be confined: the kernel has AppArmor, and its profile lxc-osctl is not loaded; install'
+        "error: 'web': would not be confined, the AppArmor profile lxc-osctl is not loaded; install"
         " the package apparmor and run: apparmor_parser -r /etc/apparmor.d/lxc-osctl"
     )
     assert machine.run("osctl ct show -H -o state web").output.strip() == "stopped"
@@ -216,7 +216,7 @@ def test_an_archive_whose_decompressor_is_missing_is_refused_with_the_package_to
 
     assert refused.status != 0
     assert refused.output.splitlines()[-1] == (
-        'error: the archive is compressed with zstd; the program "zstd" is missing: install zstd'
+        "error: the archive is compressed with zstd; program 'zstd' is missing; install zstd"
     )
     assert "apt-get install --no-install-recommends zstd" in found
     new_debian(machine, "big")

@@ -180,7 +180,7 @@ def test_two_groups_come_in_and_nobody_else(machine: Machine) -> None:
     assert by("all", "osctl ct netif ip add web eth0 1.2.3.77") == (0, "")
     status, listed = by("view", "osctl ct ls -H -o id")
     assert (status, listed.split()) == (0, ["web"])
-    refused = "error: permission denied: 'ct stop' is not for members of the read-only group\n"
+    refused = "error: permission denied: 'ct stop' is not available to members of the read-only group\n"
     assert by("view", "osctl ct stop web") == (77, refused)
     stranger = "error: cannot connect to osctld at /run/osctl/osctld.sock: Permission denied\n"
     assert by("other", "osctl ct ls") == (77, stranger)
@@ -200,10 +200,10 @@ def test_a_start_that_fails_is_told_in_one_line_and_leaves_containers_alone(mach
     machine.run("cp /root/kept /etc/osctl/osctld.toml")
     machine.put(f"{DROP_INS}/less.conf", "[Service]\nCapabilityBoundingSet=~CAP_NET_ADMIN\n")
     machine.run("systemctl daemon-reload")
-    assert told() == "error: osctld lacks CAP_NET_ADMIN: links, routes and the packet filter need it\n"
+    assert told() == "error: osctld lacks CAP_NET_ADMIN, required for links, routes and the packet filter\n"
     machine.run(f"rm {DROP_INS}/less.conf; systemctl daemon-reload")
     machine.run("mv /usr/bin/lxc-start /usr/bin/lxc-start.away")
-    assert told() == 'error: program "lxc-start" is missing: install lxc\n'
+    assert told() == "error: program 'lxc-start' is missing; install lxc\n"
     machine.run("mv /usr/bin/lxc-start.away /usr/bin/lxc-start")
 
     answers(machine, address)

@@ -53,7 +53,7 @@ def test_one_ip_version_may_be_asked_for() -> None:
 
     assert given_next(both, version=6) == "2001:db8::1"
     assert given_next(both, version=4) == "198.51.100.1"
-    with pytest.raises(Unavailable, match=r"no address of IPv6 is left in addresses\.web = 198\.51"):
+    with pytest.raises(Unavailable, match=r"no free IPv6 address in addresses\.web = 198\.51"):
         given_next(pool("198.51.100.0/24"), version=6)
 
 
@@ -84,10 +84,9 @@ def test_an_exhausted_pool_is_named_with_what_rests() -> None:
     with pytest.raises(Unavailable) as refused:
         next_address(small, holdings=held("198.51.100.1"), space=HostSpace(), resting=resting)
     assert refused.value.message == (
-        "'web': no address is left in addresses.web = 198.51.100.0/30;"
-        " 1 rest for up to 3600 s since they were given back"
+        "'web': no free address in addresses.web = 198.51.100.0/30; 1 released recently, available again within 3600 s"
     )
-    with pytest.raises(Unavailable, match=r"^'web': no address is left in addresses\.web = nothing$"):
+    with pytest.raises(Unavailable, match=r"^'web': no free address in addresses\.web = nothing$"):
         given_next(pool())
 
 
@@ -95,7 +94,7 @@ def test_a_pool_that_is_not_there_is_refused_by_the_names_of_those_that_are() ->
     assert find_pool([pool("10.0.0.0/24")], "web").networks == (Network.parse("10.0.0.0/24"),)
     with pytest.raises(Refused, match=r"^'mail': address pool not found; there are: web$"):
         find_pool([pool()], "mail")
-    with pytest.raises(Refused, match=r"^'mail': address pool not found; the settings name none$"):
+    with pytest.raises(Refused, match=r"^'mail': address pool not found; the settings define none$"):
         find_pool([], "mail")
 
 

@@ -164,7 +164,7 @@ def test_learned_routes_are_in_nobody_s_way_and_are_told_of() -> None:
     assert not is_mentioned(wants("172.32.0.0/16"), learned)
     assert not is_mentioned(wants("172.16.5.0/24"), uses("0.0.0.0/0", Use.LEARNED, more="bgp"))
     assert is_mentioned(wants("172.16.5.0/24"), uses("128.0.0.0/1", Use.LEARNED, more="bgp"))
-    assert str(learned) == "172.16.0.0/12 is a route that bgp brought to the host, on up0"
+    assert str(learned) == "172.16.0.0/12 is a route of the host learned by bgp, on up0"
 
 
 def test_a_network_of_two_addresses_has_no_edges_and_none_of_ipv6_has() -> None:

@@ -294,9 +294,9 @@ def test_an_ambiguous_word_is_refused_with_what_it_could_be() -> None:
 
 
 def test_an_unknown_word_is_refused_with_what_there_is() -> None:
-    assert refused("") == "unknown command '' (there are ct)"
-    assert refused("frob") == "unknown command 'frob' (there are ct)"
-    assert refused("ct", "frob") == "unknown command 'ct frob' (there are exec, ls, netif)"
+    assert refused("") == "unknown command '' (expected ct)"
+    assert refused("frob") == "unknown command 'frob' (expected ct)"
+    assert refused("ct", "frob") == "unknown command 'ct frob' (expected exec, ls, netif)"
 
 
 def test_a_group_without_a_subcommand_is_refused_by_its_words() -> None:
@@ -354,13 +354,13 @@ def test_values_that_look_odd_are_fine() -> None:
         (["-x"], "unknown option: -x"),
         (["-h"], "unknown option: -h (for help: --help)"),
         (["-fx"], "unknown option: -fx"),
-        (["--socket", "/x"], "unknown option: --socket (it goes before the command)"),
+        (["--socket", "/x"], "unknown option: --socket (it must precede the command)"),
         (["-v", "six"], "invalid argument: -v six (expected 4 or 6)"),
         (["--version=five"], "invalid argument: --version five (expected 4 or 6)"),
         (["-t", "soon"], "invalid argument: -t soon (expected a number)"),
         (["-t", "1_0"], "invalid argument: -t 1_0 (expected a number)"),
         (["-t", "9" * 5000], f"invalid argument: -t {'9' * 5000} (expected a number)"),
-        (["-t", "1", "--timeout", "2"], "option --timeout is given twice: 2"),
+        (["-t", "1", "--timeout", "2"], "option --timeout given twice: 2"),
         (["--route-as"], "option --route-as requires a value: NETWORK"),
         (["--route-as", "--no-route"], "option --route-as requires a value: NETWORK"),
         (["--no-route=1"], "option --no-route takes no value: --no-route=1"),
@@ -372,7 +372,7 @@ def test_what_is_wrong_with_an_option_is_said_in_its_own_words(words: list[str],
 
 
 def test_an_option_of_a_command_before_its_words_is_refused_with_the_reason() -> None:
-    assert refused("-o", "id", "ct", "ls") == "unknown option: -o (options of a command go behind its words)"
+    assert refused("-o", "id", "ct", "ls") == "unknown option: -o (options of a command must follow it)"
 
 
 def test_a_missing_required_option_is_named() -> None:
@@ -461,7 +461,7 @@ def test_help_is_given_wherever_it_is_asked_for(argv: list[str], words: tuple[st
 
 
 def test_help_about_what_there_is_not_is_refused() -> None:
-    assert refused("help", "frob") == "unknown command 'frob' (there are ct)"
+    assert refused("help", "frob") == "unknown command 'frob' (expected ct)"
     assert refused("help", "ct", "ls", "x") == "command 'ct ls' has no subcommand 'x'"
 
 
@@ -489,8 +489,8 @@ def test_a_command_without_a_dash_leaves_standard_input_alone() -> None:
 @pytest.mark.parametrize(
     ("argv", "text", "message"),
     [
-        (["-"], " \n", "argument <addr>: - was given, but standard input is empty"),
-        (["-", "-"], "a", "argument <addr>: - is given twice, standard input can be read once"),
+        (["-"], " \n", "argument <addr>: - given, but standard input is empty"),
+        (["-", "-"], "a", "argument <addr>: - given twice, but standard input can only be read once"),
         (["-"], "caf\udce9", "standard input is not valid UTF-8"),
     ],
 )

@@ -61,7 +61,7 @@ DAEMON: dict[str, Any] = {
     "build": "0123456789ab",
     "pid": 1,
     "uptime": 5_000_000_000,
-    "last_reconcile": "nothing to mend",
+    "last_reconcile": "nothing to repair",
     "drift": [],
     "state_dir": "/var/lib/osctl",
     "run_dir": "/run/osctl",
@@ -302,7 +302,7 @@ def test_what_somebody_else_uses_is_permitted_with_force_alone(
 
 @pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0", "9.9.9.9/0"])
 def test_everything_is_permitted_with_force_alone(everything: str) -> None:
-    with pytest.raises(Refused, match=rf"^{everything} is everything: .* --allow-foreign-source permits it$"):
+    with pytest.raises(Refused, match=rf"^{everything}: stands for everything, .* --allow-foreign-source permits it$"):
         edited(source_add(everything), PAGE)
 
     assert sources(after(PAGE, source_add(everything, force=True))) == [str(Network.parse(everything))]
@@ -332,23 +332,23 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
     (ip_add("1.2.3.4"), "1.2.3.4: this address is already assigned", Refused),
     (ip_add("1.2.3.9", "1.2.3.9"), "1.2.3.9: this address is already assigned", Refused),
     (ip_add("1.2.3.9", route_as="bogus"), "'bogus' is not an IP network", Refused),
-    (ip_add("1.2.3.9", route=False, route_as="1.2.3.0/24"), "--route-as 1.2.3.0/24: give either that", UsageError),
+    (ip_add("1.2.3.9", route=False, route_as="1.2.3.0/24"), "--route-as 1.2.3.0/24: cannot be used with", UsageError),
     (ip_add("FD00:1:0::1"), "FD00:1:0::1: ", Refused),
     (ip_add("10.100.10.9/24"), "contains the host address 10.100.10.101; assign 10.100.10.9/32 instead", Refused),
     (ip_del("1.2.3.9"), "1.2.3.9: address not found on eth0", Refused),
-    (ip_del("1.2.3.4/24"), "1.2.3.4/24: address not found on eth0, it is assigned as 1.2.3.4/32", Refused),
-    (ip_del("1.2.3.4", "all"), "1.2.3.4 all: all stands for everything, give it alone", UsageError),
-    (ip_del("1.2.3.4", version=4), "-v 4 goes with all, not with 1.2.3.4", UsageError),
+    (ip_del("1.2.3.4/24"), "1.2.3.4/24: address not found on eth0; it is assigned as 1.2.3.4/32", Refused),
+    (ip_del("1.2.3.4", "all"), "1.2.3.4 all: all cannot be combined with other values", UsageError),
+    (ip_del("1.2.3.4", version=4), "-v 4: requires all, cannot be used with 1.2.3.4", UsageError),
     (route_add("1.2.3.0/24", "1.2.3.0/25"), "1.2.3.0/25: this address is already routed to eth0", Refused),
-    (route_add("0.0.0.0/0"), "0.0.0.0/0 cannot be routed", Refused),
-    (route_del("1.2.3.4"), "1.2.3.4: without this route 1.2.3.4 would be", Refused),
+    (route_add("0.0.0.0/0"), "0.0.0.0/0: cannot be routed", Refused),
+    (route_del("1.2.3.4"), "1.2.3.4: without this route, 1.2.3.4 would be", Refused),
     (route_del("9.9.9.9"), "9.9.9.9: route not found on eth0", Refused),
-    (route_del("9.9.9.9", version=6), "-v 6 goes with all", UsageError),
-    (source_add("9.9.9.0/24", "9.9.9.9/24"), "9.9.9.9/24: this source is already permitted to eth0", Refused),
-    (source_add("9.9.0.0/16", "9.9.9.9"), "9.9.9.9: this source is already permitted to eth0, it is in 9.9.", Refused),
+    (route_del("9.9.9.9", version=6), "-v 6: requires all", UsageError),
+    (source_add("9.9.9.0/24", "9.9.9.9/24"), "9.9.9.9/24: already permitted to eth0", Refused),
+    (source_add("9.9.0.0/16", "9.9.9.9"), "9.9.9.9: already permitted to eth0, inside 9.9.", Refused),
     (source_add("bogus"), "'bogus' is not an IP network", Refused),
     *(
-        (source_add(each, force=True), f"{each} cannot be a source: it overlaps {why}", Refused)
+        (source_add(each, force=True), f"{each}: cannot be a source, it overlaps {why}", Refused)
         for each, why in (
             ("0.0.0.0/1", "this network"),
             ("127.0.0.1", "loopback"),
@@ -363,7 +363,7 @@ REFUSED: list[tuple[EditCommand, str, type[OsctlError]]] = [
         )
     ),
     (source_del("9.9.9.9"), "9.9.9.9: source not found on eth0", Refused),
-    (source_del("9.9.9.9", version=6), "-v 6 goes with all", UsageError),
+    (source_del("9.9.9.9", version=6), "-v 6: requires all", UsageError),
 ]
 
 
@@ -496,7 +496,7 @@ def test_a_container_is_made_without_interfaces() -> None:
         (CtNew(container="web01", distribution="busybox"), "container already exists: 'web01'"),
         (CtNew(container="a b", distribution="busybox"), "'a b': invalid container id"),
         (CtNew(container="web03"), "'web03': provide either --distribution or --from-archive"),
-        (CtNew(container="web03", distribution="debian"), "'debian' cannot be built here"),
+        (CtNew(container="web03", distribution="debian"), "'debian': cannot be built"),
         (CtNew(container="web03", distribution="busybox", user="A"), "'A': invalid user name"),
         (CtStart(container="nope"), "container not found: 'nope'"),
         (CtStart(container="web01", wait=-1), "-1: invalid value for --wait"),

@@ -51,11 +51,11 @@ def test_a_container_that_would_not_be_confined_does_not_start_and_the_package_i
         label(on(modes={"lxc-osctl": "enforce"}), has_nesting=True)
 
     assert without_parser.value.message == (
-        '"web" would not be confined: the kernel has AppArmor, and its profile lxc-osctl is not loaded; '
+        "'web': would not be confined, the AppArmor profile lxc-osctl is not loaded; "
         f"install the package apparmor and run: apparmor_parser -r {FILE}"
     )
     assert without_profile.value.message.endswith(
-        f"its profile lxc-osctl-nesting is not loaded; run: apparmor_parser -r {FILE}"
+        f"AppArmor profile lxc-osctl-nesting is not loaded; run: apparmor_parser -r {FILE}"
     )
 
 

@@ -74,7 +74,7 @@ def added(*addresses: str, routes: tuple[str, ...] = ()) -> RoutedInterface:
 @pytest.mark.parametrize(
     ("source", "chosen", "says"),
     [
-        (added("10.5.5.1/24", "10.5.5.2"), "10.5.5.1/24", "10.5.5.1/24: it is in 10.5.5.0/24, which stays with eth0"),
+        (added("10.5.5.1/24", "10.5.5.2"), "10.5.5.1/24", "10.5.5.1/24: inside 10.5.5.0/24, which stays with eth0"),
         (added("10.5.5.1", "10.5.5.2", routes=("10.5.5.0/24",)), "10.5.5.2", "for 10.5.5.1; --delegate routes it"),
         (added("10.100.10.102"), "10.100.10.102/30", "10.100.10.102 is an end of 10.100.10.100/30"),
     ],
@@ -124,5 +124,5 @@ def test_a_next_hop_stays_whose_network_has_an_address_that_stays(is_forced: boo
     with pytest.raises(Refused) as refused:
         move(source, TARGET, [InterfaceAddress.parse("1.2.3.4")], is_forced=is_forced)
 
-    assert refused.value.message == ("1.2.3.4: it is the next hop of 1.2.3.8/29, which stays with eth0 for 1.2.3.9")
+    assert refused.value.message == ("1.2.3.4: the next hop of 1.2.3.8/29, which stays with eth0 for 1.2.3.9")
     assert len(move(source, TARGET, movable(source), is_forced=is_forced).source.routes) == 0

@@ -483,7 +483,7 @@ def test_a_link_of_others_in_the_way_is_a_conflict() -> None:
         Link(HOST, "osweb01-eth0", "02:00:00:00:00:01", 1500, is_up=True),
         Link(GUEST, "eth0", "02:00:00:00:00:01", 1500, is_up=True),
     ):
-        with pytest.raises(Conflict, match=f"link {taken.name}: .* already has link {taken.name}, which is not ours"):
+        with pytest.raises(Conflict, match=f"link {taken.name}: .* already has link {taken.name}, which is foreign"):
             plan_changes(want, KernelState(), KernelState([taken]))
 
 

@@ -81,15 +81,15 @@ def test_the_pool_goes_with_a_command_of_ours() -> None:
         ("x" * 101, {}, f"Unsupported command '{'x' * 100}...'", "unknown-command"),
         (
             *("ct_netif_ls", {"containers": "web"}),
-            *("ct_netif_ls: unknown key 'containers' of opts (there are container, type, link)", "bad-opts"),
+            *("ct_netif_ls: unknown key 'containers' in opts (expected container, type, link)", "bad-opts"),
         ),
-        ("ct_netif_ls", {"output": ["name"]}, "ct_netif_ls: unknown key 'output' of opts", "bad-opts"),
-        ("ping", {"container": "web"}, "ping: unknown key 'container' of opts (there are wait)", "bad-opts"),
+        ("ct_netif_ls", {"output": ["name"]}, "ct_netif_ls: unknown key 'output' in opts", "bad-opts"),
+        ("ping", {"container": "web"}, "ping: unknown key 'container' in opts (expected wait)", "bad-opts"),
         ("ct_netif_ls", {"container": 7}, "ct_netif_ls: container: Expected `str | null`, got `int`", "bad-opts"),
         ("ct_netif_ip_ls", {"version": 5}, "ct_netif_ip_ls: version: 5 is not one of 4, 6", "bad-opts"),
         ("netif_ip_add", {"id": "w", "name": "e", "addr": ["x"]}, "netif_ip_add: addr: Expected `str`", "bad-opts"),
         ("netif_list", {"dry_run": "yes"}, "netif_list: Expected `bool`, got `str`", "bad-opts"),
-        ("netif_list", {"\ud800": 1}, r"netif_list: unknown key '\ud800' of opts", "bad-opts"),
+        ("netif_list", {"\ud800": 1}, r"netif_list: unknown key '\ud800' in opts", "bad-opts"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_key(cmd: str, opts: dict[str, Any], message: str, code: str) -> None:

@@ -117,7 +117,7 @@ REFUSED_ADDRESSES = [
     ("fe80::5", None, "link-local"),
     ("1.2.3.4/0", None, "everything"),
     ("2001:db8::4/0", None, "everything"),
-    ("10.100.10.101", None, "host's address of 10.100.10.100/30"),
+    ("10.100.10.101", None, "host's address in 10.100.10.100/30"),
     ("10.100.10.101/30", None, "host's address"),
     ("fd00:1::1", None, "host's address"),
     ("10.100.10.100", None, "network address of 10.100.10.100/30"),
@@ -275,9 +275,9 @@ def test_a_wider_network_is_routed_beside_automatic_ones() -> None:
     [
         ("10.5.5.0/24", "this address is already routed to eth0$"),
         ("10.5.5.9/24", "already routed to eth0$"),
-        ("10.5.5.128/25", "already routed to eth0, it is in 10.5.5.0/24"),
+        ("10.5.5.128/25", "already routed to eth0, inside 10.5.5.0/24"),
         ("10.100.10.100/30", "already routed"),
-        ("10.100.10.103", "already routed to eth0, it is in 10.100.10.100/30"),
+        ("10.100.10.103", "already routed to eth0, inside 10.100.10.100/30"),
         ("0.0.0.0/0", "default route"),
         ("::/0", "default route"),
         ("10.100.0.0/16", "contains the host address"),
@@ -366,11 +366,15 @@ def test_an_address_that_was_unrouted_stays_so() -> None:
 @pytest.mark.parametrize(
     ("start", "via", "why"),
     [
-        (route(NARROW, "10.9.0.0/16"), "10.9.0.0/30", "route 10.9.0.0/16 of eth0 contains its end 10.9.0.1"),
-        (assign(NARROW, "10.9.0.1"), "10.9.0.0/30", "10.9.0.1 is the host's address of 10.9.0.0/30"),
+        (
+            route(NARROW, "10.9.0.0/16"),
+            "10.9.0.0/30",
+            "its end 10.9.0.1 is inside 10.9.0.0/16, which is routed to eth0",
+        ),
+        (assign(NARROW, "10.9.0.1"), "10.9.0.0/30", "10.9.0.1 is the host's address in 10.9.0.0/30"),
         (assign(NARROW, "10.9.0.3"), "10.9.0.0/30", "broadcast address of 10.9.0.0/30"),
         (assign(NARROW, "10.9.0.0"), "10.9.0.0/24", "network address of 10.9.0.0/24"),
-        (assign(NARROW, "10.9.7.7/16"), "10.9.0.0/24", "contains its end"),
+        (assign(NARROW, "10.9.7.7/16"), "10.9.0.0/24", "which is routed to eth0"),
     ],
 )
 def test_a_via_that_makes_no_sense_beside_what_is_there_is_refused(start: RoutedInterface, via: str, why: str) -> None:

@@ -131,17 +131,17 @@ def test_what_goes_out_by_a_link_of_ours_is_as_it_should_be_and_all_else_is_name
 
     assert judge(ask, ours) is None
     assert judge(ask, away, rule()) == (
-        "packets that come by up0 follow the rule 100: from all lookup 100, "
-        "by default via 192.0.2.2 dev up0 proto boot of table 100; ip rule del pref 100 from all lookup 100"
+        "packets arriving on up0 follow rule 100: from all lookup 100, "
+        "then route default via 192.0.2.2 dev up0 proto boot in table 100; ip rule del pref 100 from all lookup 100"
     )
     assert judge(ask, better) == (
-        "packets that come by up0 follow the route 1.2.3.4/32 dev up0 proto static; "
+        "packets arriving on up0 follow route 1.2.3.4/32 dev up0 proto static; "
         "ip route del 1.2.3.4/32 dev up0 proto static"
     )
     assert judge(ask, local) == "1.2.3.4 is an address of the host, on up0; ip addr del 1.2.3.4/24 dev up0"
     assert judge(ask, None) is None
     assert judge(ask, None, rule(action="prohibit", table=0)) == (
-        "packets that come by up0 follow the rule 100: from all prohibit; ip rule del pref 100 from all prohibit"
+        "packets arriving on up0 follow rule 100: from all prohibit; ip rule del pref 100 from all prohibit"
     )
 
 
@@ -228,4 +228,4 @@ def test_what_is_told_of_packets_from_beyond_is_not_told_of_the_hosts_own_again(
 
     assert not told.is_host_s
     assert told.count == 1
-    assert "come by up0" in told.cause
+    assert "arriving on up0" in told.cause

@@ -93,7 +93,7 @@ def test_every_setting_is_read() -> None:
         ("[routes]\nipv6_metric = 4294967296", 2, "4294967296 is not a metric"),
         ("[routes]\nhost_source = ['192.0.2.1/24']", 2, "routes.host_source: '192.0.2.1/24' is not an IP address"),
         ("[routes]\nhost_source = ['ff02::1']", 2, "routes.host_source: ff02::1 is a multicast address"),
-        ("[routes]\nhost_source = ['192.0.2.1', '192.0.2.3']", 2, "192.0.2.3 is a second one of IPv4"),
+        ("[routes]\nhost_source = ['192.0.2.1', '192.0.2.3']", 2, "192.0.2.3 is a second IPv4 address"),
         ("[boot]\nat_once = 0", 2, "boot.at_once: 0 is not a number from 1 to 1000"),
         ("[shutdown]\n\ntimeout = 1201", 3, "shutdown.timeout: 1201 is not a number of seconds from 0 to 1200"),
         ("[host]\nlink_group = 0", 2, "host.link_group: 0 is not a group number"),
@@ -101,10 +101,10 @@ def test_every_setting_is_read() -> None:
         ("[history]\nlines = 99", 2, "history.lines: 99 is less than 100"),
         ("[addresses.web]\nnets = []", 2, "unknown setting 'addresses.web.nets'"),
         ("[addresses]\nweb = 5", 1, "addresses = {'web': 5}: expected object, got int"),
-        ('[addresses."a b"]\nnetworks = []', 1, "'a b' is not a name of 1 to 100"),
+        ('[addresses."a b"]\nnetworks = []', 1, "'a b' is not a valid name (expected 1 to 100"),
         ("[addresses.web]\nquiet_seconds = -1", 2, "addresses.web.quiet_seconds: -1 is less than 0"),
         ("[addresses.web]\nnetworks = ['10.0.0.0/33']", 2, "networks: '10.0.0.0/33' is not an IP network"),
-        ("[addresses.web]\nnetworks = ['127.0.0.0/30']", 2, "127.0.0.0/30 cannot be routed: it overlaps loopback"),
+        ("[addresses.web]\nnetworks = ['127.0.0.0/30']", 2, "127.0.0.0/30 cannot be routed, it overlaps loopback"),
         (
             "[addresses.a]\nnetworks = ['10.0.0.0/24']\n[addresses.b]\nnetworks = ['10.0.0.128/25']",
             4,
@@ -112,7 +112,7 @@ def test_every_setting_is_read() -> None:
         ),
         ("[host]\nlink_group = -5", 2, "-5 is not a group number"),
         ("[ids]\nfirst = 0", 2, "ids 0 to "),
-        ("[ids]\nfirst = 100000\nlast = 165534", 2, "ids 100000 to 165534 hold no range of 65536"),
+        ("[ids]\nfirst = 100000\nlast = 165534", 2, "ids 100000 to 165534 do not include a range of 65536"),
     ],
 )
 def test_a_mistake_is_refused_with_file_line_and_value(text: str, line: int, says: str) -> None:

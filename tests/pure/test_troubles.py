@@ -111,7 +111,7 @@ def test_a_wanted_container_that_is_stopped_is_told_alone_or_as_what_all_have_in
         host = host.with_container(msgspec.structs.replace(host.container(name), is_wanted=True))
 
     alone = troubles(host, seen(states={"db": "running"}))
-    together = troubles(host, seen(shutdown="the host is going down since noon"))
+    together = troubles(host, seen(shutdown="the host has been going down since noon"))
 
     assert [(each.state, each.container, each.commands) for each in alone] == [
         (State.NOT_RUNNING, "web", ("osctl ct start web",))

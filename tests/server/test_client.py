@@ -76,7 +76,7 @@ def test_a_socket_option_behind_the_command_is_not_ours(server: Running) -> None
     status, stdout, stderr = osctl(server.path, "ping", "--socket", "/x")
 
     assert (status, stdout) == (64, b"")
-    assert stderr == b"error: unknown option: --socket (it goes before the command)\n"
+    assert stderr == b"error: unknown option: --socket (it must precede the command)\n"
 
 
 def test_errors_go_to_standard_error_with_the_status_that_the_daemon_says(server: Running) -> None:
@@ -202,7 +202,7 @@ def test_a_person_is_told_when_the_daemon_is_of_another_build(server: Running, m
     monkeypatch.setattr("osctld.server.connection.BUILD", "0123456789ab")
 
     theirs = f"{VERSION}, build 0123456789ab"
-    told = f"warning: osctl is {VERSION}, build {BUILD}; the osctld that runs is {theirs}: restart it\r\n"
+    told = f"warning: osctl is {VERSION}, build {BUILD}, but the running osctld is {theirs}; restart it\r\n"
     assert ping() == (0, b"pong\n", told)
     # A script's streams are what they were, and so are a shell's while it completes a word.
     assert osctl(server.path, "ping") == (0, b"pong\n", b"")
@@ -259,7 +259,7 @@ def test_a_file_that_cannot_be_opened_is_refused_in_words(
     status, stdout, stderr = osctl(server.path, "ping", directory=directory)
 
     assert (status, stdout) == (1, b"")
-    assert stderr.decode() == f"error: cannot open {path!r}: {reason}\n"
+    assert stderr.decode() == f"error: {path!r}: cannot be opened: {reason}\n"
 
 
 # --- streams that end, fill or are closed -------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_a_daemon_that_goes_away_is_told(directory: Path) -> None:
     connection.close()
     listener.close()
 
-    assert process.communicate(timeout=PATIENCE) == (b"", b"error: osctld closed connection\n")
+    assert process.communicate(timeout=PATIENCE) == (b"", b"error: osctld closed the connection\n")
     assert process.returncode == 1
 
 
@@ -405,7 +405,7 @@ def test_an_answer_that_is_not_json_is_told(directory: Path) -> None:
     connection.close()
     listener.close()
 
-    assert (process.returncode, stderr) == (1, b"error: osctld gave an answer that is not JSON\n")
+    assert (process.returncode, stderr) == (1, b"error: osctld sent an answer that is not JSON\n")
 
 
 # --- no daemon ----------------------------------------------------------------------------------------------------
@@ -521,7 +521,7 @@ def test_an_answer_that_was_not_awaited_is_never_taken_for_that_of_the_next_requ
         with pytest.raises(KeyboardInterrupt):
             osctld.call("ct_start", container="web", on_progress=interrupt)
 
-        with pytest.raises(ConnectionAbortedError, match="connect anew"):
+        with pytest.raises(ConnectionAbortedError, match="open a new connection"):
             osctld.call("self_ping")
 
 

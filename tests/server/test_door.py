@@ -117,7 +117,9 @@ def test_a_reader_looks_and_is_refused_all_else_in_one_line(serving: Serving) ->
     for argv in (["ct", "start", "web"], ["ct", "exec", "web", "id"], ["ct", "start", "web", "--dry-run"]):
         status, stdout, stderr = osctl_as([READERS], server.path, *argv)
         assert (status, stdout) == (77, "")
-        assert stderr == f"error: permission denied: '{' '.join(argv[:2])}' is not for members of the read-only group\n"
+        assert stderr == (
+            f"error: permission denied: '{' '.join(argv[:2])}' is not available to members of the read-only group\n"
+        )
     assert [each.words for each in server.fake.commands] == [("ping",), ("ct", "ls")]
 
 
@@ -224,11 +226,11 @@ def test_one_user_has_so_many_connections_and_others_still_come_in(serving: Serv
         assert ["version" in each for each in greetings] == [True, True, True, False, False]
         assert greetings[3]["code"] == "too-many-connections"
         assert greetings[3]["message"] == (
-            f"user {USER} has 3 connections to osctld already, the most there may be (socket.connections_per_user)"
+            f"user {USER} already has the maximum of 3 connections to osctld (socket.connections_per_user)"
         )
         status, stdout, stderr = osctl_as([READERS], server.path, "ping")
         assert (status, stdout) == (1, "")
-        assert stderr.startswith(f"error: user {USER} has 3 connections")
+        assert stderr.startswith(f"error: user {USER} already has the maximum of 3 connections")
         assert osctl_as([READERS], server.path, "ping", user=USER + 50)[0] == 0
 
     wait_until(lambda: osctl_as([READERS], server.path, "ping")[0] == 0)
@@ -242,7 +244,7 @@ def test_a_part_of_all_connections_is_kept_for_root(serving: Serving) -> None:
         with contextlib.ExitStack() as mine:
             for _ in range(2):
                 assert mine.enter_context(server.connect()).ping() == PONG
-            with pytest.raises(ConnectionRefusedError, match="osctld has 8 connections already"):
+            with pytest.raises(ConnectionRefusedError, match="osctld already has the maximum of 8 connections"):
                 connect(str(server.path))
 
 
@@ -312,7 +314,7 @@ def test_a_request_that_is_not_completed_in_time_is_answered_and_the_connection_
     with server.connect() as slow, server.connect() as idle:
         slow.send(b'{"cmd": "self_ping"')
         assert slow.read() == {
-            "status": False, "message": "request was not complete within 0.3 s",
+            "status": False, "message": "request not complete within 0.3 s",
             "code": "too-slow", "subject": "", "holder": "",
         }  # fmt: skip
         with pytest.raises((EOFError, ConnectionResetError)):
@@ -369,7 +371,7 @@ def test_whoever_takes_none_of_an_answer_is_left_after_a_while(
     with Talk(server.path) as dead:
         dead.request("ping")
         wait_until(lambda: open_descriptors() <= before + 1)  # the server's end is closed, ours not
-    assert "does not take its answer" in caplog.text
+    assert "does not read its answer" in caplog.text
 
 
 def test_an_answer_that_is_taken_slowly_arrives_whole(serving: Serving) -> None:
@@ -415,7 +417,7 @@ sys.stdin.read()
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == b"sent\n"
-        wait_until(lambda: caplog.text.count("leaves too much untaken") == 9)
+        wait_until(lambda: caplog.text.count("has too much unread output") == 9)
     finally:
         process.stdin.close()
         process.wait(PATIENCE)

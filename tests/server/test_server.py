@@ -77,14 +77,14 @@ def test_the_socket_of_a_dead_daemon_is_replaced(directory: Path) -> None:
 def test_a_file_in_the_way_is_left_alone_and_named(directory: Path) -> None:
     (directory / "s").write_text("precious")
 
-    with pytest.raises(Refused, match=r"is in the way: not a socket$"):
+    with pytest.raises(Refused, match=r": exists and is not a socket$"):
         Running(directory / "s").start()
 
     assert (directory / "s").read_text() == "precious"
 
 
 def test_a_path_that_is_too_long_is_refused_in_words(directory: Path) -> None:
-    with pytest.raises(Refused, match=r"is too long for a socket: 107 bytes at most$"):
+    with pytest.raises(Refused, match=r": too long for a socket \(at most 107 bytes\)$"):
         Running(directory / ("s" * 108)).start()
 
 
@@ -130,8 +130,8 @@ def test_the_server_speaks_first_and_answers_requests_in_order(server: Running) 
         (b"9" * 100_000, None),
         (b"[1]", "expected a JSON object"),
         (b"null", "expected a JSON object"),
-        (b"{}", "cmd: expected the name of a command"),
-        (b'{"cmd":1}', "cmd: expected the name of a command"),
+        (b"{}", "cmd: expected the name of a request"),
+        (b'{"cmd":1}', "cmd: expected the name of a request"),
         (b'{"cmd":"self_ping","opts":[]}', "opts: expected an object"),
         (b'{"cmd":"\\ud800"}', "Unsupported command '\\ud800'"),
         (b'{"cmd":"' + b"x" * 1000 + b'"}', f"Unsupported command '{'x' * 100}...'"),
@@ -670,12 +670,12 @@ def test_a_dash_is_replaced_by_the_words_of_the_callers_standard_input(server: R
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b'{"stdin":" "}', "argument <addr>: - was given, but standard input is empty"),
+        (b'{"stdin":" "}', "argument <addr>: - given, but standard input is empty"),
         (b'{"stdin":"caf\\udce9"}', "standard input is not valid UTF-8"),
-        (b'{"stdin":1}', "the client gave no standard input"),
-        (b"{}", "the client gave no standard input"),
-        (b"[]", "the client answered 'stdin' with something else than an object"),
-        (b"x", "the client answered 'stdin' with something else than JSON"),
+        (b'{"stdin":1}', "the client passed no standard input"),
+        (b"{}", "the client passed no standard input"),
+        (b"[]", "the client answered 'stdin' with something other than an object"),
+        (b"x", "the client answered 'stdin' with something other than JSON"),
     ],
 )
 def test_standard_input_that_cannot_be_used_is_refused(server: Running, answer: bytes, message: str) -> None:

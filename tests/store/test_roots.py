@@ -105,7 +105,7 @@ def test_a_root_in_the_place_of_something_else_is_refused_and_nothing_is_left(ro
     (tmp_path / "ct/web").mkdir()
     (tmp_path / "ct/web/foreign").touch()
 
-    with pytest.raises(ApplyFailed, match=f"{tmp_path}/ct/web exists already"):
+    with pytest.raises(ApplyFailed, match=f"'{tmp_path}/ct/web': already exists"):
         asyncio.run(roots.build("web", archive=None))
 
     assert there(tmp_path) == ["building", "ct/web/foreign", "trash"]

@@ -222,7 +222,7 @@ def test_a_store_of_another_schema_is_refused_and_left_alone(file: Path, found: 
     before = file.read_bytes()
     open_before = descriptors()
 
-    with pytest.raises(Unavailable, match=f"{file} has schema {found}, this osctld knows {SCHEMA}"):
+    with pytest.raises(Unavailable, match=f"{file}: has schema {found}, this osctld supports {SCHEMA}"):
         opened(file)
 
     assert file.read_bytes() == before
@@ -265,7 +265,7 @@ def test_a_store_is_copied_before_it_is_brought_to_a_newer_schema_and_not_withou
     copy = copy_of_schema(file, 3)
     copy.mkdir()  # nothing can be written in its place
 
-    with pytest.raises(Unavailable, match=f"is not brought to a newer schema: no copy could be made at {copy}"):
+    with pytest.raises(Unavailable, match=f"not upgraded to a newer schema, no copy could be made at {copy}"):
         Store(file, schema=SCHEMA, new_host_uuid=UUID, upgraded=lambda _, schema: b"from %d" % schema)
 
     copy.rmdir()
@@ -428,7 +428,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path) -> Non
     before = file.read_bytes()
     open_before = descriptors()
 
-    with pytest.raises(Unavailable, match=f"{file} cannot be opened: file is not a database"):
+    with pytest.raises(Unavailable, match=f"{file}: cannot be opened: file is not a database"):
         opened(file)
 
     assert file.read_bytes() == before
@@ -443,7 +443,7 @@ def test_a_damaged_page_is_said_in_words_when_it_is_read(store: Store, file: Pat
     file.write_bytes(damaged)
 
     again = opened(file)
-    with pytest.raises(Unavailable, match=f"{file} cannot be read: "):
+    with pytest.raises(Unavailable, match=f"{file}: cannot be read: "):
         again.load()
     again.close()
 
@@ -555,9 +555,9 @@ def test_in_a_read_only_directory_nothing_is_saved_and_it_is_said(tmp_path: Path
         _mount("tmpfs", tmp_path, "tmpfs", MS_REMOUNT | MS_RDONLY, "size=1m")
         open_before = descriptors()
 
-        with pytest.raises(Unavailable, match=f"{tmp_path}/osctl.db cannot be opened: "):
+        with pytest.raises(Unavailable, match=f"{tmp_path}/osctl.db: cannot be opened: "):
             opened(tmp_path / "osctl.db")
-        with pytest.raises(Unavailable, match=f"{tmp_path}/new.db cannot be opened: "):
+        with pytest.raises(Unavailable, match=f"{tmp_path}/new.db: cannot be opened: "):
             opened(tmp_path / "new.db")
 
         assert descriptors() == open_before
@@ -817,7 +817,7 @@ def test_a_document_that_cannot_be_read_stops_the_upgrade_of_a_store_and_nothing
     store_of_schema_2(file, document=b"no document")
     before = contents_of(file)
 
-    with pytest.raises(Unavailable, match=f"{file} cannot be opened: JSON is malformed"):
+    with pytest.raises(Unavailable, match=f"{file}: cannot be opened: JSON is malformed"):
         Store(file, schema=3, new_host_uuid=UUID, upgraded=upgraded)
 
     assert contents_of(file) == before
@@ -930,7 +930,7 @@ def test_what_was_refused_is_not_kept_where_nothing_can_be_written_and_what_foll
     with contextlib.closing(opened(file)) as store:
         with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
             other.execute("CREATE TRIGGER full BEFORE INSERT ON failure BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
-        with pytest.raises(ApplyFailed, match="commands that failed could not be kept: disk is full"):
+        with pytest.raises(ApplyFailed, match="failed commands could not be recorded: disk is full"):
             store.keep_failures([refused(1)])
         store.save_blocks((), HistoryLine(5.0, "x"))
         assert (store.failures(), store.history(limit=-1)) == ([], [HistoryLine(5.0, "x")])

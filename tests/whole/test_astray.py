@@ -100,8 +100,8 @@ def test_a_rule_to_another_table_is_named_and_its_command_mends_it(
 
     rule = f"100: from all to {ADDRESS[version]}/{LENGTH[version]}{f' iif {by}' if by else ''} lookup 100"
     assert found["severity"] == "error"
-    assert found["what"].startswith(f"{ADDRESS[version]}/{LENGTH[version]} of eth0 of web: packets that come by up0 ")
-    assert f" follow the rule {rule}, by default via {ROUTER[version]} dev up0" in found["what"]
+    assert found["what"].startswith(f"{ADDRESS[version]}/{LENGTH[version]} of eth0 of web: packets arriving on up0 ")
+    assert f" follow rule {rule}, then route default via {ROUTER[version]} dev up0" in found["what"]
     assert (trouble["state"], trouble["ctid"], trouble["address"]) == ("unreachable", "web", ADDRESS[version])
     assert trouble["commands"] == found["commands"]
     with bystander.unharmed():
@@ -121,7 +121,7 @@ def test_a_rule_that_drops_what_is_for_a_container_is_named(
 
         (found,) = findings(web, "astray")
 
-    assert f"follow the rule 50: from all to {ADDRESS[version]}/{LENGTH[version]} {action}" in found["what"]
+    assert f"follow rule 50: from all to {ADDRESS[version]}/{LENGTH[version]} {action}" in found["what"]
     run_commands(web, found["commands"])
     assert is_reached(web, version)
     assert findings(web, "astray") == []
@@ -138,7 +138,7 @@ def test_a_rule_to_a_table_that_drops_everything_is_named(
 
         (found,) = findings(web, "astray")
 
-    assert f"follow the rule 100: from all to {ADDRESS[version]}/{LENGTH[version]} lookup 100" in found["what"]
+    assert f"follow rule 100: from all to {ADDRESS[version]}/{LENGTH[version]} lookup 100" in found["what"]
     run_commands(web, found["commands"])
     assert is_reached(web, version)
     assert findings(web, "astray") == []
@@ -152,7 +152,7 @@ def test_a_rule_for_some_senders_is_named(web: Topology, bystander: Bystander, v
         other_table(web, version, "from", senders, "to", ADDRESS[version])
         (found,) = findings(web, "astray")
 
-    assert f"follow the rule 100: from {senders} to {ADDRESS[version]}/{LENGTH[version]} lookup 100" in found["what"]
+    assert f"follow rule 100: from {senders} to {ADDRESS[version]}/{LENGTH[version]} lookup 100" in found["what"]
     assert web.ping(web.R, ADDRESS[version], count=1, source=WORLD[version]) == 0
     run_commands(web, found["commands"])
     assert web.ping(web.R, ADDRESS[version], count=1, source=WORLD[version]) == 1
@@ -182,7 +182,7 @@ def test_an_ipv6_route_of_a_better_metric_is_named_and_its_command_mends_it(
         found = [each for each in findings(web, "astray") if each["severity"] == "error"]
 
     (each,) = found
-    assert f"follow the route {ADDRESS[6]}/128 via {ROUTER_6} dev up0 proto boot metric 4" in each["what"]
+    assert f"follow route {ADDRESS[6]}/128 via {ROUTER_6} dev up0 proto boot metric 4" in each["what"]
     with bystander.unharmed():
         run_commands(web, each["commands"])
     assert is_reached(web, 6)
@@ -198,7 +198,7 @@ def test_a_route_to_a_part_of_a_routed_network_is_named(web: Topology, bystander
         ip(web, version, "route", "add", part, "via", ROUTER[version])
         (found,) = findings(web, "astray")
 
-    assert f"{wide} of eth0 of web: packets that come by up0 follow the route {part} via" in found["what"]
+    assert f"{wide} of eth0 of web: packets arriving on up0 follow route {part} via" in found["what"]
     run_commands(web, found["commands"])
     assert findings(web, "astray") == []
 
@@ -256,7 +256,7 @@ def test_a_rule_for_what_the_host_sends_makes_no_forgery_of_what_a_container_sen
     # The host's own packets follow the rule: that is told, and no more than that.
     (found,) = findings(web, "astray")
     assert found["severity"] == "warning"
-    assert "packets that the host sends follow the rule 100: " in found["what"]
+    assert "packets from the host follow rule 100: " in found["what"]
     with bystander.unharmed():
         run_commands(web, found["commands"])
         wait_until(lambda: elements(web, version) == [], "nothing is hidden any more", seconds=30)

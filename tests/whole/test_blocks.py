@@ -251,8 +251,8 @@ def test_who_blocked_what_since_when_is_listed_and_in_the_history(web: Topology)
     ("words", "why"),
     [
         (["block", "nonsense"], "nonsense"),
-        (["block", "0.0.0.0/0"], "0.0.0.0/0: everything cannot be blocked"),
-        (["block", "::/0"], "::/0: everything cannot be blocked"),
+        (["block", "0.0.0.0/0"], "0.0.0.0/0: cannot be blocked, it stands for everything"),
+        (["block", "::/0"], "::/0: cannot be blocked, it stands for everything"),
         (["block", "1.2.3.99"], "1.2.3.99/32: held by no container"),
         (["block", "2001:db8:2::99"], "2001:db8:2::99/128: held by no container"),
         (["block", "192.0.2.1"], "192.0.2.1/32 is an address of the host, on up0"),
@@ -282,7 +282,7 @@ def test_a_time_that_makes_no_sense_is_refused(settled: Settled, time: str) -> N
 def test_unblock_names_the_block_that_an_address_is_in(web: Topology) -> None:
     web.osctl("net", "block", "1.2.3.0/28")
 
-    assert web.refusal("net", "unblock", SPARED[4]) == "1.2.3.4: not blocked, it is in 1.2.3.0/28, which is"
+    assert web.refusal("net", "unblock", SPARED[4]) == "1.2.3.4: not blocked; the network around it, 1.2.3.0/28, is"
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -71,7 +71,7 @@ def test_of_several_interfaces_or_none_one_has_to_be_named(web: Topology) -> Non
     ):
         told = web.refusal_without_trace("ct", "netif", *argv, running=["web"])
         assert told == "'web': name one of its interfaces: eth0, eth1"
-    assert web.refusal("ct", "netif", "ip", "add", "empty", "1.2.3.5") == "'empty': it has no interface"
+    assert web.refusal("ct", "netif", "ip", "add", "empty", "1.2.3.5") == "'empty': container has no interface"
 
 
 def test_what_goes_has_to_be_named(web: Topology) -> None:
@@ -163,7 +163,7 @@ def test_each_meaning_of_force_has_a_name_of_its_own(web: Topology) -> None:
         "ct", "netif", "new", "routed", "--overlap-host", "--via", "198.51.100.128/30", "part", "eth2"
     )
     web.osctl("ct", "netif", "ip", "add", "web", "10.5.5.1/24")
-    assert "--leave-unrouted leaves them so" in web.refusal("ct", "netif", "route", "del", "web", "10.5.5.0/24")
+    assert "--leave-unrouted permits it" in web.refusal("ct", "netif", "route", "del", "web", "10.5.5.0/24")
     web.osctl("ct", "netif", "route", "del", "--leave-unrouted", "web", "10.5.5.0/24")
     assert "--allow-foreign-source permits it" in web.refusal("ct", "netif", "source", "add", "web", "10.100.10.104/30")
     web.osctl("ct", "netif", "source", "add", "--allow-foreign-source", "web", "10.100.10.104/30")

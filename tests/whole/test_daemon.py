@@ -271,9 +271,9 @@ def test_a_reconcile_that_is_asked_for_mends_inside_too(host: Topology) -> None:
     mended = host.osctl("net", "reconcile", "web")
 
     assert "ip addr add 1.2.3.4/32" in planned.stdout
-    assert "mended addr 1.2.3.4/32 dev eth0 in container web" in mended.stdout
+    assert "repaired addr 1.2.3.4/32 dev eth0 in container web" in mended.stdout
     assert not differences(before, host.comparable_state("web"))
-    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert host.osctl("net", "reconcile").stdout == "nothing to repair\n"
     assert host.osctl_json("self", "status")["drift"] == []
 
 
@@ -299,11 +299,11 @@ def test_a_reconcile_tells_what_it_could_not_mend_and_fails(host: Topology) -> N
 
     first, second = (host.osctl("net", "reconcile", "web", check=False) for _ in range(2))
 
-    assert (first.status, first.stdout) == (1, "mended link eth0 in container web\n")
+    assert (first.status, first.stdout) == (1, "repaired link eth0 in container web\n")
     assert (second.status, second.stdout) == (1, "")
     there = "route 1.2.3.4/32 via 192.0.2.2 dev up0 proto static"
-    told = f"web: 1.2.3.4/32: the host already has {there}, which is not ours"
-    assert first.stderr == second.stderr == f"error: not mended: {told}\n"
+    told = f"web: 1.2.3.4/32: the host already has {there}, which is foreign"
+    assert first.stderr == second.stderr == f"error: not repaired: {told}\n"
     (route,) = host.ip_json(host.H, "route", "show", "1.2.3.4")
     assert (route["dev"], route["protocol"]) == ("up0", "static")
 
@@ -332,11 +332,10 @@ def test_a_tenant_without_ipv6_keeps_no_address_that_is_taken_away(host: Topolog
     host.osctl("ct", "netif", "ip", "del", "web", "eth0", "2001:db8:2::4")
 
     assert refused == (
-        "addr 2001:db8:2::5/128 dev eth0 in container web: IPv6 is switched off there by "
-        "net.ipv6.conf.eth0.disable_ipv6"
+        "addr 2001:db8:2::5/128 dev eth0 in container web: IPv6 is disabled there by net.ipv6.conf.eth0.disable_ipv6"
     )
     told = host.osctl("net", "reconcile", "web").stdout
-    assert "left as the tenant of web has it: addr fd00:1::2/126 dev eth0" in told
+    assert "left to the tenant of web: addr fd00:1::2/126 dev eth0" in told
     assert host.ip_json(host.H, "-6", "route", "show", "2001:db8:2::4") == []
     assert host.ping(host.R, "1.2.3.5") == 3
     assert any("fd00:1::2/126" in each for each in host.osctl_json("self", "status")["drift"])
@@ -355,7 +354,7 @@ def test_ipv6_on_a_link_that_the_tenant_made_too_small_for_it_is_refused_in_word
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.5")
 
     assert refused == (
-        "addr 2001:db8:2::5/128 dev eth0 in container web: eth0 has an MTU of 1000 there, and IPv6 needs 1280"
+        "addr 2001:db8:2::5/128 dev eth0 in container web: eth0 has an MTU of 1000 there, and IPv6 requires 1280"
     )
     host.osctl("net", "reconcile", "web")
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", "2001:db8:2::5")

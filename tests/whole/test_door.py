@@ -95,7 +95,7 @@ def test_a_reader_changes_nothing(web: Topology, argv: list[str]) -> None:
     denied = osctl_as(web, [READERS], *argv)
 
     assert (denied.status, denied.stdout) == (77, "")
-    words = re.fullmatch(r"error: permission denied: '([a-z ]+)' is not for members of .*\n", denied.stderr)
+    words = re.fullmatch(r"error: permission denied: '([a-z ]+)' is not available to members of .*\n", denied.stderr)
     assert words is not None
     assert words[1] in " ".join(argv)
     assert web.stored() == before[0]
@@ -197,4 +197,4 @@ def test_a_group_that_there_is_not_is_refused_at_the_start(key: str) -> None:
         done = run(*host.program, *host.daemon_arguments, check=False)
 
     assert (done.status, done.stdout) == (1, "")
-    assert done.stderr == f"error: socket.{key} = 'nosuchgroup': there is no such group\n"
+    assert done.stderr == f"error: socket.{key} = 'nosuchgroup': group not found\n"

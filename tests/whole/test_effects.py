@@ -95,6 +95,6 @@ def test_killed_between_any_two_effects_the_kernel_is_as_the_store_says(
 
     assert ("1.2.3.4" in web.osctl("ct", "netif", "ip", "ls", "web").stdout) == is_saved == (step in STEPS[4:])
     assert ("1.2.3.4/32" in web.osctl("ct", "netif", "route", "ls", "web").stdout) == is_saved
-    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert web.osctl("net", "reconcile").stdout == "nothing to repair\n"
     assert any(each["local"] == "1.2.3.4" for link in web.guest_ip_json("web", "addr") for each in link["addr_info"]) \
         == is_saved  # fmt: skip

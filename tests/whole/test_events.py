@@ -221,7 +221,7 @@ def test_a_dry_run_of_an_action_says_what_would_be_done_and_does_nothing(lasting
     assert start.startswith("# start container web: its namespaces, then this, then its first process\n# on the host\n")
     assert "1.2.3.4" in start
     assert lines == [
-        f"# delete container web with everything in it\n# on the host\n{no_more}",
+        f"# delete container web and everything in it\n# on the host\n{no_more}",
         "# nothing to change\n",
         "# create container other, stopped and without interfaces\n",
     ]
@@ -244,5 +244,5 @@ def test_what_somebody_changes_inside_is_told_and_what_is_put_back_too(lasting: 
     assert [each["id"] for each in drift] == ["web", "web"]
     assert "addr 1.2.3.4/32 dev eth0" in drift[0]["differences"]
     assert drift[1]["differences"] == []
-    assert "mended addr 1.2.3.4/32 dev eth0 in container web" in mended
+    assert "repaired addr 1.2.3.4/32 dev eth0 in container web" in mended
     lasting.delete_containers()

@@ -214,7 +214,7 @@ def test_a_command_whose_daemon_was_killed_ends_when_the_next_daemon_starts(host
         host.kill_daemon()
 
         assert client.stderr is not None
-        assert (client.stderr.readline(), client.wait(20)) == (b"error: osctld closed connection\n", 1)
+        assert (client.stderr.readline(), client.wait(20)) == (b"error: osctld closed the connection\n", 1)
         host.start_daemon()
         assert not runs_inside(host, "sleep 1000")
     assert host.guest("web", "echo", "here").stdout == "here\n"
@@ -350,7 +350,7 @@ def test_a_file_that_the_caller_may_not_read_is_refused_with_its_name(idle_host:
     osctl = (str(BIN / "osctl"), "--socket", str(idle_host.socket))
     result = run(*powerless, *osctl, "ct", "new", "--from-archive", str(file), "web", check=False)
 
-    assert result == (1, "", f"error: cannot open '{file}': Permission denied\n")
+    assert result == (1, "", f"error: '{file}': cannot be opened: Permission denied\n")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_file_that_the_caller_may_not_read_is_refused_with_its_name(idle_host:
 def test_a_file_that_cannot_be_read_is_refused_with_its_name(idle_host: Topology, path: str, reason: str) -> None:
     before = idle_host.stored()
 
-    assert idle_host.refusal("ct", "new", "--from-archive", path, "web") == f"cannot open {path!r}: {reason}"
+    assert idle_host.refusal("ct", "new", "--from-archive", path, "web") == f"{path!r}: cannot be opened: {reason}"
 
     assert idle_host.stored() == before
 

@@ -85,8 +85,10 @@ def test_its_interfaces_are_there_only_when_they_are_asked_for(stopped: Topology
 
 def test_a_container_in_which_such_a_command_runs_is_not_started(stopped: Topology) -> None:
     with begun(stopped, "-r"):
-        assert "a command of ct exec --run-container runs in it" in stopped.refusal("-q", "ct", "start", "web")
-        assert "a command of ct exec --run-container runs in it" in stopped.refusal("ct", "exec", "-r", "web", "true")
+        assert "a command of ct exec --run-container is running in it" in stopped.refusal("-q", "ct", "start", "web")
+        assert "a command of ct exec --run-container is running in it" in stopped.refusal(
+            "ct", "exec", "-r", "web", "true"
+        )
         assert "is running" in stopped.refusal("-q", "ct", "del", "web")
 
     stopped.osctl("ct", "start", "web")
@@ -131,7 +133,7 @@ def test_a_guest_that_does_not_boot_is_repaired(stopped: Topology) -> None:
 def test_the_network_alone_cannot_be_asked_for(stopped: Topology) -> None:
     refused = stopped.refusal_without_trace("ct", "exec", "-n", "web", "true", status=64)
 
-    assert refused == "--network goes with --run-container"
+    assert refused == "--network requires --run-container"
     assert "not running" in stopped.refusal_without_trace("ct", "exec", "web", "true")
 
 

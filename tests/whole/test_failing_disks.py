@@ -69,7 +69,7 @@ def test_on_a_disk_that_became_read_only_changes_are_refused_and_containers_run_
 
     found = osctld(web, "--check")
     assert found.status == 1
-    assert f"error: {web.state_dir} cannot be written: Read-only file system; look for" in found.stdout
+    assert f"error: {web.state_dir}: cannot be written: Read-only file system; look for" in found.stdout
     web.kill_daemon()
     run("umount", "-l", str(web.state_dir))
     disk.mount(web.state_dir)
@@ -130,7 +130,7 @@ def test_a_store_that_is_damaged_under_a_running_daemon_refuses_changes_and_says
 
     said = failure(web, *ADD, "web", "eth0", "1.2.3.5")
 
-    assert "malformed; osctld --check tells more" in said, said
+    assert "malformed; osctld --check shows more" in said, said
     assert not differences(before, web.comparable_state("web"))
     assert web.ping(web.R, "1.2.3.4") == 3
     found = osctld(web, "--check")

@@ -51,7 +51,7 @@ def test_the_second_of_two_who_saw_the_same_is_refused_and_nothing_changes(web: 
     web.osctl("ct", "netif", "ip", "add", "--if-generation", seen, "web", "1.2.3.5")
     told = web.refusal_without_trace("ct", "netif", "ip", "del", "--if-generation", seen, "web", "all", running=["web"])
 
-    assert told == f"'web': its configuration has generation {int(seen) + 1}, not {seen}: somebody changed it"
+    assert told == f"'web': the configuration has generation {int(seen) + 1}, not {seen}; it was changed meanwhile"
     assert web.refusal("--dry-run", "--if-generation", seen, "ct", "netif", "ip", "del", "web", "all") == told
     web.osctl("ct", "netif", "ip", "del", "--if-generation", str(generation(web)), "web", "all")
     assert web.osctl_json("ct", "netif", "ip", "ls", "web") == []
@@ -60,7 +60,7 @@ def test_the_second_of_two_who_saw_the_same_is_refused_and_nothing_changes(web: 
 def test_it_goes_with_changes_of_a_configuration_alone(web: Topology) -> None:
     for argv in (("ct", "ls"), ("ct", "stop", "web"), ("net", "reconcile")):
         told = web.refusal_without_trace("--if-generation", "1", *argv, running=["web"], status=64)
-        assert told == "--if-generation goes with commands that change the configuration of a container"
+        assert told == "--if-generation requires a command that changes the configuration of a container"
 
 
 def test_programs_say_it_too(web: Topology) -> None:

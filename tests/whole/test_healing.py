@@ -133,7 +133,7 @@ def test_very_many_routes_that_are_put_back_are_told_by_their_number(web: Topolo
 
     assert not differences(before, web.comparable_state("web"))
     assert isinstance(told["what"], list)
-    assert f"mended 3001 routes via 10.100.10.102 dev {veth} proto 111" in told["what"]
+    assert f"repaired 3001 routes via 10.100.10.102 dev {veth} proto 111" in told["what"]
     assert len(told["what"]) < 20
 
 
@@ -198,7 +198,7 @@ def test_a_link_that_somebody_renames_gets_its_name_back_with_all_that_is_on_it(
         wait_until(lambda: not differences(before, host.comparable_state("web")), "it is as it was", seconds=2)
         assert host.ip_json(host.H, "link", "show", "dev", veth)[0]["ifindex"] == index
         assert all(host.ping(host.R, each) == 3 for each in ADDRESSES)
-        assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+        assert host.osctl("net", "reconcile").stdout == "nothing to repair\n"
 
 
 def test_a_link_that_is_made_anew_under_its_name_is_taken_for_what_it_is(web: Topology) -> None:
@@ -256,7 +256,7 @@ def test_a_dry_run_of_a_reconcile_tells_of_leftovers_and_strayed_links_too(web: 
     add = "ip link add osleft-eth0 group 111 type veth peer name left"
     wait_until(lambda: is_told(add, "# on the host", "ip link del dev osleft-eth0"), "a leftover is told")
     strays = f"ip link set {veth} name away"
-    later = "# then what differs in container web and on its side of the host"
+    later = "# then the differences in container web and on its host side"
     wait_until(lambda: is_told(strays, f"ip link set dev away name {veth}", later), "a strayed link is told")
 
     def names() -> set[str]:

@@ -80,10 +80,10 @@ def source(host: Topology, version: int) -> str:
 
 
 def restart_the_daemon(host: Topology) -> None:
-    """Which finds all as it should be: nothing to mend, nothing that the tenant changed."""
+    """Which finds all as it should be: nothing to repair, nothing that the tenant changed."""
     host.restart_daemon()
     status = host.osctl_json("self", "status")
-    assert (status["last_reconcile"], status["drift"]) == ("nothing to mend", [])
+    assert (status["last_reconcile"], status["drift"]) == ("nothing to repair", [])
 
 
 @both_versions

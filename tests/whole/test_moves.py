@@ -67,7 +67,7 @@ def test_an_address_moves_under_pings_and_at_most_one_is_lost(running: Topology)
     assert inside(host, "db")[-1] == "1.2.3.4"
     assert "1.2.3.4" not in inside(host, "web")
     assert host.osctl("self", "status").stdout
-    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert host.osctl("net", "reconcile").stdout == "nothing to repair\n"
 
 
 @pytest.mark.parametrize("running_ones", [(), ("web",), ("db",), ("web", "db")])
@@ -88,7 +88,7 @@ def test_all_addresses_go_in_their_order_whoever_runs(web_db: Topology, running_
     for address in ("1.2.3.4", "1.2.3.6", "2001:db8:2::4"):
         assert way(web_db, address) == web_db.veth("db")
         assert web_db.ping(web_db.R, address) == 3
-    assert web_db.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert web_db.osctl("net", "reconcile").stdout == "nothing to repair\n"
 
 
 def test_what_is_refused_half_way_leaves_both_as_they_were(running: Topology) -> None:
@@ -103,7 +103,7 @@ def test_what_is_refused_half_way_leaves_both_as_they_were(running: Topology) ->
         ((*MOVE, *WEB, *DB, "1.2.3.4", "2001:db8:2::4"), "2001:db8:2::4"),
         ((*MOVE, *WEB, *DB, "all"), "1.2.3.5/32"),
         ((*MOVE, *WEB, *DB, "1.2.3.44"), "1.2.3.44: address not found on eth0"),
-        ((*MOVE, *WEB, *WEB, "1.2.3.4"), "the addresses are there already"),
+        ((*MOVE, *WEB, *WEB, "1.2.3.4"), "the addresses are already on this interface"),
         ((*MOVE, *WEB, "nope", "eth0", "1.2.3.4"), "container not found: 'nope'"),
         ((*MOVE, *WEB, "db", "eth9", "1.2.3.4"), "'eth9': network interface not found in db"),
         ((*MOVE, *WEB, *DB, "1.2.3.4", "1.2.3.99"), "1.2.3.99: address not found"),
@@ -117,7 +117,7 @@ def test_a_route_goes_along_when_nobody_stays_in_it(running: Topology) -> None:
     host.osctl(*ADD, *WEB, "10.5.5.1", "10.5.5.2")
     nothing_changes = Settled(host, running=["web", "db"])
     message = nothing_changes.refusal(*MOVE, *WEB, *DB, "10.5.5.1")
-    assert "10.5.5.1: it is in 10.5.5.0/24, which stays with eth0 for 10.5.5.2; --delegate" in message
+    assert "10.5.5.1: inside 10.5.5.0/24, which stays with eth0 for 10.5.5.2; --delegate" in message
 
     host.osctl(*MOVE, "--force", *WEB, *DB, "10.5.5.1")
 
@@ -167,4 +167,4 @@ def test_both_documents_are_of_one_change(running: Topology) -> None:
     assert "1.2.3.4/32" in listed(host, *DB)
     assert "1.2.3.4/32" not in listed(host, *WEB)
     assert way(host, "1.2.3.4") == host.veth("db")
-    assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert host.osctl("net", "reconcile").stdout == "nothing to repair\n"

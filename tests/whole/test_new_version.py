@@ -82,7 +82,7 @@ def test_what_an_earlier_version_configured_is_renewed_once_without_loss_and_dri
         assert web.ping(web.R, ADDRESSES[0], count=5) == 5
 
     assert {sent - answered for sent, answered in counts.values()} == {0}
-    assert "web: as this version wants it" in status["last_reconcile"]
+    assert "web: updated for this version" in status["last_reconcile"]
     assert "mended" not in status["last_reconcile"]
     assert status["drift"] == []
     assert "changed inside" not in web.log_text()
@@ -92,7 +92,7 @@ def test_what_an_earlier_version_configured_is_renewed_once_without_loss_and_dri
     assert (web.run_dir / "editions" / "web").read_text() == f"{LATEST}\n"
 
     web.restart_daemon()
-    assert web.osctl_json("self", "status")["last_reconcile"] == "nothing to mend"
+    assert web.osctl_json("self", "status")["last_reconcile"] == "nothing to repair"
 
 
 def test_what_the_tenant_changed_before_is_told_as_before_and_left(web: Topology) -> None:
@@ -104,7 +104,7 @@ def test_what_the_tenant_changed_before_is_told_as_before_and_left(web: Topology
 
     status = web.osctl_json("self", "status")
     assert "addr 198.51.100.5/32 dev eth1" in json.dumps(status["drift"])
-    assert "not mended" not in status["last_reconcile"]
+    assert "not repaired" not in status["last_reconcile"]
     assert defaults(web, 6) == [16, 116]
     assert web.ping(web.R, "1.2.3.4") == 3
 
@@ -121,7 +121,7 @@ def test_a_tenant_without_ipv6_is_left_without(web: Topology, how: str) -> None:
     web.start_daemon()
 
     status = web.osctl_json("self", "status")
-    assert "not mended" not in status["last_reconcile"]
+    assert "not repaired" not in status["last_reconcile"]
     assert (defaults(web, 4), defaults(web, 6)) == ([0, 100], [116])
     assert (web.run_dir / "editions" / "web").exists()
     assert [web.ping(web.R, each) for each in ("1.2.3.4", "198.51.100.5", "2001:db8:2::5")] == [3, 3, 3]

@@ -126,7 +126,7 @@ def test_a_wider_null_route_is_an_aggregate_and_takes_nothing_away(web: Topology
     web.ip(web.H, "-6", "route", "add", "unreachable", "2001:db8:2::/48")
 
     assert all(is_answered(web, each) for each in (*SPARED.values(), *ATTACKED.values()))
-    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert web.osctl("net", "reconcile").stdout == "nothing to repair\n"
     assert blocked(web) == []
 
 
@@ -153,7 +153,7 @@ def test_a_route_of_somebody_elses_under_our_key_stops_no_start_and_no_other_edi
     assert blocked(web) == [exact]
     web.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.77")
     assert is_answered(web, "1.2.3.77")
-    assert f"not mended: web: {exact}: the host already has route {exact} dev up0" in web.refusal("net", "reconcile")
+    assert f"not repaired: web: {exact}: the host already has route {exact} dev up0" in web.refusal("net", "reconcile")
     (found,) = findings(web, "in-the-way")
     assert found["what"].startswith(f"web: {exact}: the host already has route {exact} dev up0")
 

@@ -49,7 +49,7 @@ def test_many_clients_at_once_get_each_an_address_of_its_own(web: Topology) -> N
     for last in ("251", "252", "253", "254"):
         assert web.osctl(*TAKE, "web", "web", "eth0").stdout == f"198.51.100.{last}\n"
     message = Settled(web, running=["web"]).refusal(*TAKE, "web", "web", "eth0")
-    assert message == "'web': no address is left in addresses.web = 198.51.100.0/24"
+    assert message == "'web': no free address in addresses.web = 198.51.100.0/24"
     (used,) = [each for each in web.osctl_json("net", "pool", "ls") if each["name"] == "web"]
     assert (used["size"], used["used"], used["free"], used["resting"]) == (254, 254, 0, 0)
 
@@ -74,7 +74,7 @@ def test_it_is_given_again_after_its_time(web: Topology) -> None:
     assert [take(), take()] == ["203.0.113.1", "203.0.113.2"]
     web.osctl("ct", "netif", "ip", "del", "web", "eth0", "203.0.113.2")
     assert take() == "2001:db8:2::1"
-    assert "no address of IPv4 is left in addresses.short = 203.0.113.0/30, 2001:db8:2::/126; 1 rest" in web.refusal(
+    assert "no free IPv4 address in addresses.short = 203.0.113.0/30, 2001:db8:2::/126; 1 rel" in web.refusal(
         *TAKE, "short", "-v", "4", "web", "eth0"
     )
 
@@ -87,9 +87,9 @@ def test_what_makes_no_sense_of_a_pool_is_refused(web: Topology) -> None:
 
     for argv, says, status in (
         ((*TAKE, "mail", "web", "eth0"), "'mail': address pool not found; there are: web, short, uplink", 1),
-        ((*TAKE, "web", "web", "eth0", "1.2.3.4"), "--from-pool web: give either that or 1.2.3.4", 64),
+        ((*TAKE, "web", "web", "eth0", "1.2.3.4"), "--from-pool web: cannot be used with 1.2.3.4", 64),
         ((*ADD, "web", "eth0"), "missing argument <addr>, or --from-pool NAME", 64),
-        ((*ADD, "-v", "4", "web", "eth0", "1.2.3.4"), "-v 4 goes with --from-pool, not with 1.2.3.4", 64),
+        ((*ADD, "-v", "4", "web", "eth0", "1.2.3.4"), "-v 4: requires --from-pool, cannot be used with 1.2.3.4", 64),
         ((*TAKE, "uplink", "web", "eth0"), "osctl net uplink add up0 permits it", 1),
     ):
         assert says in nothing_changes.refusal(*argv, status=status), argv

@@ -76,7 +76,7 @@ def test_nothing_enters_a_bridge_by_a_link_of_ours_even_where_it_is_left_there()
         bridge_with_a_witness(host)
         veth = host.veth("web")
         host.ip(host.H, "link", "set", veth, "master", "vmbr0")
-        assert host.osctl("net", "reconcile").stdout == "nothing to mend\n"
+        assert host.osctl("net", "reconcile").stdout == "nothing to repair\n"
         assert master_of(host, veth) == "vmbr0"
 
         with host.capture(host.R, "beyond0", "udp") as capture:

@@ -250,7 +250,7 @@ def test_what_others_hold_since_comes_up_parked_and_is_taken_when_they_have_give
     wait_until(lambda: states()["1.2.3.4/32"] == "parked", "it is known what others hold")
     assert states() == {"1.2.3.4/32": "parked", "1.2.3.5/32": "wanted", "10.100.10.100/30": "wanted"}
     assert routed() == ["1.2.3.5"]
-    assert below.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert below.osctl("net", "reconcile").stdout == "nothing to repair\n"
     nothing_changes = Settled(below, running=["web", "db"])
     take = ("ct", "netif", "take", *WEB)
     assert nothing_changes.refusal(*take, "all") == "1.2.3.4/32: held by eth0 of mail on host b"

@@ -81,7 +81,7 @@ def test_it_is_so_from_the_start_and_under_a_new_name(web: Topology) -> None:
 
     assert (setting(web, "wan0"), reached(web)) == ("2", [3] * 4)
     status = web.osctl_json("self", "status")
-    assert (status["last_reconcile"], status["drift"]) == ("nothing to mend", [])
+    assert (status["last_reconcile"], status["drift"]) == ("nothing to repair", [])
 
 
 def test_a_tenant_who_checks_strictly_all_the_same_is_told_and_left_alone(web: Topology) -> None:

@@ -172,7 +172,7 @@ def test_a_tool_that_sets_one_on_a_link_is_heard_by_what_else_it_does_there(unro
 
     assert asked.solicited
     assert accept_ra(unrouted, "late0") == "2"
-    assert "late0: asked for router advertisements" in unrouted.log_text()
+    assert "late0: router solicitation sent" in unrouted.log_text()
 
 
 def test_who_leaves_advertisements_to_another_program_is_left_alone(unrouted: Topology) -> None:

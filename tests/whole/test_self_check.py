@@ -99,7 +99,7 @@ def test_a_firewall_that_lets_containers_through_by_a_set_is_a_warning(host: Top
 
     assert host.ping(host.R, "1.2.3.4") == 3
     assert finding["severity"] == "warning"
-    assert finding["what"].endswith("unless it accepts that by rules that are not understood here")
+    assert finding["what"].endswith("unless rules that osctl cannot evaluate accept them")
     assert host.osctl("self", "check", check=False).status == 0
     run_in(host, "\n".join(finding["commands"]))
     assert found(host, "firewall") == []

@@ -150,9 +150,9 @@ def test_settings_that_are_not_there_or_no_file_are_refused(down: Topology) -> N
 
 def test_a_second_daemon_is_refused_and_the_first_goes_on() -> None:
     with Topology(program=BARE) as host:
-        assert_one_line(start(host), rf"{host.state_dir} is in use by another osctld, process {host.daemon_pid}")
+        assert_one_line(start(host), rf"{host.state_dir}: in use by another osctld, process {host.daemon_pid}")
         other = ("--state-dir", str(host.directory / "other"))
-        assert_one_line(start(host, *other), rf"{host.run_dir} is in use by another osctld, process {host.daemon_pid}")
+        assert_one_line(start(host, *other), rf"{host.run_dir}: in use by another osctld, process {host.daemon_pid}")
 
         assert host.osctl("ping").stdout == "pong\n"
 
@@ -163,7 +163,7 @@ def test_a_store_that_is_damaged_is_refused_and_left_as_it_is(down: Topology) ->
     store.write_bytes(b"this is no database, " * 1000)
     before = store.read_bytes()
 
-    assert_one_line(start(down), rf"{store} cannot be opened: file is not a database.*")
+    assert_one_line(start(down), rf"{store}: cannot be opened: file is not a database.*")
     assert store.read_bytes() == before
 
 
@@ -198,14 +198,14 @@ def test_what_is_in_the_sockets_place_is_named(down: Topology) -> None:
     done = start(down)
 
     assert done.status == 1
-    assert done.stderr.splitlines()[-1] == f"error: '{down.run_dir}/osctld.sock' is in the way: not a socket"
+    assert done.stderr.splitlines()[-1] == f"error: '{down.run_dir}/osctld.sock': exists and is not a socket"
     assert "Traceback" not in done.stderr
 
 
 def test_somebody_who_is_not_root_is_told() -> None:
     done = run("setpriv", "--reuid=4400", "--regid=4400", "--clear-groups", OSCTLD, check=False)
 
-    assert_one_line(done, r"osctld has to be started by root, not by user 4400", status=77)
+    assert_one_line(done, r"osctld must be started by root, not by user 4400", status=77)
 
 
 def test_a_capability_that_is_missing_is_named(down: Topology) -> None:
@@ -219,7 +219,7 @@ def test_a_host_without_lxc_is_told_which_package_to_install(down: Topology) -> 
 
     done = start(down, program=("unshare", "--mount", "sh", "-c", hidden, "sh", OSCTLD))
 
-    assert_one_line(done, r'program "lxc-start" is missing: install lxc')
+    assert_one_line(done, r"program 'lxc-start' is missing; install lxc")
 
 
 def test_a_host_without_nftables_is_told_which_package_to_install(down: Topology) -> None:
@@ -228,7 +228,7 @@ def test_a_host_without_nftables_is_told_which_package_to_install(down: Topology
 
     done = start(down, program=("unshare", "--mount", "sh", "-c", hidden, "sh", OSCTLD))
 
-    assert_one_line(done, r"libnftables\.so\.1 is missing: install nftables")
+    assert_one_line(done, r"libnftables\.so\.1 is missing; install nftables")
 
 
 def test_words_that_make_no_sense_are_a_usage_error() -> None:

@@ -324,7 +324,7 @@ def settled() -> Iterator[Settled]:
     [
         (("gate", "eth0", "100.64.0.0/10"), "100.64.0.0/10", "already permitted to eth0"),
         (("gate", "eth0", "100.64.9.9/10"), "100.64.9.9/10", "already permitted to eth0"),
-        (("gate", "eth0", "100.64.7.0/24"), "100.64.7.0/24", "it is in 100.64.0.0/10"),
+        (("gate", "eth0", "100.64.7.0/24"), "100.64.7.0/24", "inside 100.64.0.0/10"),
         (("gate", "eth0", "203.0.113.1", "203.0.113.1"), "203.0.113.1", "already permitted to eth0"),
         (("mail", "eth0", "2001:db8:64::/48"), "2001:db8:64::/48", "not configured for IPv6"),
         # held by somebody else, in whole or in part
@@ -368,7 +368,7 @@ def test_a_source_that_makes_no_sense_or_is_somebody_elses_is_refused(
         ((*DEL, "gate", "eth0", "203.0.113.0/24"), "203.0.113.0/24", "source not found on eth0", 1),
         ((*DEL, "gate", "eth0", "100.64.0.0/11"), "100.64.0.0/11", "source not found on eth0", 1),
         ((*DEL, "gate", "eth0", PERMITTED[4], PERMITTED[4]), PERMITTED[4], "source not found on eth0", 1),
-        ((*DEL, "-v", "4", "gate", "eth0", PERMITTED[4]), PERMITTED[4], "-v 4 goes with all", 64),
+        ((*DEL, "-v", "4", "gate", "eth0", PERMITTED[4]), PERMITTED[4], "-v 4: requires all", 64),
         ((*LS, "gate", "eth7"), "'eth7'", "not found", 1),
     ],
 )

@@ -44,7 +44,7 @@ def test_what_is_on_standby_is_kept_and_routed_elsewhere_until_it_is_taken(web: 
     assert states(web)[network] == "standby"
     assert web.ping(web.R, address, count=1) == 0
     # Nothing is wrong, and nobody puts it back.
-    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert web.osctl("net", "reconcile").stdout == "nothing to repair\n"
     assert address not in web.osctl("status", check=False).stdout
     # It is kept: nobody else is given it.
     web.new_container("db", via=("10.100.10.104/30", "fd00:1::4/126"), start=False)

@@ -204,7 +204,7 @@ def test_a_container_that_should_be_running_and_is_not_is_told(web: Topology, by
 
     (each,) = told(web, "not running")
     assert (each["severity"], each["ctid"], each["count"]) == ("error", "", 2)
-    assert each["cause"].startswith("containers are not started: all is shut down since ")
+    assert each["cause"].startswith("containers are not started: all containers have been shut down since ")
     assert status(web)[0] == 2
     run_commands(web, each["commands"])
     wait_until(lambda: status(web) == (0, []), "all is well again", seconds=60)

@@ -95,9 +95,9 @@ def test_what_was_changed_since_a_copy_is_as_it_was_then_after_a_restore(bare: T
     restored = bare.osctl("self", "restore", "--take", copy).stdout
 
     assert "containers: 2, interfaces: 2" in said
-    assert "not in it: root directories" in said
+    assert "not included: root directories" in said
     assert planned == restored
-    assert "web: as it was then" in restored
+    assert "web: restored" in restored
     assert "db" not in restored
     assert without_generations(configured(bare)) == without_generations(before)
     # Nobody who remembers a generation of before, of either configuration, changes what is there now.
@@ -131,13 +131,13 @@ def test_what_was_given_up_since_a_copy_is_parked_until_it_is_taken(bare: Topolo
     bare.osctl(*ADD, "web", "eth0", "1.2.3.6")  # given up, and held again
     bare.osctl("ct", "netif", "new", "routed", "--via", "10.100.10.108/30", "web", "eth1")
     bare.osctl("ct", "netif", "ip", "move", "web", "eth0", "web", "eth1", "1.2.3.5")  # it stayed the container's
-    parked = "web: parked, for it was given up since: 1.2.3.4/32, 2001:db8:2::4/128"
+    parked = "web: parked, because given up since then: 1.2.3.4/32, 2001:db8:2::4/128"
 
     planned = bare.osctl("--dry-run", "self", "restore", copy).stdout
     restored = bare.osctl("self", "restore", copy).stdout
 
     assert planned == restored
-    assert f"{parked}; osctl ct netif take web NETIF all takes it again\n" in restored
+    assert f"{parked}; osctl ct netif take web NETIF all takes them back\n" in restored
     assert {each["state"] for each in bare.osctl_json("net", "who", "1.2.3.4")} == {"parked"}
     bare.osctl("ct", "start", "web")
     assert routed_to(bare, "web") == {"1.2.3.5", "1.2.3.6"}
@@ -166,7 +166,10 @@ def test_a_store_older_than_what_is_beside_the_roots_parks_what_others_hold_by_n
 
     bare.start_daemon()
 
-    told = "web: parked, for the store is older than what is kept beside the containers' roots: 1.2.3.4/32, 1.2.3.5/32"
+    told = (
+        "web: parked, because the store is older than the documents beside the containers' root directories: "
+        "1.2.3.4/32, 1.2.3.5/32"
+    )
     assert f"{told}, 2001:db8:2::4/128" in bare.log_text()
     assert routed_to(bare, "web") == {"1.2.3.6"}
     assert bare.ping(bare.R, "1.2.3.6") == 3
@@ -227,18 +230,18 @@ def test_a_copy_can_be_made_while_the_disk_of_the_store_is_full(copy: str) -> No
 
 def _other_content(_host: Topology, copy: str) -> str:
     Path(copy).write_bytes(b"not a copy at all, but long enough for a header " * 10)
-    return "is no copy that osctl self backup made"
+    return "not a copy made by osctl self backup"
 
 
 def _empty(_host: Topology, copy: str) -> str:
     Path(copy).write_bytes(b"")
-    return "is no copy that osctl self backup made"
+    return "not a copy made by osctl self backup"
 
 
 def _torn(_host: Topology, copy: str) -> str:
     content = Path(copy).read_bytes()
     Path(copy).write_bytes(content[: len(content) // 2])
-    return "is no copy that osctl self backup made"
+    return "not a copy made by osctl self backup"
 
 
 def _damaged(_host: Topology, copy: str) -> str:
@@ -251,24 +254,24 @@ def _damaged(_host: Topology, copy: str) -> str:
 def _newer(_host: Topology, copy: str) -> str:
     with contextlib.closing(sqlite3.connect(copy)) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
-    return f"has schema {SCHEMA + 1}, this osctld knows {SCHEMA}"
+    return f"has schema {SCHEMA + 1}, this osctld supports {SCHEMA}"
 
 
 def _added(host: Topology, _copy: str) -> str:
     host.new_container("shop", start=False)
-    return "'shop' is not in"
+    return "'shop': not in"
 
 
 def _made_anew(host: Topology, _copy: str) -> str:
     host.osctl("ct", "del", "web")
     host.new_container("web", start=False)
-    return "'web' is another container in"
+    return "'web': a different container in"
 
 
 def _running(host: Topology, _copy: str) -> str:
     host.osctl("ct", "start", "web")
     host.osctl(*ADD, "web", "eth0", "1.2.3.9")
-    return "'web' is running and was configured otherwise in"
+    return "'web': running, and configured differently in"
 
 
 def _used_by_the_host(host: Topology, _copy: str) -> str:
@@ -303,13 +306,14 @@ def test_a_new_machine_becomes_the_host_that_died_and_starts_what_ran_there(bare
     before, history = configured(bare), bare.stored()["history"]
     bare.osctl("self", "backup", copy)
     with Topology(program=BARE) as other:
-        assert "was made on another host" in other.refusal_without_trace("self", "restore", copy)
+        assert "made on another host" in other.refusal_without_trace("self", "restore", copy)
 
         said = other.osctl("self", "restore", "--replace-host", copy).stdout
 
         assert "this host is" in said
-        assert f"web: no root directory, which a copy does not hold: put it to {other.state_dir}/ct/web/rootfs" in said
-        assert "ran then, started when osctld is started next: web" in said
+        root = f"{other.state_dir}/ct/web/rootfs"
+        assert f"web: no root directory, which the copy does not include; put it at {root}" in said
+        assert "running then, to be started when osctld next starts: web" in said
         assert configured(other) == before
         assert [row[2] for row in other.stored()["history"][:-1]] == [row[2] for row in history]
         for name in ("web", "db"):
@@ -335,7 +339,7 @@ def test_what_a_dead_host_gave_up_after_its_last_copy_is_parked_on_the_new_machi
 
         said = other.osctl("self", "restore", "--replace-host", copy).stdout
 
-        assert "web: parked, for it was given up since: 1.2.3.4/32, 2001:db8:2::4/128; osctl ct netif take" in said
+        assert "web: parked, because given up since then: 1.2.3.4/32, 2001:db8:2::4/128; osctl ct netif take" in said
         other.restart_daemon()
         wait_until(lambda: other.osctl_json("ct", "show", "web")["state"] == "running", "web is started")
         assert routed_to(other, "web") == {"1.2.3.5"}
@@ -432,7 +436,7 @@ def test_a_lost_or_damaged_store_is_told_in_a_line_and_rebuilt_while_containers_
     assert "rebuilt, containers: 2" in done.stdout
     if spoil is not _lose:
         (kept,) = (each for each in bare.state_dir.glob("osctl.sqlite.damaged-*") if not each.name.endswith("-wal"))
-        assert f"the store of before: {kept}" in done.stdout
+        assert f"the previous store: {kept}" in done.stdout
     found = osctld(bare, "--check")
     assert (found.status, found.stdout.count("\n")) == (0, 1), found
     bare.start_daemon()
@@ -453,7 +457,7 @@ def test_a_store_that_lost_its_log_is_rebuilt_of_the_newer_documents(bare: Topol
     before = configured(bare)
     bare.stop_daemon()
     (bare.state_dir / "osctl.sqlite").write_bytes(old)
-    assert "is not what is kept of web" in osctld(bare, "--check").stdout
+    assert "differs from the stored document of web" in osctld(bare, "--check").stdout
 
     osctld(bare, "--recover", "--force")
 
@@ -465,14 +469,14 @@ def test_a_store_that_is_sound_or_in_use_is_not_rebuilt(bare: Topology) -> None:
     bare.new_container("web", via=VIAS, start=False)
     before = bare.stored()
 
-    assert "is in use by another osctld" in refusal(osctld(bare, "--recover", "--force"))
-    assert "is in use by another osctld" in refusal(osctld(bare, "--restore-schema", "2"))
+    assert "in use by another osctld" in refusal(osctld(bare, "--recover", "--force"))
+    assert "in use by another osctld" in refusal(osctld(bare, "--restore-schema", "2"))
     wait_for_mirrors(bare)
     assert osctld(bare, "--check") == (
         0, f"{bare.state_dir}/osctl.sqlite: sound, schema {SCHEMA}, containers: 1\n", ""
     )  # fmt: skip
     bare.stop_daemon()
-    assert "is sound; --force rebuilds it" in refusal(osctld(bare, "--recover"))
+    assert ": sound; --force rebuilds it" in refusal(osctld(bare, "--recover"))
     assert bare.stored() == before
     bare.start_daemon()
 
@@ -481,7 +485,7 @@ def test_a_state_directory_with_nothing_in_it_is_not_rebuilt() -> None:
     with Topology(start_daemon=False, program=BARE) as host:
         assert "no such directory" in refusal(osctld(host, "--recover"))
         host.state_dir.mkdir()
-        assert "holds nothing to make a store of" in refusal(osctld(host, "--recover"))
+        assert "nothing to rebuild a store from" in refusal(osctld(host, "--recover"))
         assert "no store yet" in osctld(host, "--check").stdout
         assert [each.name for each in host.state_dir.iterdir()] == ["osctld.lock"]
         host.start_daemon()
@@ -513,7 +517,7 @@ def test_a_newer_store_is_refused_with_the_command_that_goes_back_to_the_copy(ba
 
     command = f"--restore-schema {SCHEMA}"
     said = refusal(osctld(bare))
-    assert f"has schema {SCHEMA + 1}, this osctld knows {SCHEMA}" in said
+    assert f"has schema {SCHEMA + 1}, this osctld supports {SCHEMA}" in said
     assert f"; osctld --state-dir {bare.state_dir} {command} goes back to {file}.schema{SCHEMA}" in said
     assert command in osctld(bare, "--check").stdout
     assert "has schema" in refusal(osctld(bare, "--recover", "--force"))
@@ -521,7 +525,7 @@ def test_a_newer_store_is_refused_with_the_command_that_goes_back_to_the_copy(ba
     done = osctld(bare, *command.split())
 
     assert (done.status, done.stderr) == (0, "")
-    assert f"later: is not in the copy; its root directory stays at {bare.state_dir}/ct/later" in done.stdout
+    assert f"later: not in the copy; its root directory stays at {bare.state_dir}/ct/later" in done.stdout
     assert f"schema {SCHEMA}, containers: 1" in done.stdout
     bare.start_daemon()
     assert configured(bare) == before
@@ -543,7 +547,7 @@ def test_a_newer_store_without_a_copy_is_refused_and_left_alone(bare: Topology) 
 
     said = refusal(osctld(bare))
 
-    assert said.endswith("there is no copy of before the upgrade: install the newer osctld again")
+    assert said.endswith("there is no copy from before the upgrade, install the newer osctld again")
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA}")
     bare.start_daemon()

@@ -84,7 +84,7 @@ def test_a_terminal_is_as_it_was_when_the_daemon_was_killed(host: Topology) -> N
 
         assert client.wait(20) == 1
         assert not terminal.is_raw
-        assert "error: osctld closed connection" in terminal.screen()
+        assert "error: osctld closed the connection" in terminal.screen()
     host.start_daemon()
 
 

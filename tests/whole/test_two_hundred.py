@@ -46,7 +46,7 @@ def test_two_hundred_containers_are_all_reachable_and_none_leaves_anything(host:
     assert len({via["4"] for via in vias}) == len({via["6"] for via in vias}) == len(names)
     assert unanswered(host, [four for four, _ in names.values()]) == []
     assert unanswered(host, [six for _, six in names.values()]) == []
-    assert host.osctl("net", "reconcile", seconds=120).stdout == "nothing to mend\n"
+    assert host.osctl("net", "reconcile", seconds=120).stdout == "nothing to repair\n"
 
     # What becomes free is taken again.
     freed = next(row["via"] for row in host.osctl_json("ct", "netif", "ls", "ct7"))

@@ -22,7 +22,7 @@ _BROKEN_PIPE = 128 + 13  # as a shell reports a process that SIGPIPE ended
 
 def answer(argv: Sequence[str], *, columns: int) -> CliResponse:
     """The whole answer to the words above."""
-    status, message = _EX_UNAVAILABLE, "osctld was not asked"
+    status, message = _EX_UNAVAILABLE, "osctld was not contacted"
     if argv[:1] == ["--unavailable"]:
         status, message, argv = int(argv[1]), argv[2], argv[3:]
     interpreted = interpret(argv, columns=columns)

@@ -1,7 +1,7 @@
 """All commands, found by sweeping `osctld.commands`, as a tree of words.
 
-Nothing is registered by hand: a command is there because its file is. A file is named by the words of the one command
-in it, joined by `_`, with dashes as `_`. Of which there is one for each type of something, by the words before that.
+There is no registration: a command exists because its file does. A file is named by the words of the one command in it,
+joined by `_`, with dashes as `_`. Of which there is one for each type of something, by the words before that.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def find_commands(package: ModuleType) -> tuple[type[Command], ...]:
 def build_tree(commands: Iterable[type[Command]]) -> Group:
     """Order commands by their words.
 
-    Raises TypeError when two commands have the same words, or the words of one begin with those of another: then
-    nobody could tell an argument from a subcommand.
+    Raises TypeError when two commands have the same words, or the words of one begin with those of another: then an
+    argument could not be distinguished from a subcommand.
     """
     return _group((), {each: each.words for each in commands})
 

@@ -1,8 +1,8 @@
 """What could stand where a person stopped typing: computed from the declarations of commands and the configuration.
 
 A shell asks `osctl --complete WORDS...`, the words behind `osctl` up to the one being typed, which may be empty. Each
-line of the answer is a word that fits there and, behind a tab, what it means. The line `:files` says that a file of
-the caller is wanted instead. Words of which nobody could make sense get no answer, never an error.
+line of the answer is a word that fits there and, behind a tab, what it means. The line `:files` says that a file of the
+caller is wanted instead. Words that cannot be parsed get no answer, never an error.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class _Place(msgspec.Struct, frozen=True):
                 yield Candidate(f"{listed}{comma}{sign}{each.word}", each.meaning)
 
     def _meant(self, parameter: Parameter) -> Iterator[Candidate]:
-        """All that could be the value of a parameter, whatever it begins with."""
+        """Everything that could be the value of a parameter, whatever it begins with."""
         declaration = parameter.declaration
         if isinstance(declaration, Flag):
             return
@@ -217,7 +217,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 def _spellings(parameter: Parameter) -> tuple[str, ...]:
-    """All names of an option, the one that says most last."""
+    """All names of an option, the most descriptive one last."""
     declaration = parameter.declaration
     assert not isinstance(declaration, Argument)
     names = sorted(declaration.names, key=len)

@@ -40,7 +40,7 @@ CLIENT_OPTIONS = (("--socket PATH", "The daemon's socket, given before the comma
 def render(words: Iterable[str] = (), *, columns: int = 0, tree: Group | None = None) -> str:
     """Help for a command or a group of commands, wrapped to the terminal's width (0: unknown).
 
-    Raises UsageError when there are no such words.
+    Raises UsageError if there are no such words.
     """
     width = max(columns or USUAL_COLUMNS, _NARROWEST)
     place = resolve(words, tree or catalogue())
@@ -67,7 +67,7 @@ def _group_blocks(group: Group, width: int) -> list[str]:
         _wrap(usage, width),
         _wrap(summary(group), width),
         _section("commands", rows, width),
-        f"For more about a command: {path}\n",
+        f"For details: {path}\n",
     ]
 
 
@@ -95,7 +95,7 @@ def _command_blocks(command: type[Command], width: int) -> list[str]:
 
 
 def _examples(examples: Iterable[Example], width: int) -> str:
-    """Command lines below what they do; one that is too long for a line can be copied all the same."""
+    """Command lines below their descriptions; one that is too long for a line can still be copied."""
     blocks = []
     for each in examples:
         lines = textwrap.wrap(f"{each.help}:", width - 2)

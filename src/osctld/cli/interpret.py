@@ -44,8 +44,8 @@ def interpret(
 
 
 def refusal(error: OsctlError, *, columns: int = 0, tree: Group | None = None, is_json: bool = False) -> CliResponse:
-    """How an error is told: to a person in one line; where a subcommand was forgotten, followed by help. To a program
-    as one line of JSON. The exit status is the same."""
+    """How an error is reported: to a person in one line; if a subcommand is missing, followed by help. To a program as
+    one line of JSON. The exit status is the same."""
     text = error_line(error, is_json=is_json)
     if isinstance(error, MissingSubcommand) and not is_json:
         text += "\n" + render(error.words, columns=columns, tree=tree)
@@ -71,6 +71,6 @@ def error_line(error: OsctlError, *, is_json: bool = False) -> str:
 
 
 def _asks_for_json(argv: Sequence[str]) -> bool:
-    """Whether words that make no sense as a whole ask for JSON all the same."""
+    """Whether words that cannot be parsed as a whole nevertheless ask for JSON."""
     before = argv[: argv.index("--")] if "--" in argv else argv
     return "-j" in before or "--json" in before

@@ -24,7 +24,7 @@ from osctld.cli.version import VERSION
 from osctld.core.command import Command, GlobalOptions
 from osctld.core.config.settings import Settings
 
-#: Pages that are written by hand: name, section, what they are about in a word.
+#: Handwritten pages: name and section.
 GUIDE = ("osctl-routed", 7)
 DAEMON = ("osctld", 8)
 SETTINGS = ("osctld.toml", 5)
@@ -204,7 +204,7 @@ def default_settings() -> str:
     table = ""
     for each in declared_settings():
         if each.is_of_many:
-            continue  # nothing holds of one that nobody named
+            continue  # there is no default for one that has not been named
         if each.table != table:
             table = each.table
             lines += [*([""] if lines else []), f"[{table}]"]

@@ -27,8 +27,8 @@ ALIASES = {"vps": "ct", "list": "ls", "create": "new", "delete": "del", "net": "
 ELSEWHERE = {
     "ct pid": "osctl ct ls -H -o id,init_pid, and nsenter(1) or /proc/PID/cgroup for what runs inside",
     "ct log": "the file log/ct/CT.log below the state directory (osctl -j self status), or journalctl -u osctld",
-    "pool": "nothing; there is one pool, default",
-    "user": "osctl ct ls -o id,user,uid_offset; a user comes with ct new --user",
+    "pool": "nothing; there is only one pool, default",
+    "user": "osctl ct ls -o id,user,uid_offset; ct new --user creates a user",
     "group": "osctl ct ls -o id,group; there is one group, /default",
 }
 
@@ -343,9 +343,9 @@ class _Parsing:
         if typed == "-h":
             hint = " (for help: --help)"
         elif typed == "--socket":
-            hint = " (it goes before the command)"
+            hint = " (it must precede the command)"
         elif isinstance(self.place, Group) and self.place.children:
-            hint = " (options of a command go behind its words)"
+            hint = " (options of a command must follow it)"
         return UsageError(f"unknown option: {typed}{hint}")
 
     def _next_as_value(self, name: str, spelling: _Spelling) -> str:
@@ -369,7 +369,7 @@ class _Parsing:
         values = tuple(_read(parameter, each, name=name) for each in texts)
         repeats = parameter.is_tuple and not declaration.commas
         if parameter.field in given and not repeats:
-            raise UsageError(f"option {name} is given twice: {text}")
+            raise UsageError(f"option {name} given twice: {text}")
         if repeats:
             values = (*given.get(parameter.field, ()), *values)
         given[parameter.field] = values if parameter.is_tuple else values[0]
@@ -409,7 +409,7 @@ class _Parsing:
 
 
 def placed(arguments: Sequence[Parameter], words: Sequence[str]) -> tuple[list[Sequence[str]], Sequence[str]]:
-    """The words of each argument, none for one that is left out, and those that are left over."""
+    """The words of each argument, none for an omitted one, and the surplus words."""
     found: list[Sequence[str]] = []
     left = words
     for index, parameter in enumerate(arguments):
@@ -456,7 +456,7 @@ def _child(group: Group, word: str) -> Group | type[Command]:
         raise UsageError(f"ambiguous command {path!r} (could be {', '.join(sorted(found))})")
     if path in ELSEWHERE:
         raise UsageError(f"unknown command {path!r}; use: {ELSEWHERE[path]}")
-    raise UsageError(f"unknown command {path!r} (there are {', '.join(group.children)})")
+    raise UsageError(f"unknown command {path!r} (expected {', '.join(group.children)})")
 
 
 def longest_name(parameter: Parameter) -> str:
@@ -501,7 +501,7 @@ def wants_standard_input(command: Command) -> bool:
 def with_standard_input(command: Command, text: str) -> Command:
     """The command with each `-` replaced by the words of `text`, which blanks and lines separate.
 
-    Raises UsageError when there are no words, when they are not text, or when `-` is given twice.
+    Raises UsageError if there are no words, if they are not text, or if `-` is given twice.
     """
     if not _is_text(text):
         raise UsageError("standard input is not valid UTF-8")
@@ -510,10 +510,10 @@ def with_standard_input(command: Command, text: str) -> Command:
     for parameter in _fields_from_stdin(command):
         given: tuple[str, ...] = getattr(command, parameter.field)
         if given.count("-") > 1:
-            raise UsageError(f"argument <{parameter.metavar}>: - is given twice, standard input can be read once")
+            raise UsageError(f"argument <{parameter.metavar}>: - given twice, but standard input can only be read once")
         if "-" in given:
             if not words:
-                raise UsageError(f"argument <{parameter.metavar}>: - was given, but standard input is empty")
+                raise UsageError(f"argument <{parameter.metavar}>: - given, but standard input is empty")
             at = given.index("-")
             changed[parameter.field] = (*given[:at], *words, *given[at + 1 :])
     return msgspec.structs.replace(command, **changed)

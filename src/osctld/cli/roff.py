@@ -1,4 +1,4 @@
-"""Text for man(1): the macros of groff's man(7), and a small Markdown in which pages are written by hand.
+"""Text for man(1): the macros of groff's man(7), and a small Markdown for handwritten pages.
 
 Of Markdown there is what our pages need: headings, paragraphs, lists, fenced blocks, tables of two columns, and
 `code`, **bold**, *italic* and [links](target) within a line.
@@ -16,7 +16,7 @@ _ROW = re.compile(r"\| (.*?) +\| (.*?) +\|$")
 
 
 def escaped(text: str) -> str:
-    """Text as it shall be read, in roff: a backslash, a dash or a dot at the beginning means nothing else."""
+    """Text escaped for roff: a backslash, a dash or a dot at the beginning has no special meaning."""
     plain = _plain(text)
     return f"\\&{plain}" if plain[:1] in (".", "'") else plain
 
@@ -66,7 +66,7 @@ def page(lines: Iterable[str]) -> str:
 
 
 def from_markdown(text: str, *, version: str) -> tuple[str, str]:
-    """A page written by hand: the name of its file, `osctl-routed.7`, and its roff.
+    """A handwritten page: the name of its file, `osctl-routed.7`, and its roff.
 
     Its first line is `# NAME(SECTION): what it is about`. Raises ValueError when it is not, or for a table that has
     not two columns.

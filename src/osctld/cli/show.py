@@ -71,7 +71,7 @@ def _show_listing(listing: Listing, command: Command, options: GlobalOptions, *,
 
 
 def field_names(command: Command, options: GlobalOptions) -> str | None:
-    """What `--list` asks for, which nobody has to be asked: all fields that a listing may have. None without it."""
+    """The answer to `--list`, which needs no daemon: all fields that a listing may have. None without it."""
     if not isinstance(command, ShowOptions) or not command.list_fields:
         return None
     names = [column.name for column in command.columns]
@@ -84,7 +84,7 @@ def field_names(command: Command, options: GlobalOptions) -> str | None:
 def chosen_columns(listing: Listing, output: Iterable[str] | None) -> tuple[Column, ...]:
     """The columns to show: `a,b` exactly these, `+a,b` these too, `-a,b` without these, `all` every one.
 
-    A sign holds until the next one. Raises UsageError for a field that there is not.
+    A sign applies until the next one. Raises UsageError for an unknown field.
     """
     known = {column.name: column for column in listing.columns}
     wanted = list(output or ())
@@ -96,7 +96,7 @@ def chosen_columns(listing: Listing, output: Iterable[str] | None) -> tuple[Colu
             sign = word[0]
         field = word.removeprefix("+").removeprefix("-")
         if field != "all" and field not in known:
-            raise UsageError(f'unknown output parameter "{field}" (there are {", ".join(known)})')
+            raise UsageError(f"unknown output parameter {field!r} (expected {', '.join(known)})")
         fields = list(known) if field == "all" else [field]
         if sign == "-":
             names = [name for name in names if name not in fields]
@@ -111,7 +111,7 @@ def sorted_rows(rows: Iterable[Row], by: Sequence[str], shown: Collection[Column
     for name in by:
         if name not in names:
             there_are = ", ".join(each.name for each in shown)
-            raise Refused(f"unknown sort column '{name}' (shown are {there_are})", code="unknown-column", subject=name)
+            raise Refused(f"unknown sort column {name!r} (expected {there_are})", code="unknown-column", subject=name)
     return sorted(rows, key=lambda row: tuple(_sort_key(row.get(name)) for name in by))
 
 
@@ -223,7 +223,7 @@ def _records(cells: Sequence[Sequence[str]], columns: Sequence[Column], *, hides
 
     def field(column: Column, label: str, cell: str) -> str:
         if hides_header:
-            # Lines that there are none of leave none: they may be fed to a program.
+            # No lines print nothing, not even a newline: they may be piped to a program.
             return "" if column.is_lines and cell == "-" else f"{cell}\n"
         if column.is_lines and cell != "-":
             # Below the label and not beside it, so that whole lines can be taken.

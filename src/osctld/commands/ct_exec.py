@@ -44,6 +44,6 @@ class CtExec(ActCommand, frozen=True, kw_only=True):
 
     def act(self, host: Host) -> Action:
         if self.network and not self.run:
-            raise UsageError("--network goes with --run-container")
+            raise UsageError("--network requires --run-container")
         name = host.container(self.container).name
         return Execute(name, self.command, starts=self.run, has_network=self.network)

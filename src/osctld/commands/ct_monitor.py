@@ -1,4 +1,4 @@
-"""Tell of the states of containers."""
+"""Report the states of containers."""
 
 from __future__ import annotations
 

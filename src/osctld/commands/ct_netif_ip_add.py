@@ -83,7 +83,7 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
         before = host.container(self.container)
         interface = routed_interface(before, self.netif)
         if self.route_as is not None and not self.route:
-            raise UsageError(f"--route-as {self.route_as}: give either that or --no-route")
+            raise UsageError(f"--route-as {self.route_as}: cannot be used with --no-route")
         route_as = Network.parse(self.route_as) if self.route_as is not None else None
         draft = interface.draft()
         parsed = []
@@ -137,10 +137,10 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
             if not self.addresses:
                 raise UsageError("missing argument <addr>, or --from-pool NAME")
             if self.version is not None:
-                raise UsageError(f"-v {self.version} goes with --from-pool, not with {self.addresses[0]}")
+                raise UsageError(f"-v {self.version}: requires --from-pool, cannot be used with {self.addresses[0]}")
             return ()
         if self.addresses:
-            raise UsageError(f"--from-pool {self.from_pool}: give either that or {self.addresses[0]}")
+            raise UsageError(f"--from-pool {self.from_pool}: cannot be used with {self.addresses[0]}")
         pool = find_pool(pools_of(host.settings), self.from_pool)
         resting = pool.resting(surroundings.released)
         found = next_address(
@@ -150,7 +150,7 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
 
 
 def _check_nobody_is_there(surroundings: Surroundings, network: Network, suggestion: str, *, is_forced: bool) -> None:
-    """A network that comes along with one of its addresses must be free: nobody asked for all of it."""
+    """A network that is routed along with one of its addresses must be free: it was not named as a whole."""
     try:
         surroundings.check_free_on_host(network, is_forced=is_forced)
     except Conflict as conflict:

@@ -45,9 +45,9 @@ class CtNetifIpMove(EditCommand, frozen=True, kw_only=True):
         before, to = host.container(self.container), host.container(self.to_container)
         source, target = routed_interface(before, self.netif), routed_interface(to, self.to_netif)
         if source.uuid == target.uuid:
-            raise Refused(f"{self.netif} of {before.name}: the addresses are there already", code="same")
+            raise Refused(f"{self.netif} of {before.name}: the addresses are already on this interface", code="same")
         if ALL in self.addresses and len(self.addresses) > 1:
-            raise UsageError(f"{' '.join(self.addresses)}: {ALL} stands for everything, give it alone")
+            raise UsageError(f"{' '.join(self.addresses)}: {ALL} cannot be combined with other values")
         chosen = movable(source) if self.addresses == (ALL,) else source.all_assigned(self.addresses)
         moved = move(source, target, chosen, is_forced=self.force)
         surroundings.check_assigned(chosen, to.holder(target), is_forced=True)
@@ -60,7 +60,7 @@ class CtNetifIpMove(EditCommand, frozen=True, kw_only=True):
             )
         for network, state in before.set_aside.items():
             if network.packed in moved.target.routes.table and network.packed not in target.routes.table:
-                # The other container would have it at once, and nobody asked whether it may.
+                # The other container would get it at once, without the check whether it may.
                 raise Refused(
                     f"{network}: {state.value} on {self.netif} of {before.name};"
                     f" osctl ct netif take {before.name} {self.netif} {network}",

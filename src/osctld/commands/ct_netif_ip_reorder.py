@@ -47,7 +47,9 @@ class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
                 subject=str(self.before),
             )
         if before == address:
-            raise Refused(f"{self.before}: an address cannot come before itself", code="same", subject=str(self.before))
+            raise Refused(
+                f"{self.before}: an address cannot be moved before itself", code="same", subject=str(self.before)
+            )
         draft = interface.draft()
         draft.place(address, before=before)
         return Edited(host.with_container(container.with_interface(interface.with_draft(draft))), container.name)

@@ -24,7 +24,7 @@ _OF_ALL_TYPES = (
 
 
 class SetInterface(EditCommand, frozen=True, kw_only=True):
-    """What does not depend on the type. The fields come behind those of the types, as people shall see them."""
+    """What does not depend on the type. The fields follow those of the types, in the order of the help."""
 
     if TYPE_CHECKING:
         container: str
@@ -39,7 +39,9 @@ class SetInterface(EditCommand, frozen=True, kw_only=True):
         given = [name for each in interface_types().values() for name in given_fields(self, each.options)]
         for name in given:
             if name not in kind.options.__struct_fields__:
-                raise UsageError(f"{_option(name)}: {interface.name} is a {kind.name} interface and has no such option")
+                raise UsageError(
+                    f"{_option(name)}: {interface.name} is a {kind.name} interface, which does not have this option"
+                )
         permissions = kind.options.permissions
         if not (self.default or set(given) - permissions):
             there_are = ", ".join(_option(name) for name in kind.options.__struct_fields__ if name not in permissions)

@@ -45,6 +45,8 @@ class CtNetifStandby(EditCommand, frozen=True, kw_only=True):
             if network not in routed:
                 raise Refused(f"{typed}: not routed to {self.netif} of {before.name}", code="not-routed", subject=typed)
             if before.set_aside.get(network) is HoldingState.PARKED:
-                raise Refused(f"{typed}: parked, for somebody else was found to hold it", code="parked", subject=typed)
+                raise Refused(
+                    f"{typed}: parked, because somebody else was found to hold it", code="parked", subject=typed
+                )
         after = before.with_standby(frozenset(before.standby) | frozenset(named.values()))
         return Edited(host.with_container(after), after.name)

@@ -51,7 +51,7 @@ class CtNew(ActCommand, frozen=True, kw_only=True):
             )
         if self.from_archive is None and self.distribution != BUILT_HERE:
             raise Refused(
-                f"{self.distribution!r} cannot be built here, only {BUILT_HERE}; others come --from-archive FILE",
+                f"{self.distribution!r}: cannot be built, only {BUILT_HERE} can; for others use --from-archive FILE",
                 code="unknown-distribution",
                 subject=self.distribution or "",
             )

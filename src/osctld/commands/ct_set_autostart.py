@@ -46,7 +46,7 @@ class CtSetAutostart(EditCommand, frozen=True, kw_only=True):
 
 
 def checked_autostart(priority: int, delay: int) -> Autostart:
-    """Raises UsageError for numbers that nobody means."""
+    """Raises UsageError for numbers out of range."""
     if not 0 <= priority <= HIGHEST_PRIORITY:
         raise UsageError(f"{priority}: invalid value for --priority (0 to {HIGHEST_PRIORITY})")
     if not 0 <= delay <= LONGEST_DELAY:

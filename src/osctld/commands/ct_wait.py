@@ -29,5 +29,5 @@ class CtWait(LookCommand, frozen=True, kw_only=True):
     def act(self, host: Host) -> Look:
         for each in self.states:
             if each not in STATES:
-                raise UsageError(f"{each!r}: no state of a container (there are {', '.join(STATES)})")
+                raise UsageError(f"{each!r}: not a container state (expected {', '.join(STATES)})")
         return WaitForState(host.container(self.container).name, self.states)

@@ -1,4 +1,4 @@
-"""Tell of everything that happens."""
+"""Report everything that happens."""
 
 from __future__ import annotations
 

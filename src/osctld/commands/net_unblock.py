@@ -34,12 +34,12 @@ class NetUnblock(ActCommand, frozen=True, kw_only=True):
         if self.networks == (ALL,):
             return UnblockNetworks(tuple(each.network for each in host.blocks))
         if ALL in self.networks:
-            raise UsageError(f"{' '.join(self.networks)}: {ALL} stands for everything, give it alone")
+            raise UsageError(f"{' '.join(self.networks)}: {ALL} cannot be combined with other values")
         blocked = {each.network for each in host.blocks}
         networks = dict.fromkeys(map(Network.parse, self.networks))
         for typed, network in zip(self.networks, map(Network.parse, self.networks), strict=True):
             if network not in blocked:
                 around = next((each for each in blocked if each.includes(network)), None)
-                hint = f", it is in {around}, which is" if around is not None else ""
+                hint = f"; the network around it, {around}, is" if around is not None else ""
                 raise Refused(f"{typed}: not blocked{hint}", code="not-blocked", subject=typed)
         return UnblockNetworks(tuple(networks))

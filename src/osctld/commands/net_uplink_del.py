@@ -24,5 +24,5 @@ class NetUplinkDel(ActCommand, frozen=True, kw_only=True):
 
     def act(self, host: Host) -> Action:
         if self.link not in host.uplinks:
-            raise Refused(f"{self.link!r}: not declared", code="uplink-not-found", subject=self.link)
+            raise Refused(f"{self.link!r}: not a declared uplink", code="uplink-not-found", subject=self.link)
         return DeclareUplink(self.link, is_declared=False)

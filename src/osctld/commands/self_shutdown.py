@@ -36,7 +36,7 @@ class SelfShutdown(ActCommand, frozen=True, kw_only=True):
     def act(self, host: Host) -> Action:
         if self.abort:
             if self.force or self.timeout is not None:
-                raise UsageError("--abort goes with neither --force nor --timeout")
+                raise UsageError("--abort cannot be used with --force or --timeout")
             return AbortShutdown()
         timeout = host.settings.shutdown.timeout if self.timeout is None else self.timeout
         if not 0 <= timeout <= LONGEST_SHUTDOWN:

@@ -1,7 +1,7 @@
-"""Who may ask for what: root and one group for everything, another group for what only looks.
+"""Who may run what: root and one group everything, another group commands that only look.
 
-A command says by its kind whether it looks (`Command.looks`): nothing is listed here, and one that nobody thought
-about is not for readers.
+The kind of a command says whether it looks (`Command.looks`): there is no list here, and one that nobody thought about
+is not for readers.
 """
 
 from __future__ import annotations
@@ -59,4 +59,4 @@ def check_may(role: Role, command: Command) -> None:
     if role is Role.OPERATOR or (role is Role.READER and command.looks):
         return
     words = " ".join(command.words)
-    raise Denied(f"permission denied: {words!r} is not for members of the read-only group", subject=words)
+    raise Denied(f"permission denied: {words!r} is not available to members of the read-only group", subject=words)

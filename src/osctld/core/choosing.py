@@ -24,5 +24,5 @@ def chosen(words: Sequence[str], everything: Iterable[Network]) -> dict[str, Net
     if tuple(words) == (ALL,):
         return {str(each): each for each in everything}
     if ALL in words:
-        raise UsageError(f"{' '.join(words)}: {ALL} stands for everything, give it alone")
+        raise UsageError(f"{' '.join(words)}: {ALL} cannot be combined with other values")
     return {typed: Network.parse(typed) for typed in words}

@@ -89,8 +89,8 @@ class Flag(msgspec.Struct, frozen=True):
 
 
 class Secret:
-    """Beside a declaration: what is given there may hold secrets. It is told neither by events, nor by the history,
-    nor by the log."""
+    """Beside a declaration: what is given there may hold secrets. It appears neither in events, nor in the history, nor
+    by the log."""
 
 
 SECRET = Secret()
@@ -121,10 +121,10 @@ def without_secrets(words: Iterable[str], command: Command) -> tuple[str, ...]:
 #: What a word must look like to be the name of an interface, where an address or the word `all` could stand too.
 NAME_OF_INTERFACE = r"(?!all\Z)[A-Za-z0-9_][A-Za-z0-9_-]*"
 
-#: The two arguments that most commands begin with.
+#: The first two arguments of most commands.
 ContainerName: TypeAlias = Annotated[str, Argument("Container", metavar="ct", completes="container")]
 InterfaceName: TypeAlias = Annotated[str, Argument("Interface", metavar="netif", completes="interface")]
-#: The second where it need not be said: None stands for the only one that the container has.
+#: The second if it may be omitted: None stands for the only interface of the container.
 OnlyInterface: TypeAlias = Annotated[
     str | None,
     Argument(
@@ -150,7 +150,7 @@ class Column(msgspec.Struct, frozen=True):
 
     `type` is that of its values, for the published schema. `marks` are values that are seen at a glance. `longest`: so
     many characters are shown of what is not asked for exactly; 0 for all. `is_lines`: values are lists whose parts are
-    told on lines of their own, in listings that are records or paragraphs.
+    printed on lines of their own, in listings that are records or paragraphs.
     """
 
     name: str
@@ -175,9 +175,9 @@ class Listing(msgspec.Struct, frozen=True):
     is_record: bool = False
     #: A table whose rows hold sentences: shown as records, one after another.
     is_paragraphs: bool = False
-    #: What a person is told instead of an empty listing.
+    #: What is printed instead of an empty listing.
     when_empty: str = ""
-    #: What a person is told before all rows, and instead of none.
+    #: What is printed before the rows, or instead of them if there are none.
     verdict: str = ""
     exit_status: int = 0
 
@@ -202,7 +202,8 @@ Reply: TypeAlias = Listing | Text | ExitStatus
 
 
 class Edited(msgspec.Struct, frozen=True):
-    """What an edit gives: the new configuration, whose container's kernel objects to plan, what to tell the person.
+    """The result of an edit: the new configuration, the container whose kernel objects are to be planned, messages for
+    the person.
 
     `suggestions` says, for a network that turns out to be held by somebody else, what to ask for instead.
     """
@@ -226,7 +227,7 @@ class Edited(msgspec.Struct, frozen=True):
         return (self.container, *self.others)
 
     def without_stale_states(self) -> Edited:
-        """The same in which nothing is set aside that is not held any more."""
+        """The same without networks set aside that are no longer held."""
         host = self.host
         for name in self.containers:
             container = host.container(name)
@@ -252,13 +253,13 @@ class Observed(msgspec.Struct, frozen=True):
 
     lives: Mapping[str, LifeFacts]
     daemon: Mapping[str, Any]
-    #: The state alone, which is known; all of a life's facts are read anew, from several files each.
+    #: The state alone, which is known; all other facts of a running container are read again, from several files each.
     state: Callable[[str], str] | None = None
     #: Links on which the host is in a network.
     links: Callable[[], Collection[str]] = tuple
     #: Packets that the packet filter counted of a host link, by set: asked for one link at a time.
     counted: Callable[[str], Mapping[str, int]] | None = None
-    #: What is not made of a container's routes because others are in the way.
+    #: Routes of a container that are not added because of conflicting foreign routes.
     yielded: Callable[[str], Sequence[Yielded]] | None = None
 
     def life(self, container: str) -> LifeFacts:
@@ -405,14 +406,14 @@ class ListPools(msgspec.Struct, frozen=True):
 
 
 class DeclareUplink(msgspec.Struct, frozen=True):
-    """Let containers use parts of the networks of a link, or not any more."""
+    """Allow or stop allowing containers to use parts of the networks of a link."""
 
     link: str
     is_declared: bool
 
 
 class BlockNetworks(msgspec.Struct, frozen=True):
-    """Drop what is sent to these networks, for so many seconds; None: until somebody ends it."""
+    """Drop packets to these networks for this number of seconds; None: until unblocked."""
 
     networks: tuple[Network, ...]
     seconds: int | None
@@ -473,9 +474,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all commands. The class docstring is the help: first line the summary."""
 
     words: ClassVar[tuple[str, ...]]
-    #: Whether it can change nothing, whatever its options are. Its kind says so, and no command by itself.
+    #: Whether it can change nothing, whatever its options are. Its kind says so, not the individual command.
     looks: ClassVar[bool] = False
-    #: Whether attempts that changed nothing are kept beside the history: of commands that this would tell of.
+    #: Whether attempts that changed nothing are recorded beside the history: for commands that the history lists.
     keeps_failures: ClassVar[bool] = True
     examples: ClassVar[tuple[Example, ...]] = ()
     #: All fields that a listing of this command may have, for the manual and for completion.

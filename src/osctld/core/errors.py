@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by who can mend it.
+"""What can go wrong, sorted by who can fix it.
 
     OsctlError
     ├── UsageError      the words of the command line make no sense         exit 64
@@ -81,6 +81,6 @@ class Unavailable(OsctlError):
 
 
 class ApplyFailed(OsctlError):
-    """The kernel, the engine or the disk refused a step; what had got through was undone, unless it was to mend."""
+    """The kernel, the engine or the disk refused a step; completed steps were undone, unless it was a repair."""
 
     default_code = "apply-failed"

@@ -1,4 +1,4 @@
-"""Who asked for something, and how."""
+"""Who made a request, and how."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Who asked, as the kernel says of the process at the other end of the socket.
+    """Who made a request, according to the kernel's credentials of the process at the other end of the socket.
 
     `user` is its user id; `login` the id of the user who logged in before becoming that one, as the audit system keeps
     it; `process` its number. None where nobody knows.
@@ -17,12 +17,12 @@ class Person(msgspec.Struct, frozen=True):
     process: int | None = None
 
 
-#: The daemon itself, or a person of whom nothing was kept.
+#: The daemon itself, or an unrecorded person.
 NOBODY = Person()
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A command as it was given, as a shell would take it, without what is secret; and by whom."""
+    """A command as given, quoted for a shell, without secrets; and who gave it."""
 
     command_line: str
     by: Person = NOBODY

@@ -1,4 +1,4 @@
-"""Who holds a network, why, since when, and what would be refused beside it: as rows to be listed."""
+"""Who holds a network, why, since when, and what would be refused in addition: as rows of a listing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from osctld.core.authority.rules import HOST_RULES, HostRule, is_held_by_another
 from osctld.core.command import Column, Row
 from osctld.core.person import NOBODY, Person
 
-#: How the host is told as a holder.
+#: The name of the host as a holder.
 HOST_HOLDER = "host"
 
 #: By container, what of its holdings is not wanted.
@@ -102,7 +102,7 @@ def who_now(
     set_aside: SetAside,
     at: Callable[[float], str],
 ) -> Iterator[Row]:
-    """Those who hold all or a part of a network, or more. `given` tells since when; `at` writes a moment."""
+    """Holders of all or a part of a network, or of a larger one. `given` returns since when; `at` formats a time."""
     known = {(each.prefix, each.kind, each.uuid): each for each in given}
     for claim, row in zip(claims := list(claims), holdings_of_interfaces(claims, set_aside), strict=True):
         held = known.get((claim.network, claim.kind.value, claim.holder.uuid))

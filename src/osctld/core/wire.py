@@ -21,7 +21,7 @@ answers each with one line:
 Either way, while a command runs on the client's descriptors, the client may send one line for each signal that it gets
 and that is meant for the command, `{"signal": NUMBER}`; SIGWINCH says that its terminal has another size. After a
 SIGTSTP the daemon says `{"status": true, "stop": true}` as soon as the terminal is as it was: the client stops then,
-and sends SIGCONT when it goes on. A signal that crosses with the end of its command is dropped.
+and sends SIGCONT when it continues. A signal that crosses with the end of its command is dropped.
 
 `{"status": true, "print": TEXT}` is standard output that need not wait for the end.
 """

@@ -1,6 +1,6 @@
-"""What is done rather than wanted: containers are made, started, stopped, deleted, entered; kernels are mended.
+"""Actions, as opposed to edits: containers are created, started, stopped, deleted, entered; kernels are repaired.
 
-An action is a value that a command gives; here it is performed, or for a dry run told what it would do.
+An action is a value that a command returns; here it is performed or, for a dry run, described.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 #: So many checks of the host are made at a time.
 CHECKS_AT_ONCE = 2
-#: Of about so many networks it is asked whether packets for them go out by our links, when the host is checked.
+#: About this many networks are looked up when the host is checked: whether packets for them go out through our links.
 ASKED_ABOUT = 1000
 #: What a dry run says of a command that would change nothing.
 NOTHING = ("# nothing to change",)
@@ -113,7 +113,7 @@ class Actions:
         self.serves_original = False
         self._net = NetActions(records=records, host=host, turns=turns)
         self._building: set[str] = set()
-        # Whoever asks again and again takes no more than this of the disk's one thread, and of those that starts need.
+        # A client that asks repeatedly uses at most this much of the disk thread, and of the threads that starts need.
         self._one_history = asyncio.Lock()
         self._few_checks = asyncio.Semaphore(CHECKS_AT_ONCE)
 
@@ -148,15 +148,15 @@ class Actions:
                 return commands.Text(changed=not was_down)
             case commands.AbortShutdown():
                 is_lifted = await self._boot.abort()
-                return commands.Text(() if is_lifted else ("nothing is shut down",), changed=is_lifted)
+                return commands.Text(() if is_lifted else ("nothing has been shut down",), changed=is_lifted)
             case commands.Reconcile(only):
                 found = await self._reconciler.reconcile(only, mends_guests=True)
                 if found.failed:
                     for line in found.mended:
                         caller.progress(line)
-                    raise ApplyFailed(f"not mended: {'; '.join(found.failed)}", code="not-mended", subject=only or "")
+                    raise ApplyFailed(f"not repaired: {'; '.join(found.failed)}", code="not-mended", subject=only or "")
                 done = (*found.set_up, *found.mended)
-                return commands.Text((*done, *found.left) or ("nothing to mend",), changed=bool(done))
+                return commands.Text((*done, *found.left) or ("nothing to repair",), changed=bool(done))
             case commands.Execute():
                 return await self._execute(action, caller)
             case commands.BackUp(file):
@@ -168,7 +168,7 @@ class Actions:
                     caller.watching()
                     async for event in events:
                         await caller.event(event)
-                raise AssertionError("events do not end")
+                raise AssertionError("the stream of events does not end")
             case commands.WaitForState(name, states):
                 await self._wait(name, states)
                 return commands.Text()
@@ -233,7 +233,7 @@ class Actions:
                 lines.append(f"# create container {edited.container}, stopped and without interfaces")
             case commands.DeleteContainer(name, is_forced):
                 self._check_deletable(name, is_forced=is_forced)
-                lines += [*await self._lines_of_end(name), f"# delete container {name} with everything in it"]
+                lines += [*await self._lines_of_end(name), f"# delete container {name} and everything in it"]
                 lines += await self._stopped.lines(self._records.host, self._records.host.without_container(name))
             case commands.StartContainer(name):
                 if self._lives.state(name) == "stopped":
@@ -260,7 +260,7 @@ class Actions:
             case commands.BlockNetworks() | commands.UnblockNetworks():
                 lines += await self._blocking.rehearse(action)
             case _:
-                raise UsageError("--dry-run goes with commands that change something")
+                raise UsageError("--dry-run requires a command that changes something")
         return commands.Text(tuple(lines) or NOTHING)
 
     async def _lines_of_start(self, name: str) -> list[str]:
@@ -277,7 +277,7 @@ class Actions:
         if self._lives.state(name) == "stopped":
             return []
         plan = await self._containers.plan_end(self._records.host.container(name))
-        return [f"# stop container {name}: its interfaces end with it", *plan.text().splitlines()]
+        return [f"# stop container {name}: its interfaces are removed with it", *plan.text().splitlines()]
 
     async def _lines_of_reconcile(self, only: str | None) -> list[str]:
         chosen = [self._records.host.container(only)] if only is not None else self._records.host.sorted_containers
@@ -290,13 +290,13 @@ class Actions:
                 continue
             if not renamed.isdisjoint(interface.link for interface in each.interfaces):
                 # What it has is called otherwise until then.
-                lines.append(f"# then what differs in container {each.name} and on its side of the host")
+                lines.append(f"# then the differences in container {each.name} and on its host side")
                 continue
             try:
                 planned = await self._containers.plan(each, each, mends_guest=True, facts=facts)
                 lines += planned.plan.text().splitlines()
             except OsctlError as error:
-                lines.append(f"# not mended: {each.name}: {error.message}")
+                lines.append(f"# not repaired: {each.name}: {error.message}")
         return lines
 
     async def _start(self, name: str, wait_seconds: int, caller: Caller) -> bool:
@@ -307,7 +307,7 @@ class Actions:
         try:
             await self._supervisor.start(name, wait_seconds=wait_seconds)
         except OsctlError as error:
-            if error.code == "slow-start":  # it goes on
+            if error.code == "slow-start":  # it continues
                 await self._keep_started(name, caller, is_told=not was_running)
             raise
         # Not before: a start that is refused leaves nothing.
@@ -388,12 +388,12 @@ class Actions:
         try:
             await asyncio.to_thread(_fill, descriptor, copy)
         except OSError as error:
-            raise ApplyFailed(f"{file!r} cannot be written: {error.strerror}", code="file", subject=file) from error
+            raise ApplyFailed(f"{file!r}: cannot be written: {error.strerror}", code="file", subject=file) from error
         interfaces = sum(len(each.interfaces) for each in host.containers.values())
         return commands.Text(
             (
                 f"containers: {len(host.containers)}, interfaces: {interfaces}, and the history",
-                "not in it: root directories, settings",
+                "not included: root directories, settings",
             )
         )
 
@@ -402,7 +402,7 @@ class Actions:
         try:
             content = await asyncio.to_thread(_all_of, descriptor)
         except OSError as error:
-            reason = f"{action.file!r} cannot be read: {error.strerror}"
+            reason = f"{action.file!r}: cannot be read: {error.strerror}"
             raise Refused(reason, code="file", subject=action.file) from error
         copy = await asyncio.to_thread(self._records.read_copy, content, name=action.file)
         return await _to_the_end(
@@ -445,7 +445,7 @@ class Actions:
     async def _create(self, command: ActCommand, action: commands.CreateContainer, caller: Caller) -> None:
         name = action.edited.container
         if name in self._building:
-            raise Unavailable(f"{name!r} is being created already", code="busy", subject=name)
+            raise Unavailable(f"{name!r}: is already being created", code="busy", subject=name)
         self._building.add(name)
         try:
             archive = await caller.open_file(action.archive) if action.archive is not None else None
@@ -521,5 +521,5 @@ def _all_of(descriptor: int) -> bytes:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for work that goes on when the client that asked for it goes away: half done is no state to leave."""
+    """Wait for work that continues if its client disconnects, because it must not stay half done."""
     return await asyncio.shield(asyncio.create_task(work))

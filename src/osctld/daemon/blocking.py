@@ -105,7 +105,7 @@ class Blocking:
             try:
                 await self._turns.take(self._end_those_over)
             except OsctlError as error:
-                log.error("a block could not be ended: %s", error.message)
+                log.error("block not ended: %s", error.message)
                 await asyncio.sleep(RETRY)
 
     # --- in turn ------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class Blocking:
             left = [each for each in self._records.host.blocks if each not in over]
             words = " ".join(each.subject for each in over)
             await self._change(self._records.host.with_blocks(left), Asked(f"osctl net unblock {words}"))
-            log.info("not blocked any more, for the time is over: %s", words)
+            log.info("block expired: %s", words)
 
     def _blocks_after(self, action: BlockAction, asked: Asked) -> Sequence[Block]:
         """Raises Refused and Conflict."""
@@ -145,7 +145,9 @@ class Blocking:
 
     def _check(self, network: Network) -> None:
         if network.is_default:
-            raise Refused(f"{network}: everything cannot be blocked", code="bad-network", subject=str(network))
+            raise Refused(
+                f"{network}: cannot be blocked, it stands for everything", code="bad-network", subject=str(network)
+            )
         check_blockable(
             network, self._records.claims, self._host.networks_in_use(self._records.host),
             lambda via: self._ends(network, via),

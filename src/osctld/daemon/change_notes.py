@@ -68,5 +68,5 @@ class ChangeNotes:
             try:
                 await self._disk.run(lambda: self._pending.forget_pending(name))
             except OsctlError as error:
-                # It then says of things that are there no more, that they may be: the next daemon looks, and goes on.
+                # It then names things that no longer exist as possible: the next daemon checks, and continues.
                 log.error("%s: %s", name, error.message)

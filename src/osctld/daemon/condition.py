@@ -35,12 +35,12 @@ from osctld.sync.ways import Look, Ways
 
 log = logging.getLogger("osctld")
 
-#: Seconds between two looks while nothing is told, and from the first of what is told to the next look.
+#: Seconds between two checks without events, and from the first event to the next check.
 PERIOD, SETTLING = 60.0, 1.0
 #: After such a look, so many times as long as it took nothing is looked at because of news: when very many containers
-#: start, that takes no more than a twentieth of a processor.
+#: start, that takes at most a twentieth of a processor.
 REST = 19.0
-#: Of about so many networks it is asked whether packets for them go out by our links.
+#: About this many networks are looked up: whether packets for them go out through our links.
 ASKED_ABOUT = 200
 #: Events after which something may be otherwise than it should.
 TELLING = frozenset({"blocked", "drift", "parked", "address_conflict", "mended", "state", "fight", "block"})
@@ -77,16 +77,16 @@ class Condition:
         self._told = asyncio.Event()
         #: Of each container as it was when that was last asked: a configuration that is the same object is the same.
         self._unrouted: dict[str, tuple[Container, Sequence[Unrouted]]] = {}
-        # Whoever asks again and again takes no more than one thread.
+        # A client that asks repeatedly uses at most one thread.
         self._one_look = asyncio.Lock()
 
     def hear(self, kind: str) -> None:
-        """An event of this kind is told."""
+        """An event of this kind was reported."""
         if kind in TELLING:
             self._told.set()
 
     async def run(self) -> None:
-        """Look every so often, and when something was told, so that it is known since when something is so."""
+        """Check periodically, and after events, so that the start of each problem is known."""
         loop = asyncio.get_running_loop()
         rest = 0.0
         while True:

@@ -5,8 +5,8 @@
     apply   does all of it, or nothing
     undo    makes it as it was before
 
-An effect is planned from what was observed, and knows nothing that lives: the ports that it acts through are given to
-it. `Undoing` is the scope in which effects are applied.
+An effect is planned from an observation, and holds no live references: the ports that it acts through are given to it.
+`Undoing` is the scope in which effects are applied.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger("osctld")
 class Rank(Enum):
     """When an effect is done, and what its failure means.
 
-    A NOTE tells the next daemon what to clear away, should this one die; it comes before everything else. What comes
-    BEFORE_SAVE makes the change: it fails the command, and what was done is undone. What comes AFTER_SAVE fails nobody:
-    the failure is told, and the reconciler tries again.
+    A NOTE tells the next daemon what to remove if this one dies; it comes before everything else. What comes
+    BEFORE_SAVE makes the change: it fails the command, and what was done is undone. What comes AFTER_SAVE cannot fail
+    the command: a failure is reported, and the reconciler tries again.
     """
 
     NOTE = "note"
@@ -52,13 +52,13 @@ class Effect(Protocol):
     @property
     def rank(self) -> Rank: ...
     def text(self) -> str:
-        """Lines that say what it does, as whoever does it by hand would; empty for what nobody does by hand."""
+        """Equivalent commands that a person could run; empty if there are none."""
 
     async def apply(self, ports: Ports, /) -> None:
         """Raises an OsctlError, and then nothing of it is left, or what is left has been logged."""
 
     async def undo(self, ports: Ports, /) -> None:
-        """Only after `apply` succeeded. What cannot be undone is logged, and the reconciler goes on with it."""
+        """Only after `apply` succeeded. What cannot be undone is logged, and left to the reconciler."""
 
 
 def of_rank(rank: Rank, effects: Iterable[Effect]) -> Sequence[Effect]:
@@ -97,12 +97,12 @@ class Undoing:
             effect = self._applied.pop()
             try:
                 await effect.undo(self._ports)
-            except Exception:  # the others are undone all the same
+            except Exception:  # the others are still undone
                 log.exception("not undone: %s", type(effect).__name__)
 
 
 async def press_on(effects: Iterable[Effect], ports: Ports) -> list[OsctlError]:
-    """Apply effects that fail nobody; what failed."""
+    """Apply effects that cannot fail the command; return what failed."""
     failed = []
     for each in effects:
         try:

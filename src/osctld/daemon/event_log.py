@@ -1,7 +1,7 @@
 """The numbered events of this daemon, and those who follow them, each at their own pace.
 
-Nobody is waited for. What a follower has not read is kept for it, but no more than so many events: one that falls
-further behind is told how many it missed, and goes on. What nobody has to read is not kept.
+Readers are not waited for. Unread events are kept for a reader up to a limit: one that falls further behind is told how
+many it missed, and continues. Events without readers are not kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class EventLog:
 
     @property
     def is_followed(self) -> bool:
-        """Whether anybody listens: what is costly to find out need not be told to nobody."""
+        """Whether there are readers: events that are costly to compute are skipped without them."""
         return bool(self._followers)
 
     def emit(self, kind: str, opts: Mapping[str, Any]) -> None:

@@ -16,11 +16,11 @@ from osctld.shell.store.rows import HistoryLine
 
 log = logging.getLogger("osctld")
 
-#: Seconds for which they are gathered: one write for all, so that those who are refused slow nobody's changes down.
+#: Seconds for which they are collected: one write for all, so that refusals do not slow down changes of others.
 GATHERED_SECONDS = 1.0
 
-#: What is told of a command whose client went away before it was done.
-LEFT = "the client left before it was done"
+#: The result of a command whose client disconnected before it was done.
+LEFT = "the client disconnected before it was done"
 
 
 class Failures:
@@ -48,7 +48,7 @@ class Failures:
             await self.write()
 
     async def write(self) -> None:
-        """Write what was noted until now; a disk that takes nothing is told of, and asked no more for these."""
+        """Write what was recorded until now; if the disk refuses, this is logged, and the entries are dropped."""
         self._is_something_new.clear()
         lines = list(self._gathered)
         self._gathered.clear()

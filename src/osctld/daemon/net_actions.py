@@ -1,4 +1,4 @@
-"""What is asked of addresses and networks rather than of a container: who holds them, which links are declared."""
+"""Queries about addresses and networks: who holds them, which links are declared."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class NetActions:
                 return await self._turns.take(lambda: self._declare(action, asked))
 
     def rehearse(self, action: commands.DeclareUplink) -> tuple[str, ...]:
-        """What would be done, in words. Refuses what would be refused."""
+        """What would be done, as text. Refuses what would be refused."""
         self._check_declarable(action)
         networks = ", ".join(map(str, self._networks_on(action.link))) or "none now"
-        what = "containers may use" if action.is_declared else "containers are given no more of"
+        what = "containers may use addresses from" if action.is_declared else "containers no longer get addresses from"
         return (f"# {what} the networks on {action.link}: {networks}",)
 
     @property
@@ -167,12 +167,12 @@ class NetActions:
         if not action.is_declared:
             return
         if action.link in self._records.host.uplinks:
-            raise Refused(f"{action.link!r}: declared already", code="uplink-declared", subject=action.link)
+            raise Refused(f"{action.link!r}: already declared", code="uplink-declared", subject=action.link)
         links = sorted({each.link for each in self._space if each.use is Use.CONNECTED})
         if action.link not in links:
-            there = f"it is in networks on {', '.join(links)}" if links else "it is in none at all"
+            there = f"it is connected to networks on {', '.join(links)}" if links else "it is connected to none"
             raise Refused(
-                f"{action.link!r}: the host is in no network on such a link; {there}",
+                f"{action.link!r}: the host is not connected to a network on this link; {there}",
                 code="link-not-found",
                 subject=action.link,
             )

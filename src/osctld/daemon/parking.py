@@ -35,15 +35,15 @@ class Parking:
         )
 
     async def park(self, lost: Collection[Need]) -> None:
-        """Route nothing any more of what somebody else holds."""
+        """Stop routing what somebody else holds."""
         for name in sorted({each.holder.container for each in lost}):
             networks = [each.network for each in lost if each.holder.container == name]
-            await self._turns.take(functools.partial(self._park, name, networks, why="others hold it"))
+            await self._turns.take(functools.partial(self._park, name, networks, why="held by others"))
 
     async def park_old(self, lost: Mapping[str, Collection[Network]]) -> None:
         """The same, by container, of what an old store says and newer documents beside the roots do not."""
         for name, networks in sorted(lost.items()):
-            why = "the store is older than what is kept beside the containers' roots"
+            why = "the store is older than the documents beside the containers' root directories"
             await self._turns.take(functools.partial(self._park, name, networks, why=why))
 
     async def _park(self, name: str, networks: Iterable[Network], *, why: str) -> None:
@@ -57,4 +57,4 @@ class Parking:
         )
         told = list(map(str, after.parked))
         self._events.emit("parked", {"pool": POOL, "id": name, "networks": told})
-        log.warning("%s: parked, for %s: %s", name, why, ", ".join(told))
+        log.warning("%s: parked, because %s: %s", name, why, ", ".join(told))

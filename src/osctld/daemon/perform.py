@@ -1,7 +1,7 @@
 """The daemon on one page: edit, claim, plan, apply, save, answer. Read this first.
 
     perform(command)
-        edit   command.edit(host, surroundings)  what shall be wanted                pure
+        edit   command.edit(host, surroundings)  the new configuration               pure
         claim  authority.check(...)              nobody else holds it                pure
         plan   containers.plan(before, after)    what the kernel lacks: effects      pure; --dry-run ends here
         apply  done.apply(effects)               undone when one of them, or the save, fails
@@ -9,8 +9,8 @@
         answer
 
 A crash between apply and save leaves objects that carry our mark, or in a guest that were noted before, and are not
-wanted: the next reconcile sweeps them, and nobody was told that it was done. What was answered is on disk. One
-writer at a time: edits and reconciles take turns (`turns`); reads use the frozen `host` and wait for nobody.
+wanted: the next reconcile removes them, and no client was told that the change was made. What was answered is on disk.
+One writer at a time: edits and reconciles take turns (`turns`); reads use the frozen `host` and wait for nobody.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Daemon:
         if options.pool not in (None, "default"):
             raise Refused(f"pool {options.pool!r} not found", code="pool-not-found", subject=options.pool or "")
         if options.if_generation is not None and not isinstance(command, EditCommand):
-            raise UsageError("--if-generation goes with commands that change the configuration of a container")
+            raise UsageError("--if-generation requires a command that changes the configuration of a container")
         match command:
             case EditCommand() if self.reservations is not None:
                 return await self._edit_reserved(self.reservations, command, options, caller)
@@ -214,7 +214,7 @@ class Daemon:
                 has_ended = await self._take_down_ended(edited.containers)
                 if not has_ended and error.code != IN_THE_WAY:
                     raise
-                # As of those that are stopped, or with what was found in the way.
+                # As for stopped containers, or with the conflicts that were found.
                 return await self._change(edited, options, caller.asked, epoch)
 
     def _numbered(self, edited: Edited, options: GlobalOptions) -> Edited:
@@ -223,8 +223,8 @@ class Daemon:
         present = self.host.container(edited.container)
         if options.if_generation not in (None, present.generation):
             raise Conflict(
-                f"{edited.container!r}: its configuration has generation {present.generation}, not"
-                f" {options.if_generation}: somebody changed it",
+                f"{edited.container!r}: the configuration has generation {present.generation}, not "
+                f"{options.if_generation}; it was changed meanwhile",
                 code="generation",
                 subject=edited.container,
             )
@@ -277,12 +277,12 @@ class Daemon:
     def _kept(
         self, pairs: Mapping[str, tuple[Container, Container]], edited: Edited
     ) -> tuple[Mapping[str, Kept], tuple[str, ...]]:
-        """What there is to be kept of a change, and what is worth a word. Raises Conflict."""
+        """What a change saves, and what is worth mentioning. Raises Conflict."""
         kept = {name: Kept.of(*pair) for name, pair in pairs.items()}
         return kept, self._claim(ClaimsChange.together(each.claims for each in kept.values()), edited)
 
     def _claim(self, claims: ClaimsChange, edited: Edited) -> tuple[str, ...]:
-        """Ask the authority for what a change claims anew; what is worth a word of it. Raises Conflict."""
+        """Ask the authority for what a change newly claims; return what is worth mentioning. Raises Conflict."""
         asking = Asking(
             claims, declared=edited.host.uplinks,
             delegates=edited.is_delegation_allowed, overlaps_host=edited.is_overlap_allowed,

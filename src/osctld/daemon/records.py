@@ -37,7 +37,7 @@ from osctld.shell.store.rows import HistoryLine, Replacement, Saved
 
 log = logging.getLogger("osctld")
 
-#: Changes of so many networks are written while the kernel works.
+#: Changes of this number of networks are written while the kernel works.
 WRITTEN_MEANWHILE = 2000
 
 
@@ -102,7 +102,7 @@ class Kept(msgspec.Struct, frozen=True, dict=True):
 
 
 class Saving:
-    """The save of one change, which nobody sees before it is committed."""
+    """The save of one change, invisible until it is committed."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Saving:
         if self._writing is None or self._run is None:
             return
         await asyncio.wait({self._writing})
-        self._writing.exception()  # whoever committed was told
+        self._writing.exception()  # the caller of commit got the error
         await self._run(self._records.store.roll_back)
 
     # All of it in the disk's thread: documents and rows of long lists are made while the kernel works.
@@ -192,10 +192,10 @@ class Records:
         self._pools = pools_of(host.settings)
         #: Addresses of pools that were given back, and when: seconds since 1970.
         self._released: dict[PackedNetwork, float] = {}
-        #: Told of what is not held any more, and when everything may be another.
+        #: Called with what is no longer held, and when everything may have changed.
         self.on_released: Callable[[ClaimsChange], None] = lambda _: None
         self.on_replaced: Callable[[], None] = lambda: None
-        #: Told of networks that went from whoever held them.
+        #: Called with networks whose holder no longer has them.
         self.on_gone: Callable[[Iterable[PackedNetwork]], None] = lambda _: None
         #: Told when something else is wanted.
         self.on_changed: Callable[[], None] = lambda: None
@@ -256,7 +256,7 @@ class Records:
         return await self.disk.run(lambda: self.store.held(*key, at=at))
 
     async def declare(self, link: str, *, is_declared: bool, asked: Asked) -> None:
-        """Keep that containers may use parts of a link's networks, or not any more. Raises ApplyFailed."""
+        """Save whether containers may use parts of the networks of a link. Raises ApplyFailed."""
         after = self.host.with_uplink(link, is_declared=is_declared)
         line = _history_line(asked)
         await asyncio.shield(self.disk.run(lambda: self.store.save_uplinks(after.uplinks, line)))
@@ -273,7 +273,7 @@ class Records:
         await self.disk.run(lambda: self.store.keep_boot(boot))
 
     async def save(self, host: Host, name: str, kept: Kept, asked: Asked | None) -> None:
-        """Keep the change of one container, then make it the present configuration and tell who listens."""
+        """Save the change of one container, then make it the current configuration and notify listeners."""
         async with self.saving(host, {name: kept}, asked) as saving:
             await saving.commit()
 
@@ -298,7 +298,7 @@ class Records:
                 await saving.end()
 
     def take_over(self, host: Host, changes: Mapping[str, Kept]) -> None:
-        """Make a change that is durable the present configuration, and tell who listens."""
+        """Make a durable change the current configuration, and notify listeners."""
         former, self.host = self.host, host
         claims = ClaimsChange.together(each.claims for each in changes.values())
         self.claims.update(removed=claims.removed, added=claims.added)
@@ -324,12 +324,12 @@ class Records:
         await self._mirrors.settle()
 
     def read_copy(self, content: bytes, *, name: str) -> CopiedHost:
-        """What `copy` made. Raises Refused for what it has not made, or what makes no sense any more."""
+        """What `copy` made. Raises Refused for a file that it has not made, or that is no longer valid."""
         copy = StoreCopy(content, name=name, schema=config.SCHEMA, upgraded=config.upgraded)
         try:
             containers = [config.decode_container(each) for each in copy.contents.documents]
         except (msgspec.MsgspecError, Refused) as error:
-            raise Refused(f"{name!r} is damaged: {error}", code="bad-copy", subject=name) from error
+            raise Refused(f"{name!r}: damaged: {error}", code="bad-copy", subject=name) from error
         host = msgspec.structs.replace(
             self.host,
             uuid=copy.contents.host_uuid,
@@ -388,17 +388,17 @@ class Records:
         for kind, opts in events_between(before, after, items=config.item_events(), pool=POOL, is_running=is_running):
             self._events.emit(kind, opts)
 
-    # --- whether a container shall run ------------------------------------------------------------------------------
+    # --- whether a container should run ------------------------------------------------------------------------------
 
     async def want_while_it_lives(
         self, name: str, asked: Asked | None, *, is_told: bool, is_wanted_anyhow: bool = False
     ) -> None:
-        """Keep that a container shall run that does, unless it ended meanwhile; with `is_wanted_anyhow` even then."""
+        """Save that a running container should run, unless it stopped meanwhile; with `is_wanted_anyhow` even then."""
         if is_wanted_anyhow or self._lives.state(name) in ("starting", "running"):
             await self.want(name, asked, is_wanted=True, is_told=is_told)
 
     async def want(self, name: str, asked: Asked | None, *, is_wanted: bool, is_told: bool = False) -> None:
-        """Keep whether a container shall run; with `is_told` the command goes to the history in any case."""
+        """Save whether a container should run; with `is_told` the command goes to the history in any case."""
         container = self.host.containers.get(name)
         if container is None or (container.is_wanted == is_wanted and not is_told):
             return

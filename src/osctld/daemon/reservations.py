@@ -1,12 +1,12 @@
-"""An edit, and an authority above this host that may take its time: who waits for it, and who does not.
+"""An edit, and an authority above this host that may be slow: what waits for it, and what does not.
 
     edit       on the configuration as it is: what would be claimed?
-    claim      the authority is asked, outside of the writer's turn: all others go on
-    in turn    the edit is made again, of what is now; if it needs more, all begins anew, a few times
-    keep       told to the authority after the save; or the reservation is given back
+    claim      the authority is asked, outside of the writer's turn: everything else continues
+    in turn    the edit is repeated on the current configuration; if it needs more, all begins again, a few times
+    keep       reported to the authority after the save; or the reservation is given back
 
-What is told to it afterwards is tried until it was heard, in order. A daemon that dies before leaves a reservation
-behind: the next one says at its start all that is held, and the authority forgets the rest.
+Later messages to it are repeated until they are acknowledged, in order. A daemon that dies before that leaves a
+reservation: the next one reports everything that is held at its start, and the authority drops the rest.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger("osctld")
 
 T = TypeVar("T")
 
-#: How often an edit is made anew because the configuration changed under it.
+#: How often an edit is repeated because the configuration changed meanwhile.
 TRIES = 3
-#: Seconds until something is told again that was not heard, doubled up to the last.
+#: Seconds until an unacknowledged message is repeated, doubled up to the last.
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0
 
 
@@ -50,7 +50,7 @@ class Reservations:
         self._to_tell: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Settle what an earlier daemon left, then tell what is to be told; runs until cancelled."""
+        """Settle what an earlier daemon left, then send queued messages; runs until cancelled."""
         await self._until_heard(self._settle)
         self._is_settled.set()
         while True:
@@ -62,7 +62,7 @@ class Reservations:
         self._to_tell.put_nowait(self._settle)
 
     def released(self, change: ClaimsChange) -> None:
-        """A change was saved: what it gave up is not held any more."""
+        """A change was saved: what it gave up is no longer held."""
         needs = released_by(change)
         if needs:
             self._to_tell.put_nowait(lambda: self._authority.release(needs))
@@ -113,7 +113,7 @@ class Reservations:
 
     async def _claim(self, needs: Collection[Need]) -> Reservation | None:
         if not self._is_settled.is_set():
-            raise Unavailable("the authority on addresses has not been reached since the start; try again")
+            raise Unavailable("the authority on addresses has not been reached since osctld started; try again")
         return await self._authority.claim(needs, reserves=True)
 
     def _give_back(self, reservation: Reservation | None) -> None:
@@ -131,7 +131,7 @@ class Reservations:
             try:
                 await tell()
             except OsctlError as error:
-                log.warning("%s; again in %.0f s", error.message, pause)
+                log.warning("%s; trying again in %.0f s", error.message, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_RETRY)
             else:

@@ -1,4 +1,4 @@
-"""Tasks that nobody waits for."""
+"""Background tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("osctld")
 
 
 def log_failure(task: asyncio.Task[None]) -> None:
-    """When a task is done that nobody waits for, say why it failed if it did."""
+    """When a background task is done, log why it failed, if it did."""
     if task.cancelled():
         return
     error = task.exception()

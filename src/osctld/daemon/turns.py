@@ -34,7 +34,7 @@ class Turns:
                 if not done.cancelled():
                     done.set_exception(error)
                 else:
-                    log.exception("nobody waits any more for what failed")
+                    log.exception("a failure that nobody waits for")
             else:
                 if not done.cancelled():
                     done.set_result(result)

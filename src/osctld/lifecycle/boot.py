@@ -37,7 +37,8 @@ WATCHED_EVERY = 2.0
 #: Seconds that it may take until those have ended that did not power off in time (`shell/lxc/life.py`), generously.
 LONGEST_KILLING = 180.0
 
-#: The code of the answer to who waits for a shutdown that is aborted. Nothing failed: the log tells who aborted it.
+#: The code of the answer to a client that waits for a shutdown which is aborted. Nothing failed: the log says who
+#: aborted it.
 ABORTED = "shutdown-aborted"
 
 Progress: TypeAlias = Callable[[str], None]
@@ -68,7 +69,7 @@ class Boot:
     # --- coming up ------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start what is wanted after a boot; or go on with the shutdown that an earlier daemon began."""
+        """Start what is wanted after a boot; or continue the shutdown that an earlier daemon began."""
         if self._phase.is_shutting_down:
             self._watch_host()
             timeout_seconds = self._records.host.settings.shutdown.timeout
@@ -93,7 +94,7 @@ class Boot:
         if is_autostart_off(host_boot.kernel_command_line()):
             names = [each.name for each in start_order(self._records.host.containers.values())]
             log.warning(
-                "osctl.autostart=off on the kernel's command line: nothing is started; wanted: %s",
+                "osctl.autostart=off on the kernel command line: nothing is started; wanted: %s",
                 ", ".join(names) or "nothing",
             )
             return
@@ -128,7 +129,7 @@ class Boot:
     # --- going down -----------------------------------------------------------------------------------------------
 
     async def shut_down(self, *, timeout_seconds: float, progress: Progress) -> None:
-        """Stop all containers for good on this boot; who asks meanwhile waits for the same.
+        """Stop all containers until the next boot; concurrent requests wait for the same shutdown.
 
         Raises Unavailable when it is aborted meanwhile, ApplyFailed when something does not stop.
         """
@@ -141,15 +142,16 @@ class Boot:
         await asyncio.shield(self._stopping)
 
     def check_forced(self, *, is_forced: bool) -> None:
-        """Raise Refused when containers run and nobody forces them to stop."""
+        """Raise Refused if containers are running and their stop is not forced."""
         running = len(list(self._lives))
         if running and not is_forced:
             raise Refused(
-                f"{running} container{'s run' if running > 1 else ' runs'}: --force stops all of them", code="running"
+                f"{running} container{'s are' if running > 1 else ' is'} running; --force stops all of them",
+                code="running",
             )
 
     def stop_order(self) -> list[str]:
-        """All that lives, in the order in which it is stopped."""
+        """All running containers, in the order in which they are stopped."""
         return [name for group in self._groups() for name in group]
 
     def to_be_started(self) -> list[str]:
@@ -196,7 +198,7 @@ class Boot:
 
         await stop_in_order(self._groups(), stop, timeout_seconds=timeout_seconds, is_aborted=is_aborted)
         if not self._phase.is_shutting_down:
-            raise Unavailable("the shutdown was aborted: containers are started again", code=ABORTED)
+            raise Unavailable("the shutdown was aborted; containers are started again", code=ABORTED)
         if failed:
             raise ApplyFailed(f"not stopped: {'; '.join(failed)}", code="not-stopped")
         self._events.emit("osctld_shutdown", {"pool": POOL, "state": "done"})
@@ -206,7 +208,7 @@ class Boot:
         """Lift the mark of a shutdown, and start what it has stopped; whether there was one. Raises ApplyFailed."""
         if not await self._phase.lift():
             return False
-        log.info("shutdown: aborted, what is wanted is started again")
+        log.info("shutdown: aborted, wanted containers are started again")
         self._events.emit("osctld_shutdown", {"pool": POOL, "state": "aborted"})
         self._begin_to_start()
         return True
@@ -226,9 +228,9 @@ class Boot:
     # --- the end of the daemon ------------------------------------------------------------------------------------
 
     async def end(self, *, take_time: Callable[[float], object]) -> None:
-        """Stop everything if the host goes down with the daemon, and nobody has done so before; then end own work.
+        """Stop everything if the host is going down with the daemon and this has not been done yet; then stop own work.
 
-        `take_time` is told for how many seconds nobody shall lose patience.
+        `take_time` is called with the number of seconds that this may take.
         """
         if await host_boot.is_going_down() is True:
             timeout_seconds = self._records.host.settings.shutdown.timeout
@@ -253,7 +255,7 @@ async def stop_in_order(
     """Stop one group after another, all of a group at once, and return when all have ended.
 
     `stop` is given a name and the seconds that are left for all of them. A group that does not end has its share of the
-    time for itself; then the next ones are asked, too. Nobody is asked any more once it is aborted.
+    time for itself; then the next ones are asked, too. Once it is aborted, no more are asked.
     """
     end = _now() + timeout_seconds
     asked: set[asyncio.Task[None]] = set()

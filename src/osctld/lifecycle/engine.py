@@ -1,7 +1,7 @@
 """The port to what runs containers, and the same as those see it who care for no engine's own types.
 
-An engine knows a container as a root directory and a life. What its lives and fresh namespaces are, it alone knows:
-it is given back what it gave. `bind` joins each with the engine that knows what to do with it.
+An engine knows a container as a root directory and a life. Only the engine knows the types of its lives and new
+namespaces: it is given back what it gave. `bind` joins each with the engine that knows what to do with it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class RunningLife(Life, Protocol):
 
 
 class Prepared(FreshNamespaces, Protocol):
-    """Namespaces in which a container is to be launched, or that are given up."""
+    """Namespaces in which a container is to be launched, or that are released."""
 
     async def launch(self) -> RunningLife: ...
     async def abandon(self) -> None: ...
@@ -110,7 +110,7 @@ class Runtime(Protocol):
 
 
 def bind(engine: Engine[N, L]) -> Runtime:
-    """The engine, each of its lives and namespaces joined with it."""
+    """The engine, with each of its lives and namespaces."""
     return _Runtime(engine)
 
 

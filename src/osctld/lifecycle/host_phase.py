@@ -32,7 +32,7 @@ class HostPhase:
         self._is_started = booted.started == booted.identity
         mark = booted.noted.read()
         self._mark = mark if mark is not None and mark.boot == booted.identity else None
-        #: Set while everything shall be down; starts that wait for something hear of it at once.
+        #: Set while everything has to be down; waiting starts notice it at once.
         self._goes_down = asyncio.Event()
         if self._mark is not None and not self._mark.is_lifted:
             self._goes_down.set()
@@ -58,7 +58,7 @@ class HostPhase:
 
     @property
     def cause(self) -> str:
-        """Of a shutdown: "host" when all of the host goes down, "command" when only containers shall."""
+        """Of a shutdown: "host" if the whole host goes down, "command" if only containers do."""
         return self._mark.cause if self._mark is not None else "host"
 
     def keeps_wanted(self, name: str) -> bool:
@@ -70,7 +70,7 @@ class HostPhase:
         if not self.is_shutting_down:
             return None
         hint = "; osctl self shutdown --abort permits starts again" if self.cause == "command" else ""
-        return Unavailable(f"{name!r} is not started: {self.describe()}{hint}", code="shutting-down", subject=name)
+        return Unavailable(f"{name!r}: not started: {self.describe()}{hint}", code="shutting-down", subject=name)
 
     def check_startable(self, name: str) -> None:
         """Raise Unavailable when no container may be started now."""
@@ -79,11 +79,15 @@ class HostPhase:
             raise refusal
 
     def describe(self) -> str:
-        """The shutdown that is under way or done, in words; empty when there is none."""
+        """The shutdown that is in progress or done, as text; empty if there is none."""
         if not self.is_shutting_down:
             return ""
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._mark.since if self._mark is not None else None))
-        return f"the host is going down since {since}" if self.cause == "host" else f"all is shut down since {since}"
+        return (
+            f"the host has been going down since {since}"
+            if self.cause == "host"
+            else f"all containers have been shut down since {since}"
+        )
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until everything goes down."""
@@ -119,7 +123,7 @@ class HostPhase:
                 if not was_shutting_down:
                     self._goes_down.clear()
                 raise
-            log.error("%s; the shutdown goes on", error.message)
+            log.error("%s; the shutdown continues", error.message)
 
     def _write_mark(self) -> None:
         if self._mark is not None:

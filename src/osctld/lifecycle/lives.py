@@ -78,7 +78,7 @@ class LifeOf:
 
 
 class Lives:
-    """The table of lives. Who changes a life is the supervisor."""
+    """The table of running containers. Only the supervisor changes it."""
 
     def __init__(self, *, changed: Callable[[str, str], None]) -> None:
         """`changed` is told the name and new state of a container."""
@@ -154,7 +154,7 @@ class Lives:
 
 
 class _Facts(Mapping[str, LifeFacts]):
-    """Facts of lives, read when somebody asks for them."""
+    """Facts of running containers, read on request."""
 
     def __init__(self, lives: Lives) -> None:
         self._lives = lives

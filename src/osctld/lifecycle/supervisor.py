@@ -1,8 +1,8 @@
-"""Starting, running, stopping containers, and what follows an end: joins lives, and what kernels hold for them.
+"""Starting, running and stopping containers, and what follows a stop: joins lives with what kernels hold for them.
 
 The engine makes the namespaces, the kernel is brought to what is wanted in them, the engine starts the guest; all but
-the engine's part in turn with edits. A container has at most one transition under way; who asks for another one waits
-for the first.
+the engine's part in turn with edits. A container has at most one transition in progress; a request for another one
+waits for the first.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Supervisor:
     async def start(self, name: str, *, wait_seconds: float) -> None:
         """Start a container, or do nothing when it runs.
 
-        Raises what went wrong, in words, and then nothing is left of it; Unavailable when it takes longer than
-        `wait_seconds`, and then it goes on. With 0 seconds only what makes it impossible is told.
+        Raises what went wrong, and then nothing is left of it; Unavailable when it takes longer than `wait_seconds`,
+        and then it continues. With 0 seconds, only what makes it impossible is reported.
         """
         while (current := self._lives.get(name)) is not None and current.state == "stopping":
             await self._ended(current)
@@ -85,7 +85,7 @@ class Supervisor:
         done, _ = await asyncio.wait({task}, timeout=wait_seconds)
         if not done:
             task.add_done_callback(log_failure)
-            raise Unavailable(f"{name!r} does not run after {wait_seconds} s; the start goes on", code="slow-start")
+            raise Unavailable(f"{name!r}: not running after {wait_seconds} s; the start continues", code="slow-start")
         task.result()
 
     def is_held(self, name: str) -> bool:
@@ -95,7 +95,7 @@ class Supervisor:
     def _check_not_held(self, name: str) -> None:
         if name in self._held:
             raise Unavailable(
-                f"{name!r}: a command of ct exec --run-container runs in it; try again when that has ended",
+                f"{name!r}: a command of ct exec --run-container is running in it; try again when it has ended",
                 code="busy",
                 subject=name,
             )
@@ -110,7 +110,7 @@ class Supervisor:
             await self._ended(current)
         self._check_not_held(name)
         if current is not None or name in self._starting:
-            raise Unavailable(f"{name!r}: it is being started; try again", code="busy", subject=name)
+            raise Unavailable(f"{name!r}: is already starting; try again", code="busy", subject=name)
         self._phase.check_startable(name)
         self._held.add(name)
         start = self._starting[name] = asyncio.create_task(
@@ -121,7 +121,7 @@ class Supervisor:
             await asyncio.shield(start)
             yield self._lives.running(name)
         finally:
-            # Whoever asked may be gone: it ends all the same.
+            # The client may be gone: it still stops.
             await asyncio.shield(asyncio.create_task(self._release(name, start), name=f"release {name}"))
 
     async def _release(self, name: str, start: asyncio.Task[None]) -> None:
@@ -211,7 +211,7 @@ class Supervisor:
         current.stops += 1
         current.enter("stopping")
         if current.is_held:
-            method = StopMethod.KILL  # there is nobody to ask
+            method = StopMethod.KILL  # there is no process to ask
         try:
             await current.life.shut_down(timeout_seconds=timeout_seconds, method=method)
         except OsctlError:
@@ -234,7 +234,7 @@ class Supervisor:
             await asyncio.shield(current.ended)
 
     async def _watch(self, current: LifeOf, life: RunningLife) -> None:
-        """Wait for the end of a life and clear away what is left; start anew when the guest rebooted."""
+        """Wait until a container stops and remove what is left; start it again if the guest rebooted."""
         end = await life.wait_ended()
         current.enter("stopping")
         is_rebooting = await self._turns.take(functools.partial(self._leave, current, end))
@@ -248,14 +248,14 @@ class Supervisor:
         await self._forget_life(current)
         if end is not End.REBOOT or current.is_held or current.stops or self._phase.refusal_to_start(name) is not None:
             return False
-        log.info("%s: reboots", name)
-        await self.start(name, wait_seconds=0)  # in the same turn: nobody finds it stopped who then says that it is
+        log.info("%s: rebooting", name)
+        await self.start(name, wait_seconds=0)  # in the same turn: no command can find it stopped in between
         return True
 
     async def take_down_if_ended(self, name: str) -> bool:
         """Take down what is left on the host of a container that is configured and has just ended; whether it has.
 
-        In turn: whoever changes it from then on changes one that is stopped, while its end is still seen to.
+        In turn: later changes are made to a stopped container, while its end is still being handled.
         """
         current = self._lives.get(name)
         if current is None or not current.is_configured or not current.has_ended:
@@ -284,28 +284,28 @@ class Supervisor:
         await self.runtime.forget(name)
         await self.roots.remove(name)
 
-    # --- whether it shall run -------------------------------------------------------------------------------------
+    # --- whether it should run -------------------------------------------------------------------------------------
 
     async def ended(self, name: str) -> None:
-        """A container's life ended, whoever ended it: the next boot of the host shall not bring it back."""
+        """A container stopped, whatever the reason: the next boot of the host must not start it."""
         if name in self._restarting or self._phase.keeps_wanted(name):
             return
         try:
             await self._turns.take(functools.partial(self._records.want, name, None, is_wanted=False))
         except OsctlError as error:
-            log.error("%s is still noted as wanted: %s", name, error.message)
+            log.error("%s: still noted as wanted: %s", name, error.message)
 
     async def adopted(self, name: str) -> None:
         """A container was found running: the daemon may have died before it could keep that this is wanted."""
         try:
             await self._turns.take(functools.partial(self._records.want_while_it_lives, name, None, is_told=False))
         except OsctlError as error:
-            log.error("%s is not noted as wanted: %s", name, error.message)
+            log.error("%s: not noted as wanted: %s", name, error.message)
 
     # --- after a restart of the daemon ----------------------------------------------------------------------------
 
     async def adopt(self, name: str) -> bool:
-        """Take a container up as it is found; whether it asked for a reboot while nobody listened."""
+        """Adopt a running container; return whether it requested a reboot while there was no daemon."""
         life = await self.runtime.find(name)
         if life is not None:
             await self._run(self._lives.begin(name), life)

@@ -1,7 +1,7 @@
 """What a type of interface brings, and which types there are.
 
-A type is a file or a folder beside this one that has a `TYPE`, called like it. All else asks here: nobody outside
-this folder names a type, and nothing is registered by hand.
+A type is a file or a folder beside this one that has a `TYPE` of the same name. Everything else asks here: nothing
+outside this folder names a type, and nothing is registered by hand.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class InterfaceType(Generic[I]):
     about_set: ClassVar[str] = ""
     examples_of_set: ClassVar[tuple[Example, ...]] = ()
     document: ClassVar[type[InterfaceDocument]]
-    #: Lists of a document whose items are told one by one, and the event of an item.
+    #: Lists of a document whose items are reported one by one, and the event of an item.
     item_events: ClassVar[Mapping[str, str]] = {}
     #: Fields of `ct netif ls` and `show` beside those of every interface, and further ones of `show`.
     columns: ClassVar[tuple[Column, ...]] = ()

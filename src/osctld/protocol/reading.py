@@ -61,7 +61,7 @@ def read(name: str, opts: Mapping[str, Any]) -> Asked:
         _check_keys(name, kind, own)
         return Asked(msgspec.convert(own, kind), msgspec.structs.replace(options, pool=pool))
     except UnicodeEncodeError:
-        raise Refused(f"{name}: a key of opts is not text", code="bad-opts") from None
+        raise Refused(f"{name}: a key in opts is not a string", code="bad-opts") from None
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at ")
         where = place.strip("`").removeprefix("$").removeprefix(".")
@@ -84,11 +84,11 @@ def parameters(kind: type[Command]) -> dict[str, Parameter]:
 
 
 def _check_known(name: str, known: Collection[str], given: Iterable[str]) -> None:
-    """Raise Refused for a key that nobody looks at: what was asked for by it would not be done."""
+    """Raise Refused for an unknown key: what it asks for would not be done."""
     for key in given:
         if key not in known:
             raise Refused(
-                f"{name}: unknown key {key!r} of opts (there are {', '.join(known) or 'none'})",
+                f"{name}: unknown key {key!r} in opts (expected {', '.join(known) or 'none'})",
                 code="bad-opts",
                 subject=key,
             )

@@ -81,6 +81,6 @@ def find_container(host: Host, id: str, *, pool: str | None = None) -> Container
 
 
 def check_pool(pool: str | None) -> None:
-    """Raise Refused for a pool that there is not."""
+    """Raise Refused for an unknown pool."""
     if pool not in (None, POOL):
-        raise Refused(f"pool not found: {pool!r}, there is only {POOL!r}", code="pool-not-found", subject=pool or "")
+        raise Refused(f"pool not found: {pool!r} (expected {POOL!r})", code="pool-not-found", subject=pool or "")

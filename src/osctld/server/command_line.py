@@ -28,7 +28,7 @@ from osctld.server.ports import Caller, Performer
 
 log = logging.getLogger("osctld")
 
-#: Characters of a command line that are logged when it failed in a way that nobody foresaw.
+#: Characters of a command line that are logged after an unexpected failure.
 _LONGEST_LOGGED = 500
 
 
@@ -115,7 +115,7 @@ class _Person:
     def __init__(
         self, client: Client, request: CliRequest, *, typed: Sequence[str], is_quiet: bool, is_json: bool
     ) -> None:
-        """`typed` are the words as they may be told to others."""
+        """`typed` are the words without secrets."""
         self.asked = Asked(shlex.join(["osctl", *typed]), client.person)
         self.terminal_type = request.terminal_type
         self._client = client
@@ -133,29 +133,29 @@ class _Person:
             answer, _ = await self._client.ask({"need": "stdin"})
             text = answer.get("stdin")
             if not isinstance(text, str):
-                raise Refused("the client gave no standard input")
+                raise Refused("the client passed no standard input")
             self._stdin = text
         return self._stdin
 
     async def open_file(self, path: str) -> int:
         answer, received = await self._client.ask({"need": "file", "path": path}, descriptors=1)
         if "error" in answer:
-            raise Refused(f"cannot open {path!r}: {answer['error']}", code="file", subject=path)
+            raise Refused(f"{path!r}: cannot be opened: {answer['error']}", code="file", subject=path)
         if stat.S_ISDIR(os.fstat(received[0]).st_mode):
-            raise Refused(f"cannot open {path!r}: Is a directory", code="file", subject=path)
+            raise Refused(f"{path!r}: cannot be opened: Is a directory", code="file", subject=path)
         return received[0]
 
     async def new_file(self, path: str) -> int:
         answer, received = await self._client.ask({"need": "new file", "path": path}, descriptors=1)
         if "error" in answer:
-            raise Refused(f"cannot make {path!r}: {answer['error']}", code="file", subject=path)
+            raise Refused(f"{path!r}: cannot be created: {answer['error']}", code="file", subject=path)
         return received[0]
 
     async def descriptors(self) -> tuple[int, int, int]:
         if self._standard is None:
             answer, received = await self._client.ask({"need": "descriptors"}, descriptors=3)
             if "error" in answer:
-                raise Refused(f"the client gave no descriptors: {answer['error']}")
+                raise Refused(f"the client passed no descriptors: {answer['error']}")
             self._standard = (received[0], received[1], received[2])
         return self._standard
 

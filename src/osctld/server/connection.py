@@ -87,9 +87,9 @@ class Connection:
             case TooLong():
                 self.fail(f"request is longer than {self._longest} bytes", code="too-long")
             case TooSlow():
-                self.fail(f"request was not complete within {seconds:g} s", code="too-slow")
+                self.fail(f"request not complete within {seconds:g} s", code="too-slow")
             case Gone(args=(str(why),)):
-                log.warning("a client of user %d %s: its connection is closed", self.peer.user, why)
+                log.warning("a client of user %d %s; its connection is closed", self.peer.user, why)
                 return
             case _:
                 return
@@ -144,7 +144,7 @@ class Connection:
     def _write(self, message: Mapping[str, Any]) -> None:
         self._lines.write(encode(message))
         if self._lines.unsent_bytes and not self._may_keep(self):
-            log.warning("a client of user %d leaves too much untaken: its connection is closed", self.peer.user)
+            log.warning("a client of user %d has too much unread output; its connection is closed", self.peer.user)
             self._cancel()  # as if it had left: what performs its command knows that
 
     @property
@@ -169,18 +169,18 @@ class Connection:
             self.tell(need)
             document = decode(await self._lines.next())
         except ValueError:
-            raise Refused(f"the client answered {need['need']!r} with something else than JSON") from None
+            raise Refused(f"the client answered {need['need']!r} with something other than JSON") from None
         finally:
             self._lines.wants_descriptors = False
         if not isinstance(document, dict):
-            raise Refused(f"the client answered {need['need']!r} with something else than an object")
+            raise Refused(f"the client answered {need['need']!r} with something other than an object")
         received = self._lines.take_descriptors(behind=before)
         if "error" not in document and len(received) != descriptors:
             raise Refused(f"the client sent {len(received)} descriptors for {need['need']!r} instead of {descriptors}")
         return document, received
 
     async def take_descriptors(self, count: int) -> list[int]:
-        """Tell the client to go on, and take as many descriptors: each beside one byte, of whatever value.
+        """Tell the client to continue, and receive this many descriptors: each with one byte of any value.
 
         Raises Refused when there are fewer.
         """
@@ -213,7 +213,7 @@ class Connection:
         return self.peer.person
 
     async def next_signal(self) -> int:
-        """Wait for a line that tells of a signal. What else arrives are requests, whose turn comes later."""
+        """Wait for a line that names a signal. Other lines are requests, which are handled later."""
         number = signal_number(await self._lines.next_that(lambda line: signal_number(line) is not None))
         assert number is not None
         return number

@@ -14,7 +14,7 @@ from osctld.core.wire import Request, Signal
 
 #: Characters of something wrong that are quoted back.
 _LONGEST_QUOTE = 100
-#: Bytes: what is longer tells of no signal, and need not be looked at.
+#: Bytes: a longer line cannot name a signal.
 _LONGEST_SIGNAL_LINE = 100
 
 
@@ -27,7 +27,7 @@ def decode(line: bytes) -> Any:
     except msgspec.DecodeError:
         if b"\\u" not in line:
             raise ValueError("not JSON") from None
-    # Words that are not UTF-8 travel as lone surrogates, which msgspec refuses as a whole; they shall be quoted back.
+    # Words that are not UTF-8 travel as lone surrogates, which msgspec refuses as a whole; they have to be quoted back.
     try:
         return json.loads(line)
     except RecursionError:
@@ -40,7 +40,7 @@ def request(document: Any) -> Request | str:
         return "expected a JSON object"
     cmd, opts = document.get("cmd"), document.get("opts")
     if not isinstance(cmd, str):
-        return "cmd: expected the name of a command"
+        return "cmd: expected the name of a request"
     if opts is None:
         opts = {}
     if not isinstance(opts, dict):
@@ -49,7 +49,7 @@ def request(document: Any) -> Request | str:
 
 
 def signal_number(line: bytes) -> int | None:
-    """The number in a line that tells of a signal; None for any other line."""
+    """The number in a line that names a signal; None for any other line."""
     if len(line) > _LONGEST_SIGNAL_LINE or b'"signal"' not in line:
         return None
     try:
@@ -72,11 +72,11 @@ def refusal(error: OsctlError) -> dict[str, Any]:
 
 
 def shortened(text: str) -> str:
-    """Printable, and not too long to be told back."""
+    """Printable, and short enough to be quoted."""
     return printable(text[:_LONGEST_QUOTE]) + "..." * (len(text) > _LONGEST_QUOTE)
 
 
 def internal_error(error: Exception) -> OsctlError:
-    """What is told of an error that nobody foresaw. The log has all of it."""
+    """The message for an unexpected error. The log has the details."""
     text = f"internal error ({type(error).__name__}: {shortened(str(error))}), see the log of osctld"
     return OsctlError(text, code="internal")

@@ -1,4 +1,4 @@
-"""Who comes in: what the kernel says of a client's process, its role, and how many there may be.
+"""Access control: the kernel's credentials of a client, its role, and limits.
 
 The credentials are those of the process that connected, kept by the kernel from that moment on: whoever is handed the
 descriptor later has the rights of who opened it.
@@ -29,7 +29,7 @@ _CREDENTIALS = struct.Struct("iII")
 _GROUP_BYTES = 4
 #: Python's own getsockopt takes no larger buffer.
 _LARGEST_BUFFER = 1024
-#: (uid_t) -1: nobody has logged in (AUDIT_UID_UNSET, linux/include/uapi/linux/audit.h).
+#: (uid_t) -1: no login (AUDIT_UID_UNSET, linux/include/uapi/linux/audit.h).
 _NO_LOGIN = 0xFFFFFFFF
 _LONGEST_ID = 20
 _MOST_GROUPS = 65536  # NGROUPS_MAX, linux/limits.h
@@ -58,7 +58,7 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 def _login_of(process: int) -> int | None:
-    """The user who logged in; None where nobody did, as for services, or the kernel has no audit system."""
+    """The user who logged in; None without a login, as for services, or if the kernel has no audit system."""
     try:
         with open(f"/proc/{process}/loginuid", "rb", buffering=0) as file:
             login = int(file.read(_LONGEST_ID) or b"-1")
@@ -142,13 +142,14 @@ class Door:
             most -= most // 4  # who has to put things right gets in
             if self._inside[user] >= self.limits.connections_per_user:
                 raise Unavailable(
-                    f"user {user} has {self._inside[user]} connections to osctld already, the most there may be "
+                    f"user {user} already has the maximum of {self._inside[user]} connections to osctld "
                     "(socket.connections_per_user)",
                     code="too-many-connections", subject=str(user),
                 )  # fmt: skip
         if there_are >= most:
             raise Unavailable(
-                f"osctld has {there_are} connections already (socket.connections)", code="too-many-connections"
+                f"osctld already has the maximum of {there_are} connections (socket.connections)",
+                code="too-many-connections",
             )
 
     def is_root(self, user: int) -> bool:

@@ -175,7 +175,7 @@ class Lines:
         if self._is_reading:
             self._is_reading = False
             self._loop.remove_reader(self._socket)
-            # For no event: that both directions are closed is told all the same (unix_poll in net/unix/af_unix.c).
+            # For no event: that both directions are closed is reported anyway (unix_poll in net/unix/af_unix.c).
             self._farewell = select.epoll()
             self._farewell.register(self._socket, 0)
             self._loop.add_reader(self._farewell, self._on_left)
@@ -227,7 +227,7 @@ class Lines:
         self._arrival.set()
         self._stop_reading()
         if self._farewell is not None and self._farewell.poll(0):
-            self._on_left()  # at once, before who waits for more is told that there is none
+            self._on_left()  # at once, before a waiting reader is told that there is no more
 
     # --- outgoing ---------------------------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Lines:
     def write(self, line: bytes) -> None:
         """Send a line, at once as far as the client takes it, the rest when it reads on."""
         if self._is_closed:
-            return  # work that goes on without its client may still have something to say
+            return  # work that continues without its client may still produce output
         if not self._unsent:
             self._taken = self._loop.time()
         self._unsent += line + b"\n"
@@ -258,7 +258,7 @@ class Lines:
                     await self._sent.wait()
             except TimeoutError:
                 if self._loop.time() >= max(called, self._taken) + self._taking_seconds:
-                    raise Gone("does not take its answer") from None
+                    raise Gone("does not read its answer") from None
 
     def _send_some(self) -> None:
         try:
@@ -293,4 +293,4 @@ def _close_all(descriptors: Iterable[int]) -> None:
             os.close(each)
         except OSError as error:
             if error.errno == errno.EBADF:  # a programming error: closed by somebody else
-                log.error("descriptor %d of a client was closed by somebody else", each)
+                log.error("descriptor %d of a client was closed elsewhere", each)

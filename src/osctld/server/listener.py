@@ -37,7 +37,7 @@ class Server:
         self._for_readers = ForReaders(performer)
         self._listener: socket.socket | None = None
         self._inode = 0
-        #: Whether somebody keeps the socket open while there is no daemon: its file has to stay then.
+        #: Whether the service manager keeps the socket while there is no daemon: its file then has to stay.
         self.is_kept = False
         self._connections: dict[Connection, asyncio.Task[None]] = {}
 
@@ -145,7 +145,7 @@ class Server:
             _turn_away(accepted, error)
             return
         except OSError as error:
-            log.error("cannot tell who a client is: %s", error)
+            log.error("cannot identify a client: %s", error)
             accepted.close()
             return
         connection = Connection(
@@ -188,7 +188,7 @@ def _remove_stale_socket(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise Refused(f"{path!r} is in the way: not a socket", code="socket-path", subject=path)
+        raise Refused(f"{path!r}: exists and is not a socket", code="socket-path", subject=path)
     os.unlink(path)
 
 
@@ -200,5 +200,5 @@ def _bind(listener: socket.socket, path: str) -> None:
             raise
         # Python's own check against sun_path, 108 bytes with the final NUL (unix(7)); it has no errno.
         raise Refused(
-            f"{path!r} is too long for a socket: 107 bytes at most", code="socket-path", subject=path
+            f"{path!r}: too long for a socket (at most 107 bytes)", code="socket-path", subject=path
         ) from None

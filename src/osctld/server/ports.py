@@ -1,4 +1,4 @@
-"""What stands on both sides of the socket's requests: who performs them, and who asked."""
+"""The ports on both sides of a request on the socket: the performer, and the caller."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Caller(Protocol):
         caller's leaving ends it, or the server's."""
 
     async def event(self, event: Event) -> None:
-        """Tell of something that happened. Returns when the caller has taken it: one that does not read waits here."""
+        """Report an event. Returns when the client has read it: a client that does not read is waited for here."""
 
 
 class Performer(Protocol):
-    """Who performs commands. Cancelled when the client goes away: it shields what must not be torn."""
+    """Performs commands. Cancelled when the client disconnects: it shields what must not be interrupted."""
 
     async def perform(self, command: Command, options: GlobalOptions, caller: Caller) -> Reply:
         """Raises OsctlError."""

@@ -26,10 +26,10 @@ from osctld.server.ports import Performer
 
 log = logging.getLogger("osctld")
 
-#: Characters of a request that are logged when it failed in a way that nobody foresaw.
+#: Characters of a request that are logged after an unexpected failure.
 _LONGEST_LOGGED = 500
 
-#: Says that the client shall send its descriptors now, each with one byte of its own.
+#: Asks the client to send its descriptors now, each with one byte of its own.
 CONTINUE = "continue"
 
 #: Says that events follow, each as an answer of its own.
@@ -94,7 +94,7 @@ async def answer_program(cmd: str, opts: Mapping[str, Any], performer: Performer
 
 
 def _unread_bytes(pipe: int) -> int:
-    """How much of what was written to a pipe nobody has read yet; either end tells (FIONREAD, pipe(7))."""
+    """Number of unread bytes in a pipe; works on either end (FIONREAD, pipe(7))."""
     counted = array.array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, counted)
     return counted[0]
@@ -145,12 +145,12 @@ class _Program:
         try:
             # Not waiting for the other end of a FIFO: everybody else waits here.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, told differently by each Python
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, reported differently by Python versions
             reason = getattr(error, "strerror", "embedded null byte")
-            raise Refused(f"cannot open {path!r}: {reason}", code="file", subject=path) from None
+            raise Refused(f"{path!r}: cannot be opened: {reason}", code="file", subject=path) from None
         self._client.keep_descriptor(descriptor)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise Refused(f"cannot open {path!r}: Is a directory", code="file", subject=path)
+            raise Refused(f"{path!r}: cannot be opened: Is a directory", code="file", subject=path)
         os.set_blocking(descriptor, True)
         return descriptor
 
@@ -162,7 +162,7 @@ class _Program:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", "embedded null byte")
-            raise Refused(f"cannot make {path!r}: {reason}", code="file", subject=path) from None
+            raise Refused(f"{path!r}: cannot be created: {reason}", code="file", subject=path) from None
         self._made = path
         return self._client.keep_descriptor(descriptor)
 
@@ -182,11 +182,13 @@ class _Program:
 
     def _check_reachable(self, path: str) -> None:
         """Raises Refused."""
-        # It names a file where the daemon is, and shall reach no other files than its user may.
+        # It names a file on the daemon's side, and must not reach files that the user may not open.
         if self._client.user_id != os.geteuid():
-            raise Refused(f"cannot open {path!r}: not for user {self._client.user_id}", code="file", subject=path)
+            raise Refused(
+                f"{path!r}: cannot be opened: not permitted for user {self._client.user_id}", code="file", subject=path
+            )
         if not os.path.isabs(path):
-            raise Refused(f"cannot open {path!r}: the path is not absolute", code="file", subject=path)
+            raise Refused(f"{path!r}: cannot be opened: the path is not absolute", code="file", subject=path)
 
     async def descriptors(self) -> tuple[int, int, int]:
         if self._standard is None:
@@ -211,7 +213,7 @@ class _Program:
         return self._standard is not None
 
     async def let_output_be_read(self) -> None:
-        """Wait until the client has read what a command wrote to its pipes, as long as it goes on reading.
+        """Wait until the client has read what a command wrote to its pipes, as long as it continues reading.
 
         The original's client reads nothing more once it has seen the answer.
         """

@@ -65,7 +65,7 @@ def leave() -> bool:
 
 
 def _take_off_all(namespace: int, *, like: os.stat_result) -> int:
-    """Unmount one root after the other until what comes up is another directory; how many there were."""
+    """Unmount one root after the other until another directory appears; return how many there were."""
     for number in range(1, _MOST):
         # Private, so that nothing goes elsewhere.
         _check(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None))

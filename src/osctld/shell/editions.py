@@ -1,4 +1,5 @@
-"""Notes of the edition in which each living container was configured. They go with the lives at a boot."""
+"""Notes of the edition in which each running container was configured. They do not survive a boot, like the
+containers."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def kernel_command_line() -> str:
 async def is_going_down() -> bool | None:
     """Whether systemd is about to end the host, or its user space; None when it does not tell.
 
-    A restart of units, `systemctl isolate rescue.target`, or a shutdown that is scheduled for later is no end.
+    A restart of units, `systemctl isolate rescue.target`, or a shutdown scheduled for later does not count.
     """
     with contextlib.suppress(OSError):
         if Path("/proc/1/comm").read_text(encoding="utf-8", errors="replace").strip() == _FINAL_PROGRAM:
@@ -88,7 +88,7 @@ class NotedShutdown:
         try:
             write_file(self.file, msgspec.json.encode(mark) + b"\n")
         except OSError as error:
-            raise ApplyFailed(f"{self.file} cannot be written: {error.strerror}", code="save-failed") from error
+            raise ApplyFailed(f"'{self.file}': cannot be written: {error.strerror}", code="save-failed") from error
 
     def remove(self) -> None:
         """Forget the mark. Raises ApplyFailed."""
@@ -96,7 +96,7 @@ class NotedShutdown:
             self.file.unlink(missing_ok=True)
             sync_directory(self.file.parent)
         except OSError as error:
-            raise ApplyFailed(f"{self.file} cannot be removed: {error.strerror}", code="save-failed") from error
+            raise ApplyFailed(f"'{self.file}': cannot be removed: {error.strerror}", code="save-failed") from error
 
 
 class BootedHost(msgspec.Struct, frozen=True):

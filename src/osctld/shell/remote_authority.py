@@ -37,7 +37,7 @@ class RemoteAuthority:
             raise Conflict(f"{network}: held by {holder}", code="address-held", subject=network, holder=holder)
         granted = answer.get("granted")
         if not isinstance(granted, dict):
-            raise self._unavailable("it answered neither yes nor no")
+            raise self._unavailable("unexpected answer")
         if not reserves:
             return None
         return Reservation(str(granted.get("reservation", "")), int(granted.get("epoch", 1)))
@@ -72,9 +72,9 @@ class RemoteAuthority:
         except OSError as error:
             raise self._unavailable(error.strerror or str(error)) from error
         except ValueError as error:  # no JSON, or a line without end
-            raise self._unavailable("it answered something else than JSON") from error
+            raise self._unavailable("the answer is not JSON") from error
         if not isinstance(answer, dict):
-            raise self._unavailable("it closed the connection without an answer")
+            raise self._unavailable("the connection was closed without an answer")
         if "error" in answer:
             raise self._unavailable(str(answer["error"]))
         return answer

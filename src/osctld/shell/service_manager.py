@@ -1,6 +1,6 @@
-"""The service manager: what it is told (sd_notify(3)), and sockets that it keeps for us while we are restarted.
+"""The service manager: notifications (sd_notify(3)), and sockets that it keeps for us while we are restarted.
 
-A socket that listens and is kept goes on to collect clients while there is no daemon, and the next daemon answers them
+A listening socket that is kept continues to queue clients while there is no daemon, and the next daemon answers them
 (FileDescriptorStoreMax= in systemd.service(5)). When the service is stopped rather than restarted it is dropped.
 """
 
@@ -20,7 +20,7 @@ _BEATS = 4
 
 
 def notify(state: str, *descriptors: int) -> bool:
-    """Tell the service manager, if there is one, and pass descriptors on to it. Says whether anybody was told."""
+    """Notify the service manager, if there is one, and pass descriptors to it. Returns whether there is one."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return False
@@ -34,7 +34,7 @@ def notify(state: str, *descriptors: int) -> bool:
 
 
 def take_kept_sockets() -> Mapping[str, socket.socket]:
-    """The sockets that were kept, by the names that `keep` gave them. They are ours from now on, and nobody else's."""
+    """The kept sockets, by the names that `keep` gave them. The caller owns them from now on."""
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
     is_for_us = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
     count = int(os.environ.pop("LISTEN_FDS", "0"))
@@ -69,7 +69,8 @@ def watchdog_seconds() -> float | None:
 
 
 async def feed_watchdog() -> None:
-    """Tell again and again that the event loop turns: from inside it, so that nothing is told when it does not."""
+    """Notify periodically that the event loop is running: from inside it, so that the notifications stop if it
+    hangs."""
     seconds = watchdog_seconds()
     while seconds is not None:
         notify("WATCHDOG=1")

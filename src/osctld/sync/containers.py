@@ -49,12 +49,12 @@ from osctld.sync.ports import Editions, Kernel, Presence
 
 log = logging.getLogger("osctld")
 
-#: So many times a container is planned for anew because others' routes were found under keys of ours.
+#: How often a container is planned again because foreign routes were found with keys of ours.
 FOUND_IN_THE_WAY = 5
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A plan, and what it leaves different inside the guest, in words, because somebody there made it so."""
+    """A plan, and the differences inside the guest that it leaves because the tenant made them, as text."""
 
     plan: Plan
     drift: tuple[str, ...] = ()
@@ -70,8 +70,8 @@ class PlannedTogether(msgspec.Struct, frozen=True):
 
 
 class Aimed(msgspec.Struct, frozen=True):
-    """What a plan for one container shall reach, what there is of ours and of others, on which links inside there is no
-    IPv6, and what is left different, in words."""
+    """The target of a plan for one container, the existing objects of ours and of others, the links inside without
+    IPv6, and the remaining differences, as text."""
 
     want: KernelState
     have: KernelState
@@ -123,10 +123,10 @@ class ContainerSync:
     async def plan(
         self, before: Container, after: Container, *, mends_guest: bool = False, facts: HostFacts | None = None
     ) -> Planned:
-        """Plan from what the kernel holds for `before` to what it shall hold for `after`, of one running container.
+        """Plan from what the kernel holds for `before` to what it should hold for `after`, of one running container.
 
-        What the tenant changed inside is mended with `mends_guest`, or as the interface's policy and the change ask.
-        With `facts` the host is taken to be as a look of just now saw it.
+        The tenant's changes inside are repaired with `mends_guest`, or as the interface's policy and the change
+        require. With `facts` the host is taken to be as a look of just now saw it.
         """
         until_now = self._before(before, facts)
         want, yielded = self._wanted(before, after, until_now, facts)
@@ -138,7 +138,7 @@ class ContainerSync:
         return await considered(len(until_now.saved) + len(want), work)
 
     async def plan_together(self, changes: Sequence[tuple[Container, Container]]) -> PlannedTogether:
-        """One plan for the changes of several running containers, each from what it was to what it shall be.
+        """One plan for the changes of several running containers, each from the old to the new configuration.
 
         What passes from one to another on the host is replaced there, and missing at no moment.
         """
@@ -227,9 +227,9 @@ class ContainerSync:
     def _aim(
         self, until_now: Before, want: KernelState, after: Container, *, mends_guest: bool, is_change: bool
     ) -> Aimed:
-        """Look at one container, and say what there is of ours, what is others', and what a plan shall reach."""
+        """Observe one container; return which objects are ours, which are foreign, and the target of a plan."""
         saved, ours = until_now.saved, until_now.ours
-        # An edit looks at what it knows of; whoever mends has to see what nobody wants, too.
+        # An edit reads the objects that it knows of; a repair also has to see unwanted ones.
         sought = sought_routes(ours, want) if is_change and not mends_guest else None
         observed = self._observe(after.name, [ours, want] if want is not ours else [ours], sought=sought)
         have, foreign = split(observed, saved=ours, settings=self._settings)
@@ -311,7 +311,7 @@ class ContainerSync:
 
     async def _take_down(self, container: Container) -> None:
         # Twice: the kernel takes the links of a dead namespace away at a time of its own, between our look and our
-        # changes too, and then leaves pairs of siblings behind that nobody can name any more.
+        # changes too, and then leaves pairs of siblings that can no longer be named.
         for _attempt in range(2):
             plan = await self.plan_end(container)
             if not plan:
@@ -331,7 +331,8 @@ class ContainerSync:
         return await asyncio.shield(asyncio.to_thread(self._kernel.observe_host_side, names))
 
     async def is_as_wanted(self, container: Container, host_side: Any) -> bool:
-        """Whether nothing need be changed for a container. `host_side` may be old: No is no reason to change things.
+        """Whether nothing need be changed for a container. `host_side` may be old: False is not a reason to change
+        things.
 
         Without it the host is looked at now.
         """
@@ -346,7 +347,7 @@ class ContainerSync:
         return await considered(len(desired), look)
 
     def _desired(self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST) -> KernelState:
-        """What the kernel shall hold for the container now: without what yields to others."""
+        """What the kernel should hold for the container now: without what yields to others."""
         return self._reduced(container, facts, edition=edition)[0]
 
     def _reduced(
@@ -364,7 +365,7 @@ class ContainerSync:
         for each in yielded:
             log.warning("%s: %s", name, each)
         if not yielded:
-            log.info("%s: nothing is in the way of its routes any more", name)
+            log.info("%s: no foreign route hinders its routes any longer", name)
 
     def _observe(
         self, name: str, wanted: Sequence[KernelState], host_side: Any = None, *, sought: SoughtRoutes | None = None

@@ -18,12 +18,12 @@ class Drift:
         self._of: dict[str, tuple[str, ...]] = {}
 
     def of(self, name: str) -> tuple[str, ...]:
-        """The differences of one container, in words."""
+        """The differences of one container, as text."""
         return self._of.get(name, ())
 
     @property
     def all(self) -> Mapping[str, tuple[str, ...]]:
-        """The differences in words, by container."""
+        """The differences as text, by container."""
         return dict(self._of)
 
     def lines(self) -> list[str]:
@@ -36,7 +36,7 @@ class Drift:
             return
         self._tell("drift", {"pool": POOL, "id": name, "differences": list(drift)})
         for each in drift:
-            log.warning("%s: changed inside, left so: %s", name, each)
+            log.warning("%s: changed inside and left as it is: %s", name, each)
         if drift:
             self._of[name] = drift
         else:

@@ -60,7 +60,7 @@ from osctld.sync.ways import Ways
 
 log = logging.getLogger("osctld")
 
-#: So many times the host's level is looked at anew because a link had gone when something was to be set on it.
+#: How often the host level is observed again because a link was gone when something was to be set on it.
 LINKS_THAT_GO = 10
 #: What the kernel says then.
 _LINK_IS_GONE = (errno.ENOENT, errno.ENODEV)
@@ -126,11 +126,11 @@ class HostSync:
         return self._kernel.learned_routes(networks, ours=(routes.announce_protocol, routes.present_protocol))
 
     def hear(self) -> None:
-        """Read what the kernel told of the host's own networks, as somebody is awake anyhow."""
+        """Read the notifications about the host's own networks, since the daemon is awake anyway."""
         self._kernel.hear_of_host_networks()
 
     def desired(self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST) -> KernelState:
-        """What the kernel shall hold for a container on this host, as the last look saw it unless told otherwise."""
+        """What the kernel should hold for a container on this host, as last observed unless given."""
         facts = facts or self._facts
         desired = container.desired(
             self._settings, default_mtu=default_mtu(facts), has_ipv6=facts.has_ipv6, edition=edition
@@ -148,17 +148,17 @@ class HostSync:
         """See to it that the host forwards and filters. Raises ApplyFailed when it cannot be made to."""
         mending = Mending()
         try:
-            # In a thread: a start goes on meanwhile.
+            # In a thread: a start continues meanwhile.
             is_new = await asyncio.shield(asyncio.to_thread(self._see_to_all, host, mending))
         finally:
             self.tell_of(mending)
             for line in mending.mended:
-                log.info("for a start: %s", line)
+                log.info("before a start: %s", line)
         if is_new:
             await self._refill(host)
 
     async def mend(self, host: Host, mending: Mending) -> None:
-        """Forwarding, the packet filter, what no container has any more, and names. Raises ApplyFailed."""
+        """Forwarding, the packet filter, leftovers, and names. Raises ApplyFailed."""
         if self._see_to_all(host, mending):
             await self._refill(host)
         self._stopped.check()
@@ -171,7 +171,7 @@ class HostSync:
         self.tell_of(mending)
 
     def mend_forwarding(self, host: Host, mending: Mending) -> None:
-        """See to it that the host forwards, and hears of routers all the same; the packet filter is not looked at.
+        """Make the host forward and still accept router advertisements; the packet filter is not checked.
 
         Raises ApplyFailed when it cannot be made to.
         """
@@ -223,7 +223,7 @@ class HostSync:
             if change is None or failed is None:
                 break
             subject = subject_of(change)
-            # The link was taken away or renamed since we looked: what is there instead is looked at again.
+            # The link was removed or renamed since the observation, which is repeated.
             is_gone = isinstance(subject, Sysctl) and bool(subject.link) and failed.errno in _LINK_IS_GONE
             if not is_gone or attempt == LINKS_THAT_GO - 1:
                 raise ApplyFailed(f"{describe(subject)}: {failed.error}", code="kernel-refused")
@@ -268,7 +268,7 @@ class HostSync:
         return desired(self._settings, facts, has_containers=bool(host.containers), is_ours=is_ours)
 
     def observed_blocks(self) -> KernelState:
-        """The null routes of ours that block networks, as they are now. It costs nothing while nothing changes."""
+        """Our null routes that block networks, as they are now. It costs nothing while nothing changes."""
         routes = self._settings.routes
         there = self._kernel.own_null_routes(own_protocols=(routes.announce_protocol, routes.present_protocol))
         return KernelState(
@@ -295,7 +295,7 @@ class HostSync:
         await self._sender.press_on(plan_changes(want, have), mending, name=None)
 
     def plan_sweep(self, host: Host, facts: HostFacts | None = None) -> Plan:
-        """Give links their names back, and remove from the host what no container has any more."""
+        """Give links their names back, and remove leftovers from the host."""
         settings = self._settings
         have = self._kernel.observe_links(link_group=settings.host.link_group)
         renamed = self._strayed_links(host, have, facts or self._facts)

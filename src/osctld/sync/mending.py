@@ -1,4 +1,4 @@
-"""What was found and mended, in words."""
+"""What was found and repaired, as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Mending(msgspec.Struct):
-    """What was mended, and what could not be and why, in words; both grow while somebody mends.
+    """What was repaired, and what could not be and why, as text; both grow during a repair.
 
     `set_up` is what nobody had broken: it was made for the first time on this boot, or is new. `left` is what the
     tenant changed inside and keeps.
@@ -26,5 +26,5 @@ class Mending(msgspec.Struct):
 
     @property
     def found(self) -> tuple[str, ...]:
-        """All that was not as it should be, what could not be mended last."""
-        return (*self.mended, *(f"not mended: {each}" for each in self.failed))
+        """Everything that was not as it should be, failures last."""
+        return (*self.mended, *(f"not repaired: {each}" for each in self.failed))

@@ -40,7 +40,7 @@ class Obstacles:
         self._refused: dict[str, dict[Key, Yielded]] = {}
         #: Told before it is looked at who is in the way: from then on it has to be heard when they go.
         self.on_refused: Callable[[], None] = lambda: None
-        #: What is told of each container, as of the last look.
+        #: What is reported of each container, as last observed.
         self._told: dict[str, tuple[Yielded, ...]] = {}
 
     def reduce(self, name: str, desired: KernelState) -> tuple[KernelState, tuple[Yielded, ...]]:
@@ -75,7 +75,7 @@ class Obstacles:
         return bool(new)  # where the other has gone meanwhile, the kernel takes ours now
 
     def try_again(self, name: str) -> None:
-        """Let the kernel say anew whether it refuses."""
+        """Let the kernel decide again whether it refuses."""
         self._refused.pop(name, None)
 
     def may_be_for(self, name: str) -> bool:
@@ -109,7 +109,7 @@ class Obstacles:
         return self._told.get(name, ())
 
     def tell(self, name: str, yielded: tuple[Yielded, ...]) -> bool:
-        """Keep what is told of a container; whether that is something else than before."""
+        """Record what is reported of a container; return whether it has changed."""
         if yielded == self._told.get(name, ()):
             return False
         self._told[name] = yielded

@@ -23,7 +23,7 @@ log = logging.getLogger("osctld")
 
 #: Plans with more changes than this are sent from a thread, so that others are answered meanwhile.
 LARGE_PLAN = 64
-#: So many routes of one way are told one by one when they were mended; of more, their number.
+#: Up to this number of repaired routes of one way are reported one by one; if there are more, only their number.
 NAMED_ROUTES = 100
 #: The code of an error that says that routes of others are under keys of ours.
 IN_THE_WAY = "in-the-way"
@@ -39,8 +39,7 @@ class PlanSender:
     async def apply(self, plan: Plan, *, names: Collection[str]) -> None:
         """Apply a plan for these containers, all of it or nothing. Raises ApplyFailed with the kernel's own words.
 
-        Its code is IN_THE_WAY when routes of others were found under keys of ours that nobody knew of: another plan
-        leaves those out.
+        Its code is IN_THE_WAY if unknown foreign routes were found with keys of ours: another plan leaves those out.
         """
         if not plan:
             return
@@ -65,7 +64,7 @@ class PlanSender:
         back = plan.undo(outcomes)
         for change, outcome in zip(back.changes, await self._send(back, names=names), strict=True):
             if outcome.error is not None:
-                # Nothing more can be done at once; the reconciler goes on with it, or it ends with its container.
+                # Nothing more can be done at once; the reconciler continues, or it ends with its container.
                 level = logging.INFO if any(map(self._lives.is_ending, names)) else logging.ERROR
                 log.log(level, "undo: %s: %s", describe_in_place(subject_of(change)), outcome.error)
                 for name in names:
@@ -85,7 +84,7 @@ class PlanSender:
             for part, made in _parts_with(outcomes, Changes.of(plan.changes)):
                 if isinstance(part, RouteChanges) and len(part) > NAMED_ROUTES and all(each.succeeded for each in made):
                     if mending is not None:
-                        mending.mended.append(f"mended {describe_routes(part.routes)}")
+                        mending.mended.append(f"repaired {describe_routes(part.routes)}")
                     continue
                 changes = part if isinstance(part, RouteChanges) else (part,)
                 for change, outcome in zip(changes, made, strict=True):
@@ -97,18 +96,18 @@ class PlanSender:
                         if mending is not None:
                             mending.failed.append(f"{describe_in_place(subject_of(change))}: {outcome.error}")
                         else:
-                            log.error("not mended: %s: %s", describe_in_place(subject_of(change)), outcome.error)
+                            log.error("not repaired: %s: %s", describe_in_place(subject_of(change)), outcome.error)
                         is_all = False
                     elif not outcome.was_tried:
                         rest.append(change)
                     elif mending is not None:
                         subject = subject_of(change)
-                        # What the packet filter has to be told because of others' rules nobody has broken.
+                        # Elements of the packet filter that foreign rules require are not repairs.
                         is_told = isinstance(subject, PermittedSource) and subject.is_routed
                         if is_told:
-                            mending.set_up.append(f"{describe_in_place(subject)}: as routing rules have it")
+                            mending.set_up.append(f"{describe_in_place(subject)}: required by routing rules")
                         else:
-                            mending.mended.append(f"mended {describe_in_place(subject)}")
+                            mending.mended.append(f"repaired {describe_in_place(subject)}")
             if refused and name is not None:
                 self._obstacles.note_refused(name, refused)
             plan = msgspec.structs.replace(plan, changes=Changes.of(rest))

@@ -64,7 +64,7 @@ class Kernel(Protocol):
         """What the host's main table holds under the keys of these routes, by key; where nothing is, none."""
 
     def hear_of_host_networks(self) -> None:
-        """Read what is told of them, when news come."""
+        """Read notifications of them."""
 
     def observe(
         self,
@@ -109,7 +109,7 @@ class Kernel(Protocol):
         """Packets by the set of the packet filter that counts them and by host link, of all links."""
 
     def forget_counted(self, links: Iterable[str]) -> None:
-        """Begin to count anew for these links."""
+        """Reset the counters of these links."""
 
     def apply(
         self, plan: Plan, namespaces: Mapping[Namespace, int], *, filling: Sequence[FilterElement] = ()

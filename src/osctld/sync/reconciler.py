@@ -41,11 +41,11 @@ PERIOD = 60.0
 FIRST_RETRY = 1.0
 #: So many containers are looked at in one turn of a reconcile; each takes less than a millisecond.
 RECONCILED_AT_ONCE = 16
-#: Seconds from the first news of a change to the look: who changes one thing often changes more.
+#: Seconds from the first notification of a change to the check: a change is often followed by others.
 SETTLING = 0.05
 #: After looking somewhere because of news, leave it alone so many times as long as that took: a storm of news, which a
-#: tenant can make too, takes no more than a quarter of a processor. All others wait no longer than these seconds, so
-#: that what is broken there is whole again within one.
+#: tenant can make too, takes at most a quarter of a processor. All others wait at most these seconds, so that what is
+#: broken there is whole again within one.
 REST, LONGEST_REST = 3.0, 0.5
 
 
@@ -63,7 +63,7 @@ Tell: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 
 class KernelNews(Protocol):
-    """The port to what kernels tell of changes that others made."""
+    """The port to the kernel's notifications of foreign changes."""
 
     async def wait(self, timeout_seconds: float | None) -> bool:
         """Wait until there is something to read; False when the time is over."""
@@ -108,23 +108,23 @@ class Reconciler:
         self._tidy = tidy
         #: What the host used when it was last compared with what containers hold.
         self._space: HostSpace | None = None
-        #: What the last one did, in words.
+        #: What the last one did, as text.
         self.last = "none yet"
-        #: When that was that looked at everything, in seconds since 1970; how many differences were mended so far.
+        #: When everything was last checked, in seconds since 1970; how many differences were repaired so far.
         self.last_look: float | None = None
         self.mended = 0
         self._failed: dict[str, tuple[str, ...]] = {}
-        #: What news concern and was not looked at since.
+        #: What notifications concern and has not been checked since.
         self._due: set[Place] = set()
         self._fights: dict[Place, Fight] = {}
-        #: Until when they are not looked at again because of news.
+        #: Until when they are not checked again because of notifications.
         self._rests: dict[Place, float] = {}
         #: Seconds spent in turns so far.
         self._spent = 0.0
 
     @property
     def failed(self) -> Mapping[str, tuple[str, ...]]:
-        """What could not be mended when it was last tried, in words, by container."""
+        """What could not be repaired at the last attempt, as text, by container."""
         return dict(self._failed)
 
     async def run(self, news: KernelNews) -> None:
@@ -145,7 +145,7 @@ class Reconciler:
                 pause = PERIOD
             except OsctlError as error:
                 pause = min(FIRST_RETRY if pause == PERIOD else 2 * pause, PERIOD)
-                log.error("reconcile: %s; again in %.0f s", error.message, pause)
+                log.error("reconcile: %s; trying again in %.0f s", error.message, pause)
 
     # --- when the kernel tells -------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Reconciler:
         concerned = concerned_by(heard, self._records.host, self._records.claims, facts=self._host.facts)
         self._due |= concerned.containers
         if heard.links:
-            self._due |= self._obstacles.refused_of  # routes of others go with a link, and nobody tells of them
+            self._due |= self._obstacles.refused_of  # foreign routes disappear with a link, without a notification
         if concerned.everything:
             self._due.add(Part.EVERYTHING)
         if concerned.forwarding:
@@ -194,7 +194,7 @@ class Reconciler:
             self._due.add(Part.FORWARDING)  # it may have come since they were looked at
 
     def _tell_what_the_host_took(self) -> None:
-        """Tell of what the host uses since the last time and what is a container's: nobody but a person can mend it."""
+        """Report what the host has come to use although a container holds it: only a person can fix that."""
         host = self._records.host
         space, before = self._host.networks_in_use(host), self._space
         self._space = space
@@ -210,7 +210,7 @@ class Reconciler:
                     "network": str(wanted.network), "count": each.count, "holder": str(there),
                 },
             )  # fmt: skip
-            log.warning("%s of %s: the host uses it too: %s", wanted.network, wanted.holder, there)
+            log.warning("%s of %s: also used by the host: %s", wanted.network, wanted.holder, there)
 
     async def _look_at_everything(self) -> None:
         spent = self._spent
@@ -258,7 +258,7 @@ class Reconciler:
             container, words = (place, place) if isinstance(place, str) else (None, place.value)
             self._tell("fight", {"pool": POOL, "id": container, "what": list(found)})
             log.warning(
-                "%s: changed again and again by somebody, from now on looked at after pauses: %s",
+                "%s: repeatedly changed by somebody else, checked less often from now on: %s",
                 words, "; ".join(found),
             )  # fmt: skip
 
@@ -270,10 +270,10 @@ class Reconciler:
     # --- looking ---------------------------------------------------------------------------------------------------
 
     async def reconcile(self, only: str | None = None, *, mends_guests: bool = False) -> Mending:
-        """Bring the kernel to what is wanted: host level, each configured container, what nobody wants any more.
+        """Bring the kernel to the wanted state: host level, each configured container, leftovers.
 
-        Says what was done. Inside guests only what their policy says is mended, everything with `mends_guests`; with
-        `only`, that container alone is looked at.
+        Returns what was done. Inside guests, only what their policy says is repaired, everything with `mends_guests`;
+        with `only`, that container alone is looked at.
         """
         mending = Mending()
         await self._in_turn(functools.partial(self._mend_host, mending))
@@ -299,7 +299,7 @@ class Reconciler:
             log.info("host: %s", line)
         for line in mending.found:
             log.warning("reconcile: %s", line)
-        self.last = "; ".join((*mending.set_up, *mending.found)) or "nothing to mend"
+        self.last = "; ".join((*mending.set_up, *mending.found)) or "nothing to repair"
         self.mended += len(mending.mended)
 
     async def _mend_host(self, mending: Mending) -> None:
@@ -320,7 +320,7 @@ class Reconciler:
             await self._reconcile_container(name, host_side, mending, mends_guest=mends_guests)
 
     async def _reconcile_container(self, name: str, host_side: Any, mending: Mending, *, mends_guest: bool) -> None:
-        """Mend one container. `host_side` is what an earlier look at the host found; without it the host is asked."""
+        """Repair one container. `host_side` is an earlier observation of the host; without it the host is observed."""
         container = self._records.host.containers.get(name)
         self._failed.pop(name, None)
         if container is None or not self._lives.is_configured(name):
@@ -347,15 +347,15 @@ class Reconciler:
                 # Inside, that is nobody's doing: an earlier version wanted it otherwise.
                 inside = [each for each in here.mended if each.endswith(f" in container {name}")]
                 here.mended = [each for each in here.mended if each not in inside]
-                here.set_up = [f"{name}: as this version wants it: {each.removeprefix('mended ')}" for each in inside]
+                here.set_up = [f"{name}: updated for this version: {each.removeprefix('repaired ')}" for each in inside]
             self._drift.note(name, planned.drift)
             self._containers.note_yielded(container)
             came_and_went = {*before} ^ {*self._obstacles.told(name)}
-            yielding = {f"mended {describe_in_place(each.route)}" for each in came_and_went}
+            yielding = {f"repaired {describe_in_place(each.route)}" for each in came_and_went}
             here.mended = [each for each in here.mended if each not in yielding]
             if mends_guest:
                 here += self._yielding_of(name)
-            here.left += [f"left as the tenant of {name} has it: {each}" for each in planned.drift]
+            here.left += [f"left to the tenant of {name}: {each}" for each in planned.drift]
         except OsctlError as error:
             if self._lives.is_ending(name):
                 return
@@ -370,7 +370,7 @@ class Reconciler:
             self._tell("mended", {"pool": POOL, "id": place, "what": list(mending.mended)})
 
     def _yielding_of(self, name: str) -> Mending:
-        """What is told of routes that yield to somebody who wants all mended: a null route is meant so."""
+        """What is reported of yielding routes when everything is to be repaired: a null route is intentional."""
         found = Mending()
         for each in self._obstacles.told(name):
             (found.failed if isinstance(each.to, Route) else found.left).append(f"{name}: {each}")

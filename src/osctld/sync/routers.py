@@ -14,13 +14,13 @@ from osctld.sync.ports import Kernel
 log = logging.getLogger("osctld")
 
 #: Seconds between the first two solicitations of routers on a link (RFC 4861, section 10), doubled from one to the next
-#: (RFC 7559); so many are sent, in more than an hour.
+#: (RFC 7559); this many are sent, over more than an hour.
 SOLICITED_EVERY, SOLICITED = 4.0, 10
 
 
 class Routers:
     def __init__(self, kernel: Kernel, look: Callable[[], HostFacts]) -> None:
-        """`look` tells what is there of the host's links now; it may block."""
+        """`look` returns the present state of the host's links; it may block."""
         self._kernel = kernel
         self._look = look
         #: Who asks, by link; those that are done, too.
@@ -40,9 +40,9 @@ class Routers:
         for _ in range(SOLICITED):
             try:
                 self._kernel.solicit_routers(link)
-                log.info("%s: asked for router advertisements", link)
+                log.info("%s: router solicitation sent", link)
             except OsctlError as error:
-                log.info("not asked for router advertisements: %s", error.message)
+                log.info("router solicitation not sent: %s", error.message)
             await asyncio.sleep(pause)
             pause *= 2
             facts = await asyncio.to_thread(self._look)

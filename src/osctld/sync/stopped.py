@@ -1,9 +1,9 @@
 """What becomes of packets for stopped containers: without more they would go back where they came from, and round.
 
 Their routes have gone with them, and the host's default route leads to the router that sends them here. So the packet
-filter holds their networks in a set: what comes by a link that is not ours and would leave by such a link is rejected.
-Or the host has routes to nowhere for them, as the settings say. Either is filled and emptied after the answer of
-whoever stops and starts containers, and by the next daemon.
+filter holds their networks in a set: packets that arrive on a link that is not ours and would leave through such a link
+are rejected. Or the host has routes to nowhere for them, as the settings say. Either is filled and emptied after the
+answer of whoever stops and starts containers, and by the next daemon.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("osctld")
 LARGE_CHANGE = 500
 #: So many are changed at once: others who change something in the kernel wait as long as that takes.
 AT_ONCE = 2000
-#: Of more networks than this nobody looks every minute whether they are there. Whoever makes the filter anew says so.
+#: Beyond this number of networks, their presence is not checked every minute. Recreating the filter triggers a check.
 LOOKED_AT = 10_000
 #: After each round it is left alone so many times as long as that took, so that a storm of stops takes a part of a
 #: processor; at least so many seconds, in which more comes together.
@@ -91,7 +91,7 @@ class Stopped:
                 await self._settle()
             except OsctlError as error:
                 self._tell("stopped", {"pool": POOL, "error": error.message})
-                log.error("networks of stopped containers: %s; again in %.0f s", error.message, RETRY)
+                log.error("networks of stopped containers: %s; trying again in %.0f s", error.message, RETRY)
                 self._held = None
                 loop.call_later(RETRY, self._wake.set)
             await asyncio.sleep(max(SHORTEST_REST, REST * (loop.time() - began)))

@@ -1,4 +1,4 @@
-"""Connections that the host tracks to what is a container's no more are forgotten: what comes next is another's."""
+"""Tracked connections to addresses that a container no longer has are deleted: later packets concern another holder."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ class Tracked:
                 log.error("tracked connections: %s", error.message)
                 continue
             if count:
-                log.info("%d tracked connections of what was taken away were forgotten", count)
+                log.info("%d tracked connections of removed addresses were deleted", count)

@@ -1,4 +1,4 @@
-"""Which way packets for containers go on this host, and what of that hides from our packet filter what is routed."""
+"""Which path packets for containers take on this host, and which rules hide routed networks from the packet filter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from osctld.sync.ports import Kernel
 
 #: So many questions are asked at once.
 ASKED_AT_ONCE = 80
-#: Of one container so many networks are asked about, whether rules hide them from the packet filter.
+#: Of one container, this many networks are looked up to see whether rules hide them from the packet filter.
 OF_A_CONTAINER = 4
 
 
@@ -60,7 +60,7 @@ class Look(msgspec.Struct, frozen=True):
         Raises Unavailable.
         """
         versions = VERSIONS if facts.has_ipv6 else (4,)
-        # IPv4 is forwarded by links that say so; that one does not is told already.
+        # IPv4 forwarding is per link; a link without it has already been reported.
         uplinks = {
             4: [each.name for each in facts.uplinks if each.has_ipv4_forwarding],
             6: [each.name for each in facts.uplinks] if facts.has_ipv6_forwarding else [],
@@ -115,8 +115,8 @@ class Ways:
         left_out: Mapping[str, Collection[Network]],
         most: int,
     ) -> Look:
-        """What to ask of these containers, which run, and of what rules, tables and the host speak of. `left_out` is
-        what is not routed to each, for a reason that is told. Raises Unavailable."""
+        """What to look up for these running containers, and for the networks that rules, tables and the host mention.
+        `left_out` is what is not routed to each, for a reason that is reported. Raises Unavailable."""
         rules = self._kernel.rules()
         links = {each.uuid: each.link for container in containers for each in container.interfaces}
         suspects = {version: before_main(rules, version) for version in VERSIONS}

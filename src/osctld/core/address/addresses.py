@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from bisect import bisect_left
 from collections.abc import Sequence
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton  # these two reckon, and ask nobody
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton  # these two only calculate
 from typing import TypeAlias
 
 import msgspec
@@ -171,7 +171,7 @@ class InterfaceAddress(msgspec.Struct, frozen=True, order=True):
         length = int(length_text)
         if length > bits:
             raise Refused(
-                f"{text!r}: IPv{address.version} has no prefix longer than /{bits}",
+                f"{text!r}: the longest IPv{address.version} prefix is /{bits}",
                 code="bad-address",
                 subject=text,
             )

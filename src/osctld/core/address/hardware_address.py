@@ -19,7 +19,7 @@ def complete_mac(pattern: str, *, interface_uuid: str) -> str:
     """
     text = pattern.lower()
     if not _PATTERN.fullmatch(text):
-        raise _refused(pattern, "is no MAC address, expected six hexadecimal octets like 02:xx:xx:xx:xx:01")
+        raise _refused(pattern, "is not a MAC address, expected six hexadecimal octets such as 02:xx:xx:xx:xx:01")
     # One digest digit for each digit of the address, at the same place.
     free = hashlib.sha256(f"{interface_uuid}:{text}".encode()).hexdigest()
     digits = [chosen if digit == "x" else digit for digit, chosen in zip(text, free, strict=False)]
@@ -29,7 +29,7 @@ def complete_mac(pattern: str, *, interface_uuid: str) -> str:
     if int(mac[:2], 16) & 1:
         raise _refused(pattern, "is a multicast address: the first octet must be even")
     if set(mac) <= set("0:"):
-        raise _refused(pattern, "is no address of an interface")
+        raise _refused(pattern, "is not a valid interface address")
     return mac
 
 

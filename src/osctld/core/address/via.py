@@ -97,7 +97,7 @@ class Via(msgspec.Struct, frozen=True):
         reserved = reason_not_routable(network)
         if reserved is not None and not IPV4_LINK_LOCAL.includes(network):
             raise Refused(
-                f"{network} cannot be an interconnecting network: it overlaps {reserved}",
+                f"{network}: cannot be an interconnecting network, it overlaps {reserved}",
                 code="bad-via",
                 subject=str(network),
             )
@@ -194,7 +194,7 @@ def parse_vias(
             given = host_end or container_end
             if version not in present:
                 raise Refused(
-                    f"{given}: there is no IPv{version} interconnecting network, give one with --via",
+                    f"{given}: there is no IPv{version} interconnecting network; give one with --via",
                     code="bad-via",
                     subject=str(given),
                 )

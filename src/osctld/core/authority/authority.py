@@ -1,4 +1,4 @@
-"""The authority on addresses: whether somebody may hold what a change claims anew.
+"""The authority on addresses: whether a holder may have what a change newly claims.
 
 This host is one, and answers at once. Another one may stand above it, for many hosts; it is asked outside of the
 writer's turn (`osctld.daemon.reservations`), and reserves what it grants until the change was saved.
@@ -26,7 +26,7 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """What an authority granted, until it is told what became of it. `epoch` grows with each grant."""
+    """What an authority granted, until it is told the outcome. `epoch` increases with each grant."""
 
     name: str
     epoch: int
@@ -45,7 +45,7 @@ class Authority(Protocol):
         """Nothing came of it."""
 
     async def release(self, needs: Collection[Need], /) -> None:
-        """These are not held any more."""
+        """These are no longer held."""
 
     async def settle(self, needs: Collection[Need], /) -> Collection[Need]:
         """This is all that the host holds; those that others hold meanwhile."""
@@ -62,7 +62,7 @@ def needs_held(claims: Iterable[Claim]) -> frozenset[Need]:
 
 
 def released_by(change: ClaimsChange) -> frozenset[Need]:
-    """What is not held any more after a change."""
+    """What is no longer held after a change."""
     return frozenset(_needs(change.regardless_of_names().removed))
 
 
@@ -71,7 +71,7 @@ def _needs(claims: Iterable[Iterable[Claim]]) -> Iterator[Need]:
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """What a change gives up and claims anew, and under which conditions.
+    """What a change gives up and newly claims, and under which conditions.
 
     `declared`: links whose networks containers may use parts of. `delegates` and `overlaps_host`: what of that
     was allowed by name.
@@ -94,7 +94,7 @@ def check(asking: Asking, *, holdings: Claims, space: HostSpace) -> None:
     rules.check_host(asking.change, space, declared=asking.declared, is_forced=asking.overlaps_host)
 
 
-#: Of more networks that are claimed at once nobody wants to hear whether a routing daemon knows them too.
+#: If more networks are claimed at once, routes of routing daemons to them are not mentioned.
 _FEW = 16
 
 
@@ -107,7 +107,7 @@ def to_be_mentioned(asking: Asking) -> tuple[Network, ...]:
 
 
 def mentions(networks: Iterable[Network], found: Iterable[HostNetwork]) -> tuple[str, ...]:
-    """What is told of routes that routing daemons brought, which are in nobody's way."""
+    """Messages about routes of routing daemons, which conflict with nothing."""
     asked = list(networks)
     return tuple(
         f"{_named(network)}: {there}" for there in found for network in asked if there.network.overlaps(network)

@@ -1,4 +1,4 @@
-"""Networks that an operator blocks on purpose: the host drops what is sent there, until it is told otherwise.
+"""Networks that an operator blocks on purpose: the host drops packets to them until they are unblocked.
 
 A block is a null route of our own. What is routed to containers yields to it as to anybody's (`null_routes`).
 """
@@ -18,13 +18,13 @@ from osctld.core.errors import Conflict, Refused, UsageError
 from osctld.core.person import NOBODY, Person
 from osctld.core.plan.kernel_state import HOST, Route, RouteKind
 
-#: The longest block that ends by itself: ten years, in seconds.
+#: The longest block that expires: ten years, in seconds.
 LONGEST = 10 * 366 * 86400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A network, since and until when it is blocked (seconds since 1970), by whom, and the command that did it."""
+    """A blocked network: since and until when (seconds since 1970), by whom, and by which command."""
 
     network: Network
     since: float = 0.0
@@ -58,7 +58,7 @@ def check_blockable(
     network: Network, holdings: Holdings, space: HostSpace, ends: Callable[[Network], Iterable[str]]
 ) -> None:
     """Raise Refused for a network of which containers hold nothing, or that has an end of an interconnecting network,
-    which `ends` tells in words; Conflict for one of the host's."""
+    which `ends` returns as text; Conflict for one of the host's."""
     subject = str(network)
     for there in space.overlapping(network):
         is_of_host = there.use in (Use.ADDRESS, Use.NEXT_HOP) and network.includes(there.network)
@@ -73,7 +73,7 @@ def check_blockable(
             for end in ends(claim.network):
                 raise Refused(
                     f"{network}: {end} is an end of {claim.network}, the interconnecting network of {claim.holder}, "
-                    "without which nothing of it is reached",
+                    "without which it is unreachable",
                     code="needed",
                     subject=subject,
                     holder=str(claim.holder),
@@ -88,4 +88,4 @@ def seconds_of(text: str) -> int:
         seconds = sum(int(number) * _UNITS[unit or "s"] for number, unit in parts)
         if 0 < seconds <= LONGEST:
             return seconds
-    raise UsageError(f"invalid value: --for {text} (expected 90s, 30m, 2h, 1d12h or the like)")
+    raise UsageError(f"invalid argument: --for {text} (expected a duration such as 90s, 30m, 2h or 1d12h)")

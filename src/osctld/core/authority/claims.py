@@ -14,7 +14,7 @@ from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.address.network_table import by_length
 from osctld.core.authority.overlaps import Overlaps
 
-#: From so many claims of one change on, all of the index is gone through once.
+#: From this number of claims in one change, the whole index is scanned once.
 _MANY = 1000
 
 
@@ -93,7 +93,7 @@ class Claims(Overlaps[_Hold]):
         return (Claim(network, kind, holder) for kind, holder in self._table.get(packed) or ())
 
     def update(self, *, removed: Iterable[ClaimedNetworks], added: Iterable[ClaimedNetworks]) -> None:
-        """Raises KeyError when what is to be removed is not held."""
+        """Raises KeyError if something to be removed is not held."""
         stale = [
             packed for each in removed for packed in each.networks if self._forget(packed, (each.kind, each.holder))
         ]
@@ -118,7 +118,7 @@ class Claims(Overlaps[_Hold]):
                         insort(ordered, packed)
 
     def _note(self, networks: Sequence[PackedNetwork], hold: _Hold) -> Sequence[PackedNetwork]:
-        """Keep claims of networks of one length; return those that nobody held before."""
+        """Add claims of networks of one length; return those that nobody held before."""
         if self._table.put_new(networks, (hold,)):
             return networks
         fresh = [packed for packed in networks if packed not in self._table]
@@ -127,7 +127,7 @@ class Claims(Overlaps[_Hold]):
         return fresh
 
     def _forget(self, packed: PackedNetwork, hold: _Hold) -> bool:
-        """Forget one claim; whether nobody holds its network any more. Raises KeyError when nobody held it."""
+        """Remove one claim; return whether nobody holds its network any longer. Raises KeyError if nobody held it."""
         there = self._table.get(packed) or ()
         if hold not in there:
             raise KeyError(Claim(Network.from_packed(packed), *hold))
@@ -147,7 +147,7 @@ class Claims(Overlaps[_Hold]):
 
 
 class ClaimsChange(msgspec.Struct, frozen=True):
-    """What a change of a container's configuration claims anew, and what it gives up, each in order."""
+    """What a change of a container's configuration newly claims and gives up, each in order."""
 
     removed: tuple[ClaimedNetworks, ...]
     added: tuple[ClaimedNetworks, ...]

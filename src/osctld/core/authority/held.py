@@ -22,7 +22,7 @@ class HoldingState(StrEnum):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A row of the log of holdings: times in seconds since 1970, the commands that gave and took, and by whom.
+    """A row of the log of holdings: times in seconds since 1970, the commands that began and ended it, and by whom.
 
     `network` is the packed address. `since` None: from before such things were kept; `until` None: to this day. Names
     are those of the moment that was asked about.

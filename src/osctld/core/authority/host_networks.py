@@ -34,7 +34,7 @@ class HostNetwork(msgspec.Struct, frozen=True, order=True):
     """A network that the host uses, on `link`; single addresses are networks too.
 
     `more` is how ip-address(8) spells an address, unless that is the network; the network that an edge belongs to; the
-    destination of the route that a next hop belongs to; or the protocol of a route, each as it is told.
+    destination of the route that a next hop belongs to; or the protocol of a route, each as it is printed.
     """
 
     network: Network
@@ -68,14 +68,14 @@ class HostNetwork(msgspec.Struct, frozen=True, order=True):
             case Use.STATIC:
                 what = f"a route of the host (proto {self.more})" if self.more else "a route of the host"
             case Use.LEARNED:
-                what = f"a route that {self.more} brought to the host"
+                what = f"a route of the host learned by {self.more}"
         return f"{what}, on {self.link}" if self.link else what
 
     def __str__(self) -> str:
         return f"{self.subject} is {self.is_what}"
 
 
-#: How a next hop's route is told that leads everywhere.
+#: How the default route is named as the route of a next hop.
 DEFAULT = "default"
 
 

@@ -49,7 +49,7 @@ class NullRoute(msgspec.Struct, frozen=True, order=True):
 
 
 class Yielded(msgspec.Struct, frozen=True):
-    """A route of ours that is not made as long as there is another: a null route, or one under the same key."""
+    """A route of ours that yields to another one: a null route, or one with the same key."""
 
     route: Route
     to: NullRoute | Block | Route
@@ -64,7 +64,7 @@ class Yielded(msgspec.Struct, frozen=True):
             return f"null-routed on the host: {self.to}"
         if isinstance(self.to, Block):
             return f"blocked: {self.to}"
-        return f"the host already has {describe(self.to)}, which is not ours"
+        return f"the host already has {describe(self.to)}, which is foreign"
 
     @property
     def command(self) -> str:
@@ -78,7 +78,7 @@ def yielding(
     """What is left of the wanted state of one container, and what yields of it, the networks in their order.
 
     To a null route yields the route to exactly its network, and with that all to networks inside of it. To a block
-    yields all that is inside of it: there it is said what shall be dropped, and an aggregate is none.
+    makes everything inside it yield: it says what is to be dropped, and is not an aggregate.
     """
     if not nulls and not blocks:
         return want, ()

@@ -1,4 +1,4 @@
-"""The host's routing rules: who looks where before the main table, which is where routes to containers are.
+"""The host's routing rules: which packets look elsewhere before the main table, which has the routes to containers.
 
 A rule that sends packets to another table takes from containers what is in that table, however good our routes are.
 The look-up of our packet filter (`fib`) obeys rules, too: those for what the host itself sends, though what it asks
@@ -27,7 +27,7 @@ LOOKUP = "lookup"
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A rule as the kernel tells it. `action` is `lookup`, `goto`, `nop`, `blackhole`, `unreachable` or `prohibit`.
+    """A rule as the kernel reports it. `action` is `lookup`, `goto`, `nop`, `blackhole`, `unreachable` or `prohibit`.
 
     `mark` is a value and its mask. `more` are further selectors, as ip-rule(8) spells them.
     """

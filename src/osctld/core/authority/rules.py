@@ -1,8 +1,8 @@
 """By which rules a network may be held: each of them a sentence, which is its docstring, and a function.
 
-Who holds something already is either an interface of a container, running or stopped, or the host itself. Rules about
-the host are asked one after another in the order of `HOST_RULES`, and the first that objects is told. What somebody
-held before a rule came to object to it stays: `older_holdings` finds it.
+A holder is either an interface of a container, running or stopped, or the host itself. Rules about the host are applied
+one after another in the order of `HOST_RULES`, and the first that objects is reported. What somebody held before a rule
+came to object to it stays: `older_holdings` finds it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from osctld.core.errors import Conflict
 
 
 class Holdings(Protocol):
-    """Who holds what, to read only."""
+    """Who holds what, read-only."""
 
     def overlapping(self, network: Network, /) -> Iterator[Claim]:
         """All claims that equal, contain or lie inside the network; the widest first."""
@@ -50,12 +50,12 @@ def takes_an_edge(wanted: Claim, there: HostNetwork, declared: Collection[str]) 
 
 
 def takes_a_next_hop(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:  # noqa: ARG001
-    """A router that one of the host's routes leads to, in whatever table, would not be reached any more."""
+    """A router that one of the host's routes leads to, in whatever table, would no longer be reachable."""
     return there.use is Use.NEXT_HOP and wanted.network.includes(there.network)
 
 
 def takes_a_network_of_the_host(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:  # noqa: ARG001
-    """A network that the host is in, or has a static route to, is held by nobody who would have all of it."""
+    """A network that the host is connected to, or has a static route to, is never held as a whole."""
     return there.use in _NETWORKS and wanted.network.includes(there.network)
 
 
@@ -74,7 +74,7 @@ def is_a_via_beside_the_host(wanted: Claim, there: HostNetwork, declared: Collec
     return wanted.kind is ClaimKind.VIA and there.use is not Use.LEARNED and wanted.network.overlaps(there.network)
 
 
-#: What is given to nobody, forced or not.
+#: What nobody may hold, forced or not.
 _ABSOLUTE = (Use.ADDRESS, Use.EDGE)
 #: What has parts.
 _NETWORKS = (Use.CONNECTED, Use.STATIC)
@@ -105,7 +105,7 @@ HOST_RULES = (
 
 
 def is_mentioned(wanted: Claim, there: HostNetwork) -> bool:
-    """Routes that a routing daemon learned come and go: they are in nobody's way, and are told of."""
+    """Routes that a routing daemon learned come and go: they conflict with nothing, but are mentioned."""
     return there.use is Use.LEARNED and there.network.length > 0 and there.network.overlaps(wanted.network)
 
 
@@ -118,7 +118,7 @@ class Objection(msgspec.Struct, frozen=True):
 
     @property
     def cause(self) -> str:
-        """What is in the way; the network itself is not said twice."""
+        """The cause of the conflict; the network itself is not repeated."""
         asked = named(self.wanted.network)
         return f"{asked} is {self.there.is_what}" if asked == self.there.subject else f"{asked}: {self.there}"
 
@@ -148,7 +148,7 @@ def objections(
 def check_host(
     change: ClaimsChange, space: HostSpace, *, declared: Collection[str] = (), is_forced: bool = False
 ) -> None:
-    """Raise Conflict when the host uses something of what a change claims anew.
+    """Raise Conflict if the host uses something that a change newly claims.
 
     What lies in something that is given up in the same change was a container's before.
     """
@@ -180,7 +180,7 @@ def check_assigned(
 
 
 def check_free_on_host(network: Network, space: HostSpace, *, is_forced: bool = False) -> None:
-    """Raise Conflict when the host uses any part of a network that nobody asked for by name."""
+    """Raise Conflict if the host uses any part of a network that was not named in the request."""
     found = [each for each in space.overlapping(network) if each.use is not Use.LEARNED]
     for there in sorted(found, key=lambda each: each.use not in _ABSOLUTE):
         if there.use in _ABSOLUTE or not is_forced:
@@ -188,14 +188,14 @@ def check_free_on_host(network: Network, space: HostSpace, *, is_forced: bool = 
 
 
 class OlderHolding(msgspec.Struct, frozen=True):
-    """A holding that would be refused today; `count` of them are in the way of the same for the same holder."""
+    """A holding that would be refused today; `count` is the number of such holdings with the same cause and holder."""
 
     objection: Objection
     count: int
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What mends it on the host's side, where that is known."""
+        """The commands that resolve it on the host's side, if known."""
         there = self.objection.there
         if "{link}" in self.objection.rule.remedy:
             return (f"osctl net uplink add {there.link}",)

@@ -1,7 +1,7 @@
 """Whether packets for containers go out by our links: what to ask the kernel, and what its answers mean.
 
-A packet is asked about as the host would send it, and as it would come by each uplink. Of very many networks some are
-asked about, spread evenly, and those that the rules and tables speak of themselves.
+Each packet is looked up as the host would send it, and as it would arrive on each uplink. If there are very many
+networks, an evenly spread sample is looked up, and those that rules and tables mention.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from osctld.core.authority.routing_rules import LOCAL_TABLE, Rule, before_main, 
 from osctld.core.authority.rules import Holdings
 from osctld.core.plan.kernel_state import MAIN_TABLE
 
-#: Of what one rule or table speaks of, so many networks of containers are asked about; and of so many such.
+#: Of the networks that one rule or table mentions, at most this many are looked up; and of this many rules and tables.
 OF_EACH, MOST_SPOKEN_OF = 20, 300
 
 
@@ -52,7 +52,7 @@ class Wanted(msgspec.Struct, frozen=True):
 class Astray(msgspec.Struct, frozen=True):
     """Packets to a network of a container that do not go out by its link. `is_host_s`: only what the host sends itself.
 
-    `cause` begins with what they are; `commands` mend it.
+    `cause` begins with which packets they are; `commands` repair it.
     """
 
     network: Network
@@ -64,7 +64,7 @@ class Astray(msgspec.Struct, frozen=True):
 
 
 def chosen(held: Iterable[tuple[ClaimedNetworks, str]], *, most: int) -> Iterator[Wanted]:
-    """Of networks with the link that each leads to, at most about so many, spread evenly over all."""
+    """At most about this many networks, each with its link, evenly spread."""
     routed = [(each, link) for each, link in held if each.kind is not ClaimKind.ADDRESS]
     total = sum(len(each.networks) for each, _ in routed)
     step = max(1, -(-total // most))
@@ -81,7 +81,7 @@ def spoken_of(
 ) -> Iterator[Wanted]:
     """What containers hold of networks that a rule, a table or the host has, the narrower of both asked about.
 
-    `link_of` gives the link by which an interface is reached; None for one that is not to be asked about.
+    `link_of` returns the link of an interface; None for one that is not to be looked up.
     """
     for network in sorted(set(networks))[:MOST_SPOKEN_OF]:
         for claim in itertools.islice(holdings.overlapping(network), OF_EACH):
@@ -104,7 +104,7 @@ def questions(
     address: Address, rules: Sequence[Rule], *, sources: Mapping[str, Address], hosts: Collection[Address]
 ) -> Iterator[Ask]:
     """What to ask about an address: as the host, by each link with a source of its own version from there, and from
-    what rules speak of. `hosts` are the host's addresses: nobody else sends from them."""
+    what rules mention. `hosts` are the host's addresses: nobody else sends from them."""
     yield Ask(address)
     for link, source in sources.items():
         yield Ask(address, link, source)
@@ -152,7 +152,7 @@ def judged(
     those of the host are spelled, and their links."""
     if answer is not None and answer.link in links:
         return None
-    packets = f"packets that come by {ask.iif}" if ask.iif else "packets that the host sends"
+    packets = f"packets arriving on {ask.iif}" if ask.iif else "packets from the host"
     if ask.source is not None and (not ask.iif or _is_named(ask, rules)):
         packets += f" from {ask.source}"
     if answer is not None and (answer.kind == "local" or answer.table == LOCAL_TABLE):
@@ -164,16 +164,16 @@ def judged(
     rule = taken_by(before_main(rules, version), ask.address, iif=ask.iif, source=ask.source, table=table)
     is_host_s = not ask.iif
     if rule is not None:
-        to = f", by {answer.words} of table {table_name(answer.table)}" if answer is not None else ""
+        to = f", then route {answer.words} in table {table_name(answer.table)}" if answer is not None else ""
         return Astray(
-            wanted.network, wanted.holder, f"{packets} follow the rule {rule}{to}", (rule.removal,), is_host_s
+            wanted.network, wanted.holder, f"{packets} follow rule {rule}{to}", (rule.removal,), is_host_s
         )  # fmt: skip
     if answer is None:
-        return None  # that forwarding is off, or what the kernel has against the source, is told elsewhere
+        return None  # that forwarding is off, or why the kernel rejects the source, is reported elsewhere
     family = " -6" if version == 6 else ""
     place = "" if answer.table == MAIN_TABLE else f" table {answer.table}"
     return Astray(
-        wanted.network, wanted.holder, f"{packets} follow the route {answer.words}",
+        wanted.network, wanted.holder, f"{packets} follow route {answer.words}",
         (f"ip{family} route del {answer.words}{place}",), is_host_s,
     )  # fmt: skip
 
@@ -184,8 +184,8 @@ def _is_named(ask: Ask, rules: Iterable[Rule]) -> bool:
 
 
 def together(found: Iterable[Astray]) -> tuple[Astray, ...]:
-    """What goes astray by one cause at one interface, told once; what is told of packets from beyond is not told of the
-    host's own once more."""
+    """What goes astray for one cause at one interface, reported once; what is reported of packets from outside is not
+    reported of the host's own once more."""
     alike: dict[tuple[Holder, tuple[str, ...]], list[Astray]] = {}
     for each in found:
         alike.setdefault((each.holder, each.commands), []).append(each)

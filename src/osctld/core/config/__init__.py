@@ -1,1 +1,1 @@
-"""What shall be: the host with its containers and settings, and edits of it, as frozen values."""
+"""The wanted state: the host with its containers and settings, and edits of it, as frozen values."""

@@ -1,4 +1,4 @@
-"""Pools of addresses: the next one that is free, and how many are."""
+"""Address pools: the next free address, and how many are free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from osctld.core.errors import Refused, Unavailable
 
 
 class AddressPool(msgspec.Struct, frozen=True):
-    """Networks whose addresses are given out one by one. One that was given back rests for so many seconds."""
+    """Networks whose addresses are assigned one by one. A released one rests for this number of seconds."""
 
     name: str
     networks: tuple[Network, ...]
@@ -36,7 +36,7 @@ class AddressPool(msgspec.Struct, frozen=True):
 
     @property
     def sizes(self) -> int:
-        """How many addresses can be given out, were nothing in use."""
+        """How many addresses could be assigned if none were in use."""
         return sum(last - first + 1 for first, last in map(_usable, self.networks))
 
     @property
@@ -49,13 +49,13 @@ def pools_of(settings: Settings) -> list[AddressPool]:
 
 
 def find_pool(pools: Iterable[AddressPool], name: str) -> AddressPool:
-    """Raise Refused, naming those that there are, when there is none of the name."""
+    """Raise Refused, naming the existing pools, if there is none of that name."""
     names = []
     for each in pools:
         if each.name == name:
             return each
         names.append(each.name)
-    there = f"there are: {', '.join(names)}" if names else "the settings name none"
+    there = f"there are: {', '.join(names)}" if names else "the settings define none"
     raise Refused(f"{name!r}: address pool not found; {there}", code="pool-not-found", subject=name)
 
 
@@ -80,10 +80,10 @@ def next_address(
         found = _first_free(network, holdings, space, of_pool)
         if found is not None:
             return found
-    which = f" of IPv{version}" if version is not None else ""
-    rest = f"; {asleep} rest for up to {pool.quiet_seconds} s since they were given back" if asleep else ""
+    which = f" IPv{version}" if version is not None else ""
+    rest = f"; {asleep} released recently, available again within {pool.quiet_seconds} s" if asleep else ""
     raise Unavailable(
-        f"{pool.name!r}: no address{which} is left in addresses.{pool.name} = {pool.text}{rest}",
+        f"{pool.name!r}: no free{which} address in addresses.{pool.name} = {pool.text}{rest}",
         code="pool-exhausted",
         subject=pool.name,
     )
@@ -145,7 +145,7 @@ def _in_use(space: HostSpace, pool: Network) -> Iterator[HostNetwork]:
 
 
 def _usable(network: Network) -> tuple[int, int]:
-    """Numbers of the first and the last address that may be given out: neither network nor broadcast address, and of
+    """Numbers of the first and the last address that may be assigned: neither network nor broadcast address, and of
     IPv6 not the routers' own."""
     first, last = network.number, network.last.number
     if network.length < BITS[network.version] - 1:

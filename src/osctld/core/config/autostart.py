@@ -46,7 +46,7 @@ class ShutdownMark(msgspec.Struct, frozen=True):
 
 
 def start_order(containers: Iterable[Container]) -> list[Container]:
-    """Those that shall run, the first first: by priority, then those that merely ran before, each by name."""
+    """Containers to start, in order: by priority, then those that were merely running before, each by name."""
     return sorted((each for each in containers if each.is_wanted), key=lambda each: (_rank(each), each.name))
 
 
@@ -59,12 +59,13 @@ def stop_groups(containers: Iterable[Container]) -> list[tuple[str, ...]]:
 
 
 def share_of_time(left: float, *, groups: int) -> float:
-    """Seconds that the next of so many groups has for itself: what one does not need is left to those behind it."""
+    """Seconds for the next of this number of groups: time that one does not need is left to those after it."""
     return max(left, 0.0) / max(groups, 1)
 
 
 def is_autostart_off(command_line: str) -> bool:
-    """Whether the kernel was told to start no container, as `osctl.autostart=off`; the last such word counts."""
+    """Whether the kernel command line says to start no container, `osctl.autostart=off`; the last such parameter
+    counts."""
     values = [word.partition("=")[2] for word in command_line.split() if word.partition("=")[0] == _SWITCH]
     return bool(values) and values[-1].lower() in _OFF
 

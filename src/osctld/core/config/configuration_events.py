@@ -16,10 +16,10 @@ def events_between(
     pool: str,
     is_running: bool = False,
 ) -> Iterator[Happening]:
-    """The events of a container's change. None: there is no such container.
+    """The events of a change of a container. None: it does not exist.
 
-    `items` are, by type of interface, lists in its document that are told item by item, and the event of an item. With
-    `is_running`, an interface that comes is up at once, and one that goes goes down first.
+    `items` are, by type of interface, lists in its document that are reported item by item, and the event of an item.
+    With `is_running`, a new interface is up at once, and a removed one goes down first.
     """
     some = after or before
     if some is None:

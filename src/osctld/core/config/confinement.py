@@ -9,7 +9,7 @@ import msgspec
 
 from osctld.core.errors import Unavailable
 
-#: Profiles of ours, src/osctld/shell/lxc/lxc-osctl: of every container, and of one that may run containers of its own.
+#: The profiles in src/osctld/shell/lxc/lxc-osctl: of every container, and of one that may run nested containers.
 PROFILE = "lxc-osctl"
 NESTING_PROFILE = "lxc-osctl-nesting"
 
@@ -31,17 +31,17 @@ class AppArmorFacts(msgspec.Struct, frozen=True):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Profiles of ours that are not loaded."""
+        """Our profiles that are not loaded."""
         return tuple(each for each in (PROFILE, NESTING_PROFILE) if each not in self.modes)
 
 
 def apparmor_label(
     facts: AppArmorFacts, *, container: str, is_required: bool, has_nesting: bool, namespace: str
 ) -> str | None:
-    """Return what LXC shall confine a container by; None where the kernel has no AppArmor.
+    """Return the label by which LXC confines a container; None if the kernel has no AppArmor.
 
-    With nesting the guest has a policy of its own in `namespace`, beside our profile. Raises Unavailable, in words,
-    when a profile that is required is not loaded.
+    With nesting the guest has a policy of its own in `namespace`, beside our profile. Raises Unavailable when a profile
+    that is required is not loaded.
     """
     if not facts.is_on:
         return None
@@ -50,7 +50,7 @@ def apparmor_label(
     profile = NESTING_PROFILE if has_nesting else PROFILE
     if profile not in facts.modes:
         raise Unavailable(
-            f'"{container}" would not be confined: the kernel has AppArmor, and its profile {profile} is not loaded; '
+            f"{container!r}: would not be confined, the AppArmor profile {profile} is not loaded; "
             + ("run: " if facts.has_parser else "install the package apparmor and run: ")
             + f"{PARSER} -r {facts.file}",
             code="not-confined",
@@ -62,5 +62,5 @@ def apparmor_label(
 
 
 def profile_of(label: str) -> str:
-    """The profile of ours in a label; of one that has none, the label itself."""
+    """Our profile in a label; if it has none, the label itself."""
     return label.partition("//&")[0].partition(" (")[0].strip("\0\n ")

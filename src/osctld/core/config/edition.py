@@ -6,8 +6,8 @@ change, and no tenant's doing: so it has to be known what was wanted of each lif
 
 from __future__ import annotations
 
-#: Of a life of which nobody knows it: versions that kept no note of it.
+#: Of a running container without a note: earlier versions kept none.
 FIRST = 1
-#: With the second one, inside: the container end of a private interconnecting network is no source beside a routed
-#: address, IPv6 default routes begin with metric 16, and with several interfaces rp_filter is loose.
+#: The second edition, inside: the container end of a private interconnecting network is not chosen as a source beside a
+#: routed address, metrics of IPv6 default routes begin at 16, and with several interfaces rp_filter is loose.
 LATEST = 2

@@ -26,7 +26,7 @@ from osctld.core.config.settings import Settings
 from osctld.core.errors import Refused, Unavailable
 from osctld.core.plan.kernel_state import HOST, KernelObject, KernelState, PermittedSource, Route, Routes, SiblingLinks
 
-#: The one pool that there is; `default:CT` names a container as plain `CT` does.
+#: The only pool; `default:CT` names the same container as `CT`.
 POOL = "default"
 
 _CONTAINER_NAME = re.compile(r"[a-z0-9_-]{1,100}", re.IGNORECASE | re.ASCII)
@@ -43,7 +43,7 @@ _RESERVED_LINK_NAMES = ("lo", "all", "default")
 class GuestPolicy(StrEnum):
     """What becomes of differences inside the guest that none of our commands made.
 
-    REPORT tells of them, ENFORCE mends them, ONCE does not look: the interface is written at start and by commands.
+    REPORT reports them, ENFORCE repairs them, ONCE does not look: the interface is written at start and by commands.
     """
 
     REPORT = "report"
@@ -52,7 +52,7 @@ class GuestPolicy(StrEnum):
 
 
 class InterfaceContext(msgspec.Struct, frozen=True):
-    """What an interface must know of its host to say what the kernel shall hold for it."""
+    """What an interface has to know about its host to determine its kernel objects."""
 
     container: str
     settings: Settings
@@ -155,7 +155,9 @@ class Container(msgspec.Struct, frozen=True):
             case (only,):
                 return only
             case ():
-                raise Refused(f"{self.name!r}: it has no interface", code="interface-not-found", subject=self.name)
+                raise Refused(
+                    f"{self.name!r}: container has no interface", code="interface-not-found", subject=self.name
+                )
             case several:
                 names = ", ".join(each.name for each in several)
                 raise Refused(f"{self.name!r}: name one of its interfaces: {names}", code="which", subject=self.name)
@@ -228,7 +230,7 @@ class Container(msgspec.Struct, frozen=True):
     def desired(
         self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True, edition: int = LATEST
     ) -> KernelState:
-        """All that the kernel shall hold for the container while it runs, as an edition has it."""
+        """Everything that the kernel holds for the container while it is running, in a given edition."""
         rank = {4: 0, 6: 0}
         objects: list[KernelObject | Routes] = []
         for each in self.interfaces:
@@ -315,7 +317,7 @@ class Host(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, containers={**self.containers, container.name: container})
 
     def with_uplink(self, link: str, *, is_declared: bool) -> Host:
-        """The same host on which containers may use parts of a link's networks, or not any more."""
+        """The same host, with or without permission for containers to use parts of the networks of a link."""
         others = {*self.uplinks} - {link}
         return msgspec.structs.replace(self, uplinks=tuple(sorted(others | ({link} if is_declared else set()))))
 
@@ -335,7 +337,7 @@ class Host(msgspec.Struct, frozen=True):
         name = name.removeprefix(f"{POOL}:")
         if not _CONTAINER_NAME.fullmatch(name):
             raise Refused(
-                f"{name!r}: invalid container id, allowed are 1 to 100 of a-z A-Z 0-9 _ -",
+                f"{name!r}: invalid container id (expected 1 to 100 characters of a-z A-Z 0-9 _ -)",
                 code="bad-name",
                 subject=name,
             )
@@ -358,7 +360,9 @@ class Host(msgspec.Struct, frozen=True):
         """
         if user is not None and not _USER_NAME.fullmatch(user):
             raise Refused(
-                f"{user!r}: invalid user name, allowed are 1 to 29 of a-z 0-9 _ -", code="bad-name", subject=user
+                f"{user!r}: invalid user name (expected 1 to 29 characters of a-z 0-9 _ -)",
+                code="bad-name",
+                subject=user,
             )
         size, ids = IdMap(0).size, self.settings.ids
         taken = set()
@@ -376,7 +380,7 @@ class Host(msgspec.Struct, frozen=True):
     def link_name(self, container: str, interface: str, *, uuid: str) -> str:
         """Choose the host's name for a new interface: readable where it fits and is free, else shortened.
 
-        Starts with `os`, at most LONGEST_LINK_NAME characters, and is no other interface's.
+        Starts with `os`, has at most LONGEST_LINK_NAME characters, and belongs to no other interface.
         """
         taken = {each.link for one in self.containers.values() for each in one.interfaces}
         readable = f"os{container}-{interface}"
@@ -408,7 +412,7 @@ def check_interface_name(name: str) -> None:
     elif len(name.encode("utf-8", "replace")) > LONGEST_LINK_NAME:
         why = f"is longer than {LONGEST_LINK_NAME} bytes"
     elif not _INTERFACE_NAME.fullmatch(name) or name.startswith("-"):
-        why = "has other characters than a-z A-Z 0-9 _ -, or starts with -"
+        why = "contains characters other than a-z A-Z 0-9 _ -, or starts with -"
     elif name in _RESERVED_LINK_NAMES:
         why = "is reserved"
     if why is not None:

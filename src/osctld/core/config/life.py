@@ -1,4 +1,4 @@
-"""What the core says to a container engine, and hears from it.
+"""What the core passes to a container engine, and gets from it.
 
 The engine knows a container as a root directory, an id range and a life: from the moment its first process
 exists until that process has ended. Interfaces, addresses and names of people are none of its business.
@@ -28,7 +28,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """All that an engine needs to start a container.
 
     Without `runs_init` the guest's own init is not run: a process that does nothing holds the life for commands that
-    are run in it, nothing is written into the root directory, and a life that outlives its daemon is ended.
+    are run in it, nothing is written into the root directory, and a container that outlives its daemon is stopped.
     """
 
     container: str
@@ -46,13 +46,13 @@ class StopMethod(StrEnum):
 
 
 def check_seconds(seconds: int, *, option: str) -> None:
-    """Raise UsageError for a duration that nobody can wait. `option` is the one that gave it."""
+    """Raise UsageError for a duration that is too long to wait. `option` is where it was given."""
     if not 0 <= seconds <= LONGEST_WAIT:
         raise UsageError(f"{seconds}: invalid value for {option} (0 to {LONGEST_WAIT})")
 
 
 class End(StrEnum):
-    """How a life ended: STOPPED for a poweroff, a stop or a crash; REBOOT when the guest asked to be started anew."""
+    """How a container ended: STOPPED for a poweroff, a stop or a crash; REBOOT if the guest requested a restart."""
 
     STOPPED = "stopped"
     REBOOT = "reboot"
@@ -65,4 +65,5 @@ class SignalSource(Protocol):
         """Wait for the next signal and return its number, 1 to 64."""
 
     def may_stop(self) -> None:
-        """Say that the command has stopped and the terminal is as it was: who got the SIGTSTP may stop, too."""
+        """Report that the command has stopped and the terminal is restored: the client that got SIGTSTP may stop,
+        too."""

@@ -1,4 +1,4 @@
-"""Whether a copy of a whole configuration may take the place of the present one, and what to tell of it."""
+"""Whether a copy of a whole configuration may replace the current one, and messages about it."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def check_restorable(
     """
     if here.uuid != there.uuid and not replaces_host:
         raise Refused(
-            f"{copy!r} was made on another host ({there.uuid}); --replace-host makes this one that host",
+            f"{copy!r}: made on another host ({there.uuid}); --replace-host makes this machine that host",
             code="other-host",
             subject=copy,
         )
     for name, present in sorted(here.containers.items()):
         then = there.containers.get(name)
         if then is None:
-            raise Refused(f"{name!r} is not in {copy!r}: delete it first", code="not-in-copy", subject=name)
+            raise Refused(f"{name!r}: not in {copy!r}; delete the container first", code="not-in-copy", subject=name)
         if then.uuid != present.uuid:
             raise Refused(
-                f"{name!r} is another container in {copy!r}: delete the one here first",
+                f"{name!r}: a different container in {copy!r}; delete the present one first",
                 code="not-in-copy",
                 subject=name,
             )
         if name in running and is_different(present, then):
             raise Refused(
-                f"{name!r} is running and was configured otherwise in {copy!r}: stop it first",
+                f"{name!r}: running, and configured differently in {copy!r}; stop the container first",
                 code="running",
                 subject=name,
             )
@@ -74,7 +74,7 @@ def first_clash(containers: Iterable[Container]) -> Conflict | None:
             for held in known.overlapping(claim.network):
                 if held.network == claim.network and held.holder != claim.holder:
                     return Conflict(
-                        f"{claim.network}: {held}, and {claim.holder} has it too",
+                        f"{claim.network}: {held}, and also held by {claim.holder}",
                         code="address-held",
                         subject=str(claim.network),
                         holder=str(held.holder),
@@ -84,15 +84,15 @@ def first_clash(containers: Iterable[Container]) -> Conflict | None:
 
 
 def is_different(one: Container, other: Container) -> bool:
-    """Whether they differ in more than whether they shall run, and how often they were changed."""
+    """Whether they differ in anything other than `is_wanted` and the generation."""
     return msgspec.structs.replace(one, is_wanted=other.is_wanted, generation=other.generation) != other
 
 
 def given_up(here: Host, there: Host, ended: Mapping[str, Collection[Network]]) -> dict[str, tuple[Network, ...]]:
     """What containers of a copy hold that they have given up since it was made, by container.
 
-    `ended`: which holdings have ended since then, by the UUID of the container. Such a network may have been given to
-    somebody whom this host does not know: it comes back parked.
+    `ended`: which holdings have ended since then, by the UUID of the container. Such a network may have been given to a
+    holder that this host does not know: it comes back parked.
     """
     found = {}
     for name, then in there.containers.items():
@@ -105,7 +105,7 @@ def given_up(here: Host, there: Host, ended: Mapping[str, Collection[Network]]) 
 
 
 def newer_beside(host: Host, documents: Iterable[Container]) -> dict[str, tuple[Network, ...]]:
-    """What containers of an old store hold, by container, that newer documents give to nobody or to others.
+    """By container, what containers of an old store hold but newer documents do not give them.
 
     `documents` were found beside the containers' roots.
     """
@@ -171,15 +171,15 @@ def told_of_restore(
         if present is None:
             lines.append(f"{name}: added")
         elif is_different(present, then):
-            lines.append(f"{name}: as it was then")
+            lines.append(f"{name}: restored")
         if parked.get(name):
             lines.append(
-                f"{name}: parked, for it was given up since: {', '.join(map(str, parked[name]))};"
-                f" osctl ct netif take {name} NETIF all takes it again"
+                f"{name}: parked, because given up since then: {', '.join(map(str, parked[name]))};"
+                f" osctl ct netif take {name} NETIF all takes them back"
             )
         if not has_root(name):
-            lines.append(f"{name}: no root directory, which a copy does not hold: put it to {root(name)}")
+            lines.append(f"{name}: no root directory, which the copy does not include; put it at {root(name)}")
     stopped = to_be_started(there, running=running)
     if stopped:
-        lines.append(f"ran then, started when osctld is started next: {', '.join(stopped)}")
-    return tuple(lines) or ("nothing was different",)
+        lines.append(f"running then, to be started when osctld next starts: {', '.join(stopped)}")
+    return tuple(lines) or ("no differences",)

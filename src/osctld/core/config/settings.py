@@ -262,7 +262,7 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings: a table of the file for each field, a key of the table for each of its own.
 
-    The manual is made from these declarations: each key has a description in words that end with a full stop.
+    The manual is generated from these declarations: the description of each key ends with a full stop.
     """
 
     routes: RouteSettings = RouteSettings()
@@ -323,12 +323,15 @@ def _check(settings: Settings, *, text: str, file: str) -> None:
     for text_of_source in settings.routes.host_source:
         source = _address("routes.host_source", text_of_source, refuse)
         if source.version in sources:
-            refuse("routes.host_source", f"{text_of_source} is a second one of IPv{source.version}")
+            refuse("routes.host_source", f"{text_of_source} is a second IPv{source.version} address")
         sources.add(source.version)
     if not 0 < settings.host.link_group < 2**31:
         refuse("host.link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
     if settings.ids.first < 65536 or settings.ids.last >= 2**32 or settings.ids.last - settings.ids.first < 65535:
-        refuse("ids.first", f"ids {settings.ids.first} to {settings.ids.last} hold no range of 65536 above 65535")
+        refuse(
+            "ids.first",
+            f"ids {settings.ids.first} to {settings.ids.last} do not include a range of 65536 ids above 65535",
+        )
     for name, least in (("connections", 8), ("connections_per_user", 1), ("request_seconds", 1), ("answer_seconds", 1)):
         if getattr(settings.socket, name) < least:
             refuse(f"socket.{name}", f"{getattr(settings.socket, name)} is less than {least}")
@@ -359,9 +362,9 @@ def _check_pools(via: ViaSettings, version: int, refuse: Callable[[str, str], No
     for text in via.pools(version):
         pool = _network(key, text, refuse)
         if pool.version != version:
-            refuse(key, f"{text} is no IPv{version} network")
+            refuse(key, f"{text} is not an IPv{version} network")
         if pool.length > length:
-            refuse(key, f"{text} holds no /{length}")
+            refuse(key, f"{text} is too small for a /{length}")
         try:
             Via.make(msgspec.structs.replace(pool, length=length))
         except Refused as refused:
@@ -375,14 +378,14 @@ def _check_address_pools(pools: Mapping[str, AddressPoolSettings], refuse: Calla
     for name, pool in pools.items():
         key = f"addresses.{name}"
         if not _POOL_NAME.fullmatch(name):
-            refuse(key, f"{name!r} is not a name of 1 to 100 of a-z A-Z 0-9 _ -")
+            refuse(key, f"{name!r} is not a valid name (expected 1 to 100 characters of a-z A-Z 0-9 _ -)")
         if pool.quiet_seconds < 0:
             refuse(f"{key}.quiet_seconds", f"{pool.quiet_seconds} is less than 0")
         for text in pool.networks:
             network = _network(f"{key}.networks", text, refuse)
             reason = reason_not_routable(network)
             if reason is not None:
-                refuse(f"{key}.networks", f"{text} cannot be routed: it overlaps {reason}")
+                refuse(f"{key}.networks", f"{text} cannot be routed, it overlaps {reason}")
             for other, its_name in known.items():
                 if other.overlaps(network):
                     refuse(f"{key}.networks", f"{text} overlaps {other} of addresses.{its_name}")

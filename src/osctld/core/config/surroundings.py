@@ -1,8 +1,6 @@
-"""What an edit must know of the world beside the configuration: who holds what, and what the host uses itself.
-
-A value that was observed before: an edit asks nobody. Every edit is given all of it, so that no command has to say in
-advance what it will need; to observe it costs nothing as long as nothing changed on the host
-(`osctld.shell.kernel.host_networks`).
+"""What an edit has to know beside the configuration: who holds what, and what the host itself uses. It was observed
+before: an edit does no I/O. Every edit is given all of it, so that no command has to say in advance what it will need;
+to observe it costs nothing as long as nothing changed on the host (`osctld.shell.kernel.host_networks`).
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     def check_free_on_host(self, network: Network, *, is_forced: bool = False) -> None:
         """Raise Conflict when the host itself uses a part of the network.
 
-        With `is_forced`, only when it holds an address of the host, or one that means all of a network of the host.
+        With `is_forced`, only if it includes an address of the host, or a network or broadcast address of its networks.
         """
         rules.check_free_on_host(network, self.networks, is_forced=is_forced)
 

@@ -1,4 +1,4 @@
-"""Interconnecting networks that nobody named: the next free one from the pools in the settings."""
+"""Automatic interconnecting networks: the next free one from the pools in the settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from osctld.core.errors import Unavailable
 
 
 def unique_local_network(host_uuid: str) -> Network:
-    """A /48 of the host's own: RFC 4193 wants 40 bits behind fd00::/8 that nobody else is likely to have.
+    """A /48 of the host: RFC 4193 requires 40 bits after fd00::/8 that are unlikely to be used elsewhere.
 
     They derive from the host's UUID, which is random and kept.
     """
@@ -25,7 +25,7 @@ def unique_local_network(host_uuid: str) -> Network:
 
 
 def pools(host: Host, version: int) -> tuple[Network, ...]:
-    """The networks that interconnecting networks of a version are cut from."""
+    """The networks that interconnecting networks of a version are allocated from."""
     named = tuple(map(Network.parse, host.settings.via.pools(version)))
     return named or (unique_local_network(host.uuid),)
 
@@ -48,7 +48,7 @@ def automatic_via(host: Host, surroundings: Surroundings, version: int, *, is_pu
             return Via.make(found, is_public=is_public)
     names = ", ".join(map(str, pools(host, version)))
     raise Unavailable(
-        f"no IPv{version} network of /{length} is left in via.ipv{version}_pools = {names}",
+        f"no free IPv{version} network of /{length} in via.ipv{version}_pools = {names}",
         code="via-exhausted",
         subject=f"via.ipv{version}_pools",
     )

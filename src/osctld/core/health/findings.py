@@ -1,4 +1,4 @@
-"""What on this host hinders containers: rules over facts, each finding with the command that mends it."""
+"""What hinders containers on this host: rules over facts, each finding with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLUMNS = (
     Column("commands", "commands that fix it, one after another", type=list[str], is_lines=True),
 )
 
-#: Where a setting goes that shall win against what packages ship: sysctl.d(5) takes the last file by name.
+#: Where a setting goes that has to override those of packages: in sysctl.d(5) the last file by name wins.
 OVERRIDES = "/etc/sysctl.d/zz-osctl.conf"
 
 NETWORKD_FILE = "/etc/systemd/network/05-osctl.network"
@@ -64,7 +64,8 @@ SYSCTLS = (
     "fs/inotify/max_user_instances",
 )
 
-#: inotify instances that a guest with systemd uses, about; counted against root, who made the user namespaces.
+#: Approximate number of inotify instances of a guest with systemd; counted against root, who created the user
+#: namespaces.
 _INOTIFY_INSTANCES = 8
 #: Entries of the kernel's neighbour table for each interface, about: two versions, and as many that are not permanent.
 _NEIGHBOURS = 4
@@ -80,7 +81,7 @@ class Severity(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is not as it should be. `code` is stable; `commands` mend it, run one after another."""
+    """Something that is not as it should be. `code` is stable; `commands` fix it, run one after another."""
 
     severity: Severity
     code: str
@@ -176,7 +177,7 @@ def _yielded(facts: HealthFacts) -> Iterator[Finding]:
             severity,
             code,
             f"{container}: {each}",
-            "the network is not routed to its container as long as that is so",
+            "meanwhile the network is not routed to its container",
             (each.command,),
         )
 
@@ -191,9 +192,9 @@ def _astray(facts: HealthFacts) -> Iterator[Finding]:
             Severity.WARNING if each.is_host_s else Severity.ERROR,
             "astray",
             f"{each.network}{more} of {each.holder}: {each.cause}",
-            "what the host itself sends does not reach the container"
+            "packets from the host itself do not reach the container"
             if each.is_host_s
-            else "they do not reach the container, whose route is there all the same",
+            else "they do not reach the container, although its route is present",
             each.commands,
         )
     for version in facts.without_main:
@@ -212,7 +213,7 @@ def _ports(facts: HealthFacts) -> Iterator[Finding]:
             Severity.ERROR,
             "bridge-port",
             f"{link} is a port of {master.name} ({master.kind})",
-            "a link of ours belongs to the host's routing: what enters a bridge by it is dropped, and in a VRF the "
+            "the host has to route on this link: packets that enter a bridge through it are dropped, and in a VRF the "
             "routes to the container are in a table that others do not use",
             (f"ip link set dev {link} nomaster",),
         )
@@ -238,7 +239,7 @@ def _programs(facts: HealthFacts) -> Iterator[Finding]:
         if program == "busybox":
             severity, why = Severity.WARNING, "containers of the distribution busybox cannot be created"
         elif program in DECOMPRESSORS:
-            severity, why = Severity.WARNING, f"containers cannot be created of archives that {program} has compressed"
+            severity, why = Severity.WARNING, f"containers cannot be created from archives compressed with {program}"
         else:
             severity, why = Severity.ERROR, "containers cannot be created, started or entered"
         yield Finding(
@@ -264,15 +265,14 @@ def _apparmor(facts: HealthFacts) -> Iterator[Finding]:
             Severity.NOTE,
             "not-confined",
             "confinement.apparmor is off in the settings",
-            "the kernel has AppArmor, and containers run without its profiles",
+            "the kernel has AppArmor, but containers run unconfined",
         )
     elif present.missing and not present.has_parser:
         yield Finding(
             Severity.ERROR,
             "not-confined",
-            f"the kernel has AppArmor, its profile {present.missing[0]} is not loaded, and the program {PARSER} is not"
-            " installed",
-            "no container starts, for it would not be confined",
+            f"the AppArmor profile {present.missing[0]} is not loaded, and the program {PARSER} is not installed",
+            "no container can start, because it would not be confined",
             (_install(PACKAGES[PARSER]), load),
         )
     elif present.missing:
@@ -280,7 +280,7 @@ def _apparmor(facts: HealthFacts) -> Iterator[Finding]:
             Severity.WARNING,
             "not-confined",
             f"the AppArmor profile {present.missing[0]} is not loaded",
-            "the next container that starts has to load it first",
+            "the next start of a container has to load it first",
             (load,),
         )
     else:
@@ -290,7 +290,7 @@ def _apparmor(facts: HealthFacts) -> Iterator[Finding]:
                     Severity.WARNING,
                     "not-confined",
                     f"the AppArmor profile {profile} is in complain mode",
-                    "what it would deny is only logged",
+                    "violations are only logged",
                     (_install("apparmor-utils"), f"aa-enforce {profile}"),
                 )
 
@@ -301,7 +301,7 @@ def _original(facts: HealthFacts) -> Iterator[Finding]:
             Severity.NOTE,
             "original-client",
             f"{LOADAVGS} does not exist",
-            "somebody uses the original's client, whose ct ls opens that file and fails without it",
+            "the original osctl client is in use, whose ct ls fails without this file",
             (f"install -D /dev/null {LOADAVGS}",),
         )
 
@@ -312,7 +312,7 @@ def _kernel(facts: HealthFacts) -> Iterator[Finding]:
             Severity.NOTE,
             "old-kernel",
             f"the kernel is Linux {facts.kernel[0]}.{facts.kernel[1]}",
-            "before 6.2 an interface has to be taken down for a moment to be renamed while its container runs",
+            "before Linux 6.2, renaming an interface of a running container takes it down for a moment",
         )
 
 
@@ -321,19 +321,19 @@ def _kernel(facts: HealthFacts) -> Iterator[Finding]:
 
 def _forwarding(facts: HealthFacts) -> Iterator[Finding]:
     if not facts.containers:
-        return  # nobody to forward for
+        return  # nothing to forward for
     paths = {f"net/ipv4/conf/{each.name}/forwarding": each.has_ipv4_forwarding for each in facts.host.uplinks}
     if facts.host.has_ipv6:
         paths["net/ipv6/conf/all/forwarding"] = facts.host.has_ipv6_forwarding
     for path, is_on in paths.items():
         if not is_on:
-            who = "osctld mends it when it next looks" if facts.manages_forwarding else "manage_forwarding is off"
+            who = "osctld repairs it at its next check" if facts.manages_forwarding else "manage_forwarding is off"
             is_ipv6 = path.startswith("net/ipv6/")
             yield Finding(
                 Severity.ERROR,
                 "no-forwarding",
                 f"{path.replace('/', '.')} is 0",
-                f"the host does not pass packets on to containers; {who}",
+                f"the host does not forward packets to containers; {who}",
                 ipv6_forwarding_commands(facts.host) if is_ipv6 else (f"sysctl -w {_name(path)}=1",),
             )
 
@@ -368,12 +368,12 @@ def _advertised_routes(facts: HealthFacts) -> Iterator[Finding]:
             Severity.ERROR,
             "advertised-route",
             (
-                f"the IPv6 default route by {each.name} was advertised, and "
+                f"the IPv6 default route on {each.name} was advertised, and "
                 if each.has_advertised_default
-                else f"{each.name} has lost the IPv6 default route that was advertised: "
+                else f"{each.name} has lost its advertised IPv6 default route: "
             )
             + f"net.ipv6.conf.{each.name}.accept_ra is {each.accept_ra}",
-            "a host that forwards IPv6 takes no more advertisements then"
+            "a host that forwards IPv6 then ignores router advertisements"
             + (", and the route will expire" if each.has_advertised_default else ""),
             (_always_accept(each.name), *(() if each.has_advertised_default else (_ASK,))),
         )
@@ -384,8 +384,8 @@ def _advertised_routes(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING if facts.containers else Severity.NOTE,
             "accept-ra",
-            f"IPv6 is forwarded, and accept_ra is 1 for {', '.join(others)}",
-            "no router that is advertised there will be heard of: neither address nor default route comes of it"
+            f"IPv6 forwarding is on, and accept_ra is 1 for {', '.join(others)}",
+            "router advertisements on these links are ignored and provide neither addresses nor a default route"
             + ("; 'default' stands for links that appear later" if "default" in others else ""),
             tuple(map(_always_accept, others)),
         )
@@ -394,8 +394,8 @@ def _advertised_routes(facts: HealthFacts) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING,
                 "no-advertised-route",
-                f"there is no IPv6 default route, and the kernel asks for none on {name} any more",
-                "the next advertisement brings one, in up to half an hour; a router that is asked answers at once",
+                f"there is no IPv6 default route, and the kernel no longer solicits routers on {name}",
+                "the next router advertisement may take half an hour; a solicited router answers at once",
                 (_ASK,),
             )
 
@@ -426,8 +426,8 @@ def _held_by_both(facts: HealthFacts) -> Iterator[Finding]:
             Severity.WARNING if objection.rule.yields else Severity.ERROR,
             "held-by-both",
             f"{whose} is {there.is_what}" if is_same else f"{whose}: {there}",
-            "the host and the container both have it, and one of them does not get what is sent there; it was given "
-            "to the container before the host used it, or by --force",
+            "the host and the container both use it, and one of them does not receive its packets; the container had "
+            "it before the host used it, or got it with --force",
             each.commands,
         )
 
@@ -448,9 +448,9 @@ def _firewalls(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR if chain.is_sure else Severity.WARNING,
             "firewall",
-            f"the chain {chain} drops what is forwarded to or from containers"
-            + ("" if chain.is_sure else ", unless it accepts that by rules that are not understood here"),
-            f"it is {_WHOSE[chain.maker]}; what one chain drops no other brings back",
+            f"the chain {chain} drops packets forwarded to or from containers"
+            + ("" if chain.is_sure else ", unless rules that osctl cannot evaluate accept them"),
+            f"it is {_WHOSE[chain.maker]}; packets dropped by one chain are lost, whatever other chains accept",
             tuple(_mend(chain, facts.link_group)),
         )
 
@@ -458,11 +458,11 @@ def _firewalls(facts: HealthFacts) -> Iterator[Finding]:
 _OWN_TABLES = tuple((family, name) for family, _, name in (table.partition(" ") for table in TABLES))
 
 _WHOSE = {
-    Maker.DOCKER: "docker's, which lets through what its chain DOCKER-USER accepts, until the next boot",
-    Maker.UFW: "ufw's, which keeps the rules that it is given",
-    Maker.FIREWALLD: "firewalld's, which passes nothing from one zone to another unless a policy says so",
-    Maker.IPTABLES: "made by iptables; put these rules where the others come from, too",
-    Maker.NFTABLES: "made by somebody's nft; put these rules where the others come from, too",
+    Maker.DOCKER: "docker's, which accepts what its chain DOCKER-USER accepts, until the next boot",
+    Maker.UFW: "ufw's, which keeps rules added with ufw",
+    Maker.FIREWALLD: "firewalld's, which forwards nothing between zones unless a policy allows it",
+    Maker.IPTABLES: "made by iptables; add these rules to its permanent configuration as well",
+    Maker.NFTABLES: "made by nft; add these rules to its permanent configuration as well",
 }
 
 
@@ -502,7 +502,7 @@ def _legacy_firewalls(facts: HealthFacts) -> Iterator[Finding]:
                 Severity.ERROR,
                 "legacy-firewall",
                 f"the policy of the chain FORWARD of {iptables} is {chain.policy}",
-                "what its rules do not accept is dropped; put these rules where the others come from, too",
+                "packets that no rule accepts are dropped; add these rules to the permanent configuration as well",
                 tuple(f"{iptables} -I FORWARD {way} {links} -j ACCEPT" for way in ("-i", "-o")),
             )
 
@@ -545,7 +545,7 @@ def _reverse_path(facts: HealthFacts) -> Iterator[Finding]:
             Severity.WARNING,
             "rp-filter",
             "net.ipv4.conf.all.rp_filter is 2",
-            "the kernel's own source check is loose on every link then; that of the packet filter stands alone",
+            "this makes the kernel's own source check loose on every link, and leaves only that of the packet filter",
             ("sysctl -w net.ipv4.conf.all.rp_filter=0",),
         )
     elif present == "1" and (facts.has_container_with_several or 4 in facts.permitted_versions):
@@ -553,9 +553,10 @@ def _reverse_path(facts: HealthFacts) -> Iterator[Finding]:
             Severity.ERROR,
             "rp-filter",
             "net.ipv4.conf.all.rp_filter is 1",
-            "a container with several interfaces answers from the address of one by another; that is dropped"
+            "a container with several interfaces may answer from the address of one through another; such packets are "
+            "dropped"
             if facts.has_container_with_several
-            else "what a container sends from a permitted source is not routed to it; that is dropped",
+            else "packets from an additional allowed source have no route back to the container; they are dropped",
             ("sysctl -w net.ipv4.conf.all.rp_filter=0",),
         )
 
@@ -568,9 +569,9 @@ def _strict_ipv6_reverse_path(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "ipv6-rpfilter",
-            f"the chain {chain} drops IPv6 packets that do not come by the link that leads back to their source",
-            "a container with several interfaces answers from the address of one by another, and what it sends from a "
-            "permitted source is not routed to it; osctl's own source check knows of both"
+            f"the chain {chain} drops IPv6 packets that fail a strict reverse path check",
+            "a container with several interfaces may answer from the address of one through another, and additional "
+            "allowed sources are not routed to it; osctl's own source check permits both"
             + ("; it is firewalld's IPv6_rpfilter" if is_firewalld else ""),
             (
                 "sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' /etc/firewalld/firewalld.conf",
@@ -620,8 +621,8 @@ def _networkd(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "networkd",
-            f"systemd-networkd runs, and {NETWORKD_FILE} is missing",
-            "a .network file that matches any link would make it configure those of containers",
+            f"systemd-networkd is running, and {NETWORKD_FILE} is missing",
+            "a .network file that matches any link would make it configure the links of containers",
             (f"printf '{text}' > {NETWORKD_FILE}", "networkctl reload"),
         )
     kept = {
@@ -634,8 +635,8 @@ def _networkd(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "networkd-routes",
-            f"systemd-networkd runs with {' and '.join(f'{name}={value}' for name, value in kept.items())}",
-            "when it is restarted it removes routes and rules that it did not make, on links that it manages",
+            f"systemd-networkd is running with {' and '.join(f'{name}={value}' for name, value in kept.items())}",
+            "when restarted, it removes routes and rules that it did not create, on the links that it manages",
             (
                 f"mkdir -p {directory}",
                 f"printf '{text}' > {directory}/osctl.conf",
@@ -655,7 +656,7 @@ def _installations(facts: HealthFacts) -> Iterator[Finding]:
             Severity.WARNING,
             "two-installations",
             f"osctl is installed twice: by a package in {INSTALLATIONS[0]}, and by ./dev install in {INSTALLATIONS[1]}",
-            "the latter runs, so that an upgrade of the package changes nothing",
+            "the latter is running, so that an upgrade of the package has no effect",
             ("./dev uninstall", "systemctl enable --now osctld"),
         )
 
@@ -666,7 +667,7 @@ def _network_manager(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "network-manager",
-            "NetworkManager runs, and nothing tells it to leave the links of containers alone",
-            "it would configure them as if they led to a network",
+            "NetworkManager is running, and not configured to leave the links of containers alone",
+            "it would configure them like links to a network",
             (f"printf '{text}' > {NETWORK_MANAGER_FILE}", "nmcli general reload"),
         )

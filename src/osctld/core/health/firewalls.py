@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-#: Statements that let a packet go on.
+#: Statements that let a packet continue.
 _WITHOUT_VERDICT = ("counter", "log", "mangle", "notrack", "comment")
 
 #: What never holds for all packets of all connections: what asks about one of these protocols, limits, and matches of
@@ -26,7 +26,7 @@ _XT_MATCHES_OF_SOME = ("conntrack", "state", *_PROTOCOLS, "icmp6", "multiport", 
 
 
 class Maker(StrEnum):
-    """Who made a filter, which says how it is mended."""
+    """Who made a filter, which determines how to fix it."""
 
     DOCKER = "docker"
     UFW = "ufw"
@@ -46,7 +46,7 @@ class ForwardedPacket(msgspec.Struct, frozen=True):
 
 
 class ForwardChain(msgspec.Struct, frozen=True):
-    """A chain that drops forwarded packets: for sure, or unless rules accept them that nobody can judge here."""
+    """A chain that drops forwarded packets: certainly, or unless rules that cannot be evaluated here accept them."""
 
     family: str
     table: str
@@ -102,7 +102,7 @@ def chains_with_strict_reverse_path(
 ) -> tuple[ForwardChain, ...]:
     """The chains with a rule that drops IPv6 packets unless the way back to their source is the link they came by.
 
-    Those that accept before what comes by links of the group are not among them.
+    Chains that first accept what arrives on links of the group are not among them.
     """
     chains = _Chains(ruleset)
     ours = set(own)
@@ -154,7 +154,7 @@ def _verdict(chains: _Chains, base: Mapping[str, Any], packet: ForwardedPacket, 
 def _walk(chains: _Chains, path: tuple[tuple[str, str, str], ...], packet: ForwardedPacket, *, is_hopeful: bool) -> str:
     """What the last chain of a path says: accept, drop, or nothing. The kernel takes no path that leads back.
 
-    Who is hopeful takes a rule that nobody can judge here for one that is about the packet, if it accepts.
+    If hopeful, a rule that cannot be evaluated here counts as matching if it accepts.
     """
     *before, place = path
     if place in before:
@@ -206,7 +206,7 @@ def _outcome(rule: Rule, packet: ForwardedPacket) -> tuple[bool, str, str]:
 
 
 def _matches(match: Mapping[str, Any], packet: ForwardedPacket) -> bool | None:
-    """Whether a comparison holds; None where nobody can tell here, and it may hold for all packets."""
+    """Whether a comparison holds; None if this cannot be determined here and it may hold for all packets."""
     left, right, operator = match["left"], match["right"], match["op"]
     wanted = _values(right)
     if wanted is not None and left.get("ct", {}).get("key") == "state":

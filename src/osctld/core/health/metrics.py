@@ -1,8 +1,8 @@
-"""What Prometheus is told, in its text format (version 0.0.4): families of samples, each with what it means.
+"""Metrics in the Prometheus text format (version 0.0.4): families of samples, each with its meaning.
 
 Names follow Prometheus' conventions: base units, `_total` behind what only grows, the same labels for all samples of a
-family. What takes a value from a closed set is told for each of its values, also where that is 0: who waits for it to
-become 1 finds it there before.
+family. A metric with a label from a closed set has a sample for each of its values, even if that is 0: who waits for it
+to become 1 finds it there before.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def families(host: Host, measured: Measured) -> Iterator[Family]:
-    """All that is told, in the order in which it is."""
+    """All families, in order."""
     one: Labels = {}
     about = {"version": measured.version, "build": measured.build}
     yield Family("osctl_build_info", "gauge", "Version and build of osctld; always 1.", ((about, 1),))
@@ -105,7 +105,7 @@ def _of_troubles(measured: Measured) -> Iterator[Family]:
     )  # fmt: skip
     counts = Counter((each.state, each.severity) for each in found)
     yield Family(
-        "osctl_troubles", "gauge", "What is not as it should be, by state and severity.",
+        "osctl_troubles", "gauge", "Problems by state and severity.",
         tuple(
             ({"state": state.value, "severity": severity.value}, counts[state, severity])
             for state in State
@@ -120,7 +120,7 @@ def _of_troubles(measured: Measured) -> Iterator[Family]:
     if since:
         yield Family(
             "osctl_trouble_since_timestamp_seconds", "gauge",
-            "Since when something is not as it should be, in seconds since 1970.",
+            "Start of each problem, in seconds since 1970.",
             tuple(
                 ({"container": container, "interface": interface, "address": address, "state": state}, moment)
                 for (container, interface, address, state), moment in sorted(since.items())
@@ -138,7 +138,7 @@ def _of_interfaces(host: Host, measured: Measured) -> Iterator[Family]:
         return
     yield Family(
         "osctl_interface_info", "gauge",
-        "The host's end of each interface, by which its traffic is found among that of all links; always 1.",
+        "Host end of each interface, to find its traffic among that of all links; always 1.",
         tuple(({**labels, "device": link}, 1) for labels, link in labelled),
     )  # fmt: skip
     nothing: Mapping[str, int] = {}
@@ -154,11 +154,11 @@ def _of_interfaces(host: Host, measured: Measured) -> Iterator[Family]:
     for name, family, text in (
         (
             "rejected", "osctl_interface_rejected_packets_total",
-            "Packets rejected between a private interconnecting network and beyond the host.",
+            "Packets rejected between a private interconnecting network and the world beyond the host.",
         ),
         (
             "permitted", "osctl_interface_permitted_packets_total",
-            "Packets passed because of an additional allowed source.",
+            "Packets accepted because of an additional allowed source.",
         ),
     ):  # fmt: skip
         counted = measured.counted.get(name, nothing)

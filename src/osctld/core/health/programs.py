@@ -32,9 +32,9 @@ PACKAGES = {
 
 
 def missing(program: str, *, why: str = "", subject: str = "") -> Unavailable:
-    """What is said where a program is not installed. `why` tells what it is wanted for."""
+    """The error for a program that is not installed. `why` says what needs it."""
     return Unavailable(
-        f'{why}{"; the " if why else ""}program "{program}" is missing: install {PACKAGES.get(program, program)}',
+        f"{f'{why}; ' if why else ''}program {program!r} is missing; install {PACKAGES.get(program, program)}",
         code="program-missing",
         subject=subject,
     )

@@ -1,7 +1,7 @@
-"""What is not as it should be, for whoever is called at night: a verdict, and each thing with what mends it.
+"""What is not as it should be, for the engineer on call: a verdict, and each problem with the commands that fix it.
 
 Of the host it is what takes packets from containers, and no more: `self check` looks at everything. What there may be
-very many of, such as routes that one null route takes away, is told as one.
+very many of, such as routes that one null route replaces, is reported as one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from osctld.core.config.host import Container, Host
 from osctld.core.health.findings import Finding, Severity
 from osctld.core.plan.kernel_state import HostFacts
 
-#: Of one interface so many things of one kind that have no command in common are told one by one.
+#: For one interface, at most this many problems of one kind without a common command are listed one by one.
 NAMED = 10
 
 
@@ -40,7 +40,7 @@ class State(StrEnum):
     DRIFTED = "drifted"
 
 
-#: What `self check` finds of the host and is told here too. All else that it finds takes nothing from anybody yet.
+#: Findings of `self check` about the host that are also reported here. Its other findings do not affect anything yet.
 STATES_OF_FINDINGS = {
     "no-forwarding": State.NOT_FORWARDING,
     "advertised-route": State.UNREACHABLE,
@@ -54,7 +54,7 @@ EXIT_STATUSES = {None: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Something that is not as it should be. `commands` mend it, run one after another.
+    """Something that is not as it should be. `commands` fix it, run one after another.
 
     Without a container it is the host's. `address` is the first of `count` addresses or networks.
     """
@@ -73,7 +73,7 @@ class Trouble(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """The same for the same trouble whenever it is looked at."""
-        # What is wrong with the host is told apart by its cause. Of a container there may be numbers in that.
+        # Problems of the host are identified by their cause; those of a container may have numbers in it.
         which = (self.container, self.interface, self.address) if self.container else (self.cause,)
         return " ".join((self.state, *which))
 
@@ -89,7 +89,7 @@ class Seen(msgspec.Struct, frozen=True):
     """What was seen beside the configuration, by container where it is a mapping.
 
     `states`: of those that are not stopped. `drift` and `failed`: what is left different inside, and what could not be
-    mended, in words. `shutdown`: why none is started.
+    repaired, as text. `shutdown`: why none is started.
     """
 
     facts: HostFacts
@@ -148,7 +148,7 @@ def _not_running(host: Host, seen: Seen) -> Iterator[Trouble]:
         return
     for name in down:
         yield Trouble(
-            Severity.ERROR, State.NOT_RUNNING, "the container should be running and is stopped",
+            Severity.ERROR, State.NOT_RUNNING, "the container should be running, but is stopped",
             (f"osctl ct start {name}",), container=name,
         )  # fmt: skip
 
@@ -171,7 +171,7 @@ def _held_by_both(_host: Host, seen: Seen) -> Iterator[Trouble]:
         yield Trouble(
             Severity.WARNING if each.objection.rule.yields else Severity.ERROR,
             State.UNREACHABLE,
-            f"the host uses it too: {there}",
+            f"also used by the host: {there}",
             each.commands,
             wanted.holder.container,
             wanted.holder.interface,
@@ -201,7 +201,7 @@ def _yielded(host: Host, seen: Seen) -> Iterator[Trouble]:
     alike: dict[tuple[str, str, tuple[str, ...], bool], list[Yielded]] = {}
     for container, each in seen.yielded:
         if isinstance(each.to, Block):
-            continue  # each block is told, whatever yields to it
+            continue  # each block is reported, whatever yields to it
         key = (container, each.route.link, (each.command,), isinstance(each.to, NullRoute))
         alike.setdefault(key, []).append(each)
     named: Counter[tuple[str, str, bool]] = Counter()
@@ -246,7 +246,7 @@ def _not_mended(_host: Host, seen: Seen) -> Iterator[Trouble]:
     for container, lines in sorted(seen.failed.items()):
         for line in lines[:NAMED]:
             yield Trouble(
-                Severity.ERROR, State.UNREACHABLE, f"not mended: {line}", (f"osctl net reconcile {container}",),
+                Severity.ERROR, State.UNREACHABLE, f"not repaired: {line}", (f"osctl net reconcile {container}",),
                 container,
             )  # fmt: skip
 
@@ -274,7 +274,7 @@ def _unrouted(_host: Host, seen: Seen) -> Iterator[Trouble]:
             lines = (addresses[start : start + NAMED] for start in range(0, len(addresses), NAMED))
             route = f"osctl ct netif route add {container} {each.interface}"
             yield Trouble(
-                Severity.WARNING, State.UNROUTED, "it is assigned, and covered by no route",
+                Severity.WARNING, State.UNROUTED, "assigned, but covered by no route",
                 tuple(f"{route} {' '.join(line)}" for line in lines), container, each.interface, addresses[0],
                 len(addresses),
             )  # fmt: skip
@@ -285,7 +285,7 @@ def _drifted(_host: Host, seen: Seen) -> Iterator[Trouble]:
         for line in lines[:1]:
             more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
             yield Trouble(
-                Severity.WARNING, State.DRIFTED, f"changed inside, left so: {line}{more}",
+                Severity.WARNING, State.DRIFTED, f"changed inside and left as it is: {line}{more}",
                 (f"osctl net reconcile {container}",), container, count=len(lines),
             )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""From what is wanted and what is there to what must be done: values of the kernel, and the plan between two of them.
+"""From what is wanted and what exists to what must be done: values of the kernel, and the plan between two of them.
 
 kernel_state   links, addresses, routes, neighbours, settings, elements of sets
 planner        the plan; `order` sorts it, `text` says it, `changes` is what it consists of

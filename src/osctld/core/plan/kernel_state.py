@@ -35,7 +35,7 @@ LEAST_IPV6_MTU = 1280
 #: Metric that an IPv6 route gets when none is given (IP6_RT_PRIO_USER, linux/include/net/ip6_route.h).
 IPV6_DEFAULT_METRIC = 1024
 
-#: The worst metric that there is: any other route to the same network wins.
+#: The highest metric: any other route to the same network takes precedence.
 LAST_METRIC = 2**32 - 1
 
 #: RTPROT_STATIC, the protocol of our routes inside a guest; linux/include/uapi/linux/rtnetlink.h.
@@ -115,7 +115,7 @@ class AssignedAddress(msgspec.Struct, frozen=True):
     address: InterfaceAddress
     broadcast: Address | None = None
     has_prefix_route: bool = True
-    #: Somebody else gave it a lifetime. None of ours has one, and nobody can put one back.
+    #: Somebody else gave it a lifetime. Ours have none, and a lifetime cannot be restored.
     expires: bool = False
     #: Whether the kernel may choose it as the source of what goes beyond the link. One that it may not choose has
     #: `scope link` in IPv4, and in IPv6 a preferred lifetime of 0.
@@ -169,7 +169,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """All of a route but where it leads to: what routes have in common that come by the hundred thousand."""
+    """Everything of a route but its destination: what hundreds of thousands of routes have in common."""
 
     version: int
     namespace: Namespace
@@ -235,7 +235,7 @@ class Neighbour(msgspec.Struct, frozen=True):
 class Sysctl(msgspec.Struct, frozen=True):
     """A kernel setting below /proc/sys/net, its path relative to there: `ipv4/conf/NAME/forwarding`.
 
-    `link` names the link whose setting it is, and with which it comes and goes; empty for one of the namespace.
+    `link` names the link that the setting belongs to and disappears with; empty for a setting of the namespace.
     """
 
     namespace: Namespace
@@ -383,7 +383,7 @@ class KernelState(Mapping[Key, KernelObject]):
 
     @classmethod
     def keyed(cls, objects: Mapping[Key, KernelObject]) -> KernelState:
-        """Of objects by their keys, which nobody changes any more."""
+        """Of objects by their keys, immutable from now on."""
         state = cls(objects.values())
         state.__dict__["_objects"] = objects  # where the cached property would keep it
         return state
@@ -555,7 +555,7 @@ class ForeignLink(msgspec.Struct, frozen=True):
     has_ipv6_forwarding: bool
     #: Up, with a carrier, and IPv6 was set up on it.
     is_ready: bool = False
-    #: The kernel has asked for advertisements since then, and goes on until one comes.
+    #: The kernel has solicited routers since then, and continues until one answers.
     has_asked: bool = False
     #: One came after it had asked.
     was_answered: bool = False
@@ -563,7 +563,7 @@ class ForeignLink(msgspec.Struct, frozen=True):
 
 
 class HostFacts(msgspec.Struct, frozen=True):
-    """What a full look at the host's namespace tells beside our own objects."""
+    """What an observation of the whole host namespace shows beside our own objects."""
 
     uplinks: tuple[Uplink, ...]
     has_ipv6_forwarding: bool
@@ -573,7 +573,7 @@ class HostFacts(msgspec.Struct, frozen=True):
     default_accept_ra: int = 0
     #: Whether any of these links carries an IPv6 default route.
     has_ipv6_default: bool = False
-    #: False where the kernel was started without IPv6 (ipv6.disable=1): there are no such settings and addresses then.
+    #: False if the kernel was booted without IPv6 (ipv6.disable=1): it then has no such settings and addresses.
     has_ipv6: bool = True
     #: Whether the kernel gives a link that is up another name (from 6.2 on).
     renames_while_up: bool = True

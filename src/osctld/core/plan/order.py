@@ -40,13 +40,13 @@ _SET_SYSCTL = (20, 0)
 _SET_HOST_LINK = (30, 0)
 _SET_SYSCTL_LATE = (30, 1)
 _REMOVE_LINK_LOCAL = (30, 2)
-# Before the guest's end is up: nothing that comes by a link is let in without.
+# Before the guest's end is up: without it, nothing that arrives on a link is let in.
 _ADD_ELEMENT = (31, 0)
 _PRESENT_IN_GUEST = 40
 _PRESENT_ON_HOST = 50
 _ABSENT_ON_HOST = 80
 _ABSENT_IN_GUEST = 90
-# When nothing comes by a link any more, and its name still stands for its number.
+# When nothing arrives on a link any longer, and its name still denotes its number.
 _REMOVE_ELEMENT = (98, 0)
 _REMOVE_LINK = (99, 0)
 
@@ -59,7 +59,7 @@ def in_order(staged: Iterable[tuple[Stage, Change]]) -> list[Change]:
 
 
 def stage_of_presence(each: KernelObject, kind: type[Add] | type[Replace]) -> Stage:
-    """When an object is added, or takes the place of the one that is there under its key."""
+    """When an object is added, or replaces the existing one with its key."""
     stage = _PRESENT_ON_HOST if each.namespace == HOST else _PRESENT_IN_GUEST
     match each:
         case Route():
@@ -133,7 +133,7 @@ def stage_of_route_absence(each: Route | Way) -> Stage:
 def _with_ipv6_in_its_time(ordered: Iterable[tuple[Stage, Change]]) -> list[tuple[Stage, Change]]:
     """Settings come before their link is up; but a link that gets IPv6 with a larger MTU has none of them before.
 
-    So nothing keeps the kernel from giving one that is up an address of its own making: that is taken away at once.
+    So the kernel may give a link that is up an address of its own: it is removed at once.
     """
     changes = list(ordered)
     late = {

@@ -1,4 +1,4 @@
-"""From what a kernel holds and what it shall hold to the ordered changes between the two.
+"""From what a kernel holds and what it should hold to the ordered changes between the two.
 
 A plan is a value: it can be printed, compared, undone. What the kernel would take along by accident, by our model of
 it (`kernel_model`), a plan puts back, in the same plan.
@@ -59,7 +59,7 @@ from osctld.core.plan.text import describe, lines_of
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """An ordered list of changes that leads from `have` to `want`, beside what is there and not ours."""
+    """An ordered list of changes that leads from `have` to `want`, beside existing foreign objects."""
 
     have: KernelState
     want: KernelState
@@ -84,7 +84,7 @@ class Plan(msgspec.Struct, frozen=True):
         reached = pretend(self.have, done)
         names_only = [each for each in done if isinstance(each, RenameLink)]
         foreign = pretend(self.foreign, names_only) if names_only else self.foreign
-        # What came and by our model, which assumes the worst, was taken along again may be there all the same.
+        # What was added and, by our pessimistic model, lost again may still exist.
         came = {subject_of(each).key: subject_of(each) for each in done if not isinstance(each, Remove | RenameLink)}
         doubtful = [each for key, each in came.items() if key not in reached and key not in self.have]
         back = plan_changes(
@@ -127,12 +127,12 @@ def plan_changes(
     """Plan the changes that turn `have` into `want`.
 
     The IPv4 addresses of one subnet in a guest come to stand in the order in which `want` lists them. They stand as
-    `have` lists them, unless `orders` tells how they may stand: first in a guest that promotes secondary addresses,
-    then in one that does not.
+    `have` lists them, unless `orders` says in which orders they may be: first in a guest that promotes secondary
+    addresses, then in one that does not.
 
-    `foreign` holds what is there and not ours. An equal object of it is as good as ours and is left as it is; a
-    different one under the same key is in the way: Conflict, naming it. What the kernel takes along of it is put
-    back where it still can be. Without `renames_while_up` a link that is up is taken down to be renamed.
+    `foreign` holds existing objects that are not ours. An equal foreign object serves as ours and is left alone; a
+    different one with the same key is a Conflict that names it. What the kernel takes along of it is put back where it
+    still can be. Without `renames_while_up` a link that is up is taken down to be renamed.
     """
     foreign = foreign or KernelState()
     changes_of_routes = _if_only_routes_differ(want, have, foreign)
@@ -175,7 +175,7 @@ def plan_changes(
             ordered.append((stage_of_replacement(present, wanted), Replace(present, wanted)))
         elif not isinstance(wanted, Veth):
             _refuse_foreign([wanted], foreign)
-            # What was cleared away may be there all the same: our model assumes the worst.
+            # What was removed may still exist: our model assumes the worst.
             ordered.append((stage_of_presence(wanted, Add), Restore(wanted) if key in have else Add(wanted)))
     ordered.extend((stage_of_presence(each, Add), Restore(each)) for each in _gone_for_a_moment(want, ordered))
     first_removed = {each.object.key for each in first}
@@ -240,8 +240,8 @@ def _orders_after(orders: Iterable[Order], changes: Iterable[Change]) -> tuple[O
 def _rearranged(want: KernelState, foreign: KernelState, orders: Callable[[], Iterable[Order]]) -> list[Change]:
     """Take away and add again those IPv4 addresses of guests that would not stand in the wanted order.
 
-    `orders` tells how they may stand. The last one goes first, so that what the guest does with secondaries does not
-    matter. Its source address it leaves to the kernel meanwhile: its routes would go with their preferred
+    `orders` says in which orders they may be. The last one goes first, so that what the guest does with secondaries
+    does not matter. Its source address it leaves to the kernel meanwhile: its routes would go with their preferred
     source.
     """
     addresses = [
@@ -293,9 +293,10 @@ def _gone_for_a_moment(want: KernelState, ordered: Iterable[tuple[Stage, Change]
 
 
 def _renames(want: KernelState, have: KernelState, foreign: KernelState, *, while_up: bool) -> list[Change]:
-    """Give the other ends of pairs that stay the names that they shall have.
+    """Give the other ends of remaining pairs their wanted names.
 
-    One whose name is taken waits for that to become free; what waits for each other is made anew, see _first_of_all.
+    One whose name is taken waits for that to become free; those that wait for each other are recreated, see
+    _first_of_all.
     """
     waiting: list[tuple[Link, str]] = []
     for key, wanted in want.items():
@@ -358,10 +359,9 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
 
     Addresses that are gateways in the wanted state: the kernel refuses a gateway that is its own address. Addresses
     that make a wanted one or a gateway a broadcast address, and those that wanted ones make so: it refuses the routes
-    that name them, as sources too. Addresses of a subnet whose others shall have another scope: it refuses two of one
-    subnet. Addresses whose own network is to be routed: the kernel's route for it is in the
-    way. Pairs whose other end is not where it shall be, or is where that of another pair shall be: a peer is chosen
-    once.
+    that name them, as sources too. Addresses of a subnet whose other addresses have another wanted scope: it refuses
+    two of one subnet. Addresses whose own network is to be routed: the kernel's route for it is in the way. Pairs whose
+    other end is not in its wanted place, or is in the wanted place of another one: a peer is chosen once.
     """
     gateways = {
         (each.namespace, each.gateway) for each in want.values() if isinstance(each, Route) and each.gateway is not None
@@ -475,7 +475,7 @@ def _refuse_foreign(objects: Iterable[KernelObject], foreign: KernelState) -> No
             container = container_of(each.namespace)
             place = f"container {container}" if container else "the host"
             raise Conflict(
-                f"{describe(each)}: {place} already has {describe(there)}, which is not ours",
+                f"{describe(each)}: {place} already has {describe(there)}, which is foreign",
                 code="foreign-object",
                 subject=describe(each),
                 holder=describe(there),

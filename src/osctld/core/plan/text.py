@@ -66,7 +66,7 @@ def describe_routes(routes: Routes) -> str:
 
 
 def describe_in_place(each: KernelObject) -> str:
-    """The object and, of one in a guest, the container: names of links inside do not tell that."""
+    """The object and, if it is in a guest, the container: link names inside do not identify it."""
     container = container_of(each.namespace)
     return describe(each) + (f" in container {container}" if container else "")
 

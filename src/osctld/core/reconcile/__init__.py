@@ -1,1 +1,1 @@
-"""What is ours, what of it is different from what is wanted, and whom the news of the kernel concern."""
+"""What is ours, what of it differs from what is wanted, and which containers the kernel's notifications concern."""

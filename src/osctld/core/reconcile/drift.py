@@ -32,7 +32,8 @@ from osctld.core.plan.text import describe, describe_in_place
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """What a plan shall reach, and what it leaves different from what is wanted: as it should be, not as it is."""
+    """The target of a plan, and the differences from the configuration that it leaves: as they should be, not as they
+    are."""
 
     want: KernelState
     drift: tuple[KernelObject, ...] = ()
@@ -48,9 +49,9 @@ def aim(
     without_ipv6: Collection[str] = (),
     known: KernelState | None = None,
 ) -> Aim:
-    """Say what a change from `before` to `want` shall reach in a kernel that holds `have` of ours.
+    """Return the target of a change from `before` to `want` in a kernel that holds `have` of ours.
 
-    `unsettled` is what a change wanted that was neither kept nor undone: what it touched is no tenant's doing.
+    `unsettled` is what a change wanted that was neither kept nor undone: what it touched was not changed by a tenant.
     `policies` go by the interface's wanted name inside, `without_ipv6`, where the tenant switched IPv6 off, by the name
     that it has. What was there of it is out of our reach, and must not keep anybody from taking an address away; what
     is new is refused by the kernel. `known` is what no change has to be refused for, where that is more than `before`.
@@ -71,7 +72,7 @@ def aim(
 
 
 def aim_at_all(want: KernelState, have: KernelState, *, before: KernelState, without_ipv6: Collection[str]) -> Aim:
-    """Everything that can be: where the tenant switched IPv6 off, what was there of it stays gone, and is told."""
+    """Everything possible: if the tenant disabled IPv6, IPv6 objects stay absent, which is reported."""
     lost = _out_of_reach(want, have, before=before, without_ipv6=without_ipv6) if without_ipv6 else []
     return Aim(want.without_keys(each.key for each in lost), tuple(lost))
 
@@ -114,9 +115,9 @@ def refuse_ipv6_in_vain(changes: Iterable[Change], end: KernelState, *, without_
         if version_of(subject) != 6:
             continue
         if subject.link in without_ipv6:
-            why = f"IPv6 is switched off there by net.ipv6.conf.{subject.link}.disable_ipv6"
+            why = f"IPv6 is disabled there by net.ipv6.conf.{subject.link}.disable_ipv6"
         elif mtus.get(subject.link, LEAST_IPV6_MTU) < LEAST_IPV6_MTU:
-            why = f"{subject.link} has an MTU of {mtus[subject.link]} there, and IPv6 needs {LEAST_IPV6_MTU}"
+            why = f"{subject.link} has an MTU of {mtus[subject.link]} there, and IPv6 requires {LEAST_IPV6_MTU}"
         else:
             continue
         raise Refused(f"{describe_in_place(subject)}: {why}", code="no-ipv6-inside", subject=describe(subject))
@@ -125,7 +126,7 @@ def refuse_ipv6_in_vain(changes: Iterable[Change], end: KernelState, *, without_
 def _out_of_reach(
     want: KernelState, have: KernelState, *, before: KernelState, without_ipv6: Collection[str]
 ) -> list[KernelObject]:
-    """What was wanted before in guests, is not there as it should be, and cannot be, for there is no IPv6.
+    """What was already wanted in guests but cannot be there as it should, because there is no IPv6.
 
     Interfaces may be about to get other names than they have, and than they had before.
     """
@@ -293,11 +294,11 @@ def _has_other_name(wanted: Veth, have: KernelState) -> bool:
 def _needed(
     differing: Iterable[KernelObject], changing: Iterable[KernelObject], named: Collection[str], have: KernelState
 ) -> list[KernelObject]:
-    """What differs and must be mended all the same, because the change makes no sense without it.
+    """Differences that must be repaired nevertheless, because the change makes no sense otherwise.
 
     A link that is down, has left or has another name, with all that is on it, for one that goes down takes its routes
-    and IPv6 addresses along; a pair that is gone and is made anew, likewise, for half a link is of use to nobody; and
-    an address that a changed route has as its source or is reached by.
+    and IPv6 addresses along; a pair that is gone and is recreated, likewise, because half a link is of no use; and an
+    address that a changed route has as its source or is reached by.
     """
     those = list(differing)
     changed = list(changing)
@@ -311,7 +312,7 @@ def _needed(
             lost.add(_interface_of(each))
     lost &= touched
     lost |= {*named}
-    # Who gets its name back may have that of another, who then gets its own as well.
+    # A link that gets its name back may have that of another one, which then gets its own back as well.
     others = {_interface_of(each) for each in those if isinstance(each, Veth) and _has_other_name(each, have)}
     if named or lost & others:
         lost |= others

@@ -1,14 +1,14 @@
 """Two who undo each other's work for ever: we put something back, and somebody else changes it again at once.
 
 What happens now and then is put back at once. What happens again and again is left to the other one for longer and
-longer, so that it costs next to nothing, and is told: only people can end it.
+longer, so that it costs next to nothing, and is reported: only people can end it.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-#: More than so many times within so many seconds are a fight.
+#: More than this many times within this many seconds are a fight.
 OFTEN, WINDOW = 10, 10.0
 #: Seconds of the first pause in a fight; doubled each time, up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0

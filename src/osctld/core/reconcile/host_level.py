@@ -1,10 +1,10 @@
-"""What the host's namespace shall hold beside the interfaces of containers: forwarding and the packet filter.
+"""What the host's namespace should hold beside the interfaces of containers: forwarding and the packet filter.
 
 A host without containers does not need forwarding and is left as it is. Before kernel 6.17 IPv6 is forwarded by all
 links or by none, and a link that forwards takes router advertisements no more, unless its accept_ra is 2: switched on,
 it takes from the host the default routes that it has, and those that it would have. Where we are who does that, every
 link that takes advertisements is set to 2 before, and so is what links that appear take over; and again, whoever sets
-them back. Where others did it, they have arranged the host for it: nothing is changed, and `self check` tells.
+them back. If others did it, they have prepared the host for it: nothing is changed, and `self check` reports it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from osctld.core.config.settings import Settings
 from osctld.core.plan.kernel_state import HOST, ForeignLink, HostFacts, KernelObject, KernelState, Sysctl, Uplink
 from osctld.core.plan.packet_filter import packet_filter
 
-#: MTU of our links when there is no uplink to take it from: that of Ethernet.
+#: MTU of our links if there is no uplink to derive it from: that of Ethernet.
 FALLBACK_MTU = 1500
 
 #: Whether IPv6 is forwarded at all.
@@ -65,7 +65,7 @@ def desired_forwarding(settings: Settings, facts: HostFacts, *, has_containers: 
 def without_decided(want: KernelState, have: KernelState) -> KernelState:
     """What is wanted, without accept_ra of links where somebody else has decided meanwhile, as `have` shows.
 
-    Who takes care of advertisements for a link that just came sets 0 at the same time as we hear of it.
+    A program that processes advertisements for a new link sets 0 at the same time as we are notified.
     """
     present = {each.path: each.value for each in have.objects if isinstance(each, Sysctl)}
     return KernelState(
@@ -86,7 +86,7 @@ def links_to_ask_on(before: HostFacts, changed: KernelState) -> tuple[str, ...]:
     """Links on which routers are to be asked by us, since these settings were changed.
 
     The kernel asks when a link comes up, if it would take the answer. One that was up by then has missed that, or has
-    dropped what it was told.
+    dropped what was advertised.
     """
     late = {each.link for each in changed.objects if isinstance(each, Sysctl) and each.path.endswith(_ACCEPT_RA)}
     return tuple(each.name for each in before.links if each.name in late and each.has_ipv6_forwarding and each.is_ready)
@@ -110,7 +110,7 @@ def _is_being_asked_on(link: ForeignLink) -> bool:
 
 
 def ipv6_forwarding_commands(facts: HostFacts) -> tuple[str, ...]:
-    """What switches IPv6 forwarding on without taking from the host what it was told by routers."""
+    """Commands that enable IPv6 forwarding without losing what routers advertised to the host."""
     return tuple(map(_command, _ipv6_forwarding(facts, keeps_advertisements=True)))
 
 
@@ -121,7 +121,7 @@ def forwarding_warnings(settings: Settings, facts: HostFacts) -> tuple[str, ...]
     missing = list(_ipv4_forwarding(each for each in facts.uplinks if not each.has_ipv4_forwarding))
     if not facts.has_ipv6_forwarding:
         missing.extend(_ipv6_forwarding(facts, keeps_advertisements=True))
-    return tuple(f"warning: manage_forwarding is off, and so is forwarding: {_command(each)}" for each in missing)
+    return tuple(f"warning: forwarding is off, and so is manage_forwarding: {_command(each)}" for each in missing)
 
 
 def takes_advertisements_unless_forwarding(accept_ra: int) -> bool:
@@ -139,7 +139,7 @@ def _ipv6_forwarding(facts: HostFacts, *, keeps_advertisements: bool) -> Iterato
     if not facts.has_ipv6:
         return
     if keeps_advertisements:
-        # What links take over comes first: one that appears from now on has it.
+        # What links inherit comes first: a link that appears from now on has it.
         if takes_advertisements_unless_forwarding(facts.default_accept_ra):
             yield Sysctl(HOST, "ipv6/conf/default/accept_ra", str(_ALWAYS))
         for link in facts.links:

@@ -1,7 +1,7 @@
-"""What the kernel was heard to tell of changes, and whom that concerns.
+"""Notifications of the kernel about changes, and which containers they concern.
 
-News say where something changed, never what is there now: somebody looks, and finds out. So they may come late, twice,
-or of things that are gone.
+A notification says where something changed, never the current state, which is then observed. So notifications may come
+late, twice, or of things that are gone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Concerned(msgspec.Struct, frozen=True):
-    """Whose state is to be looked at: that of these containers, forwarding, or everything, the host's level first."""
+    """What has to be observed: these containers, forwarding, or everything, the host level first."""
 
     containers: frozenset[str]
     everything: bool
@@ -55,7 +55,7 @@ class Concerned(msgspec.Struct, frozen=True):
 
 
 def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFacts) -> Concerned:
-    """Say whom news concern. `facts` is what was last found of the uplinks."""
+    """Return which containers notifications concern. `facts` is the last observed state of the uplinks."""
     containers = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
     uplinks = {each.name: each for each in facts.uplinks}
     gone = {each.index for each in heard.links if each.is_gone}
@@ -67,7 +67,7 @@ def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFac
         if link.name in containers:
             found.add(containers[link.name])
         elif link.group == host.settings.host.link_group and uplink is None:
-            # One of ours was given another name, and whose it was is told by nobody; or it is a leftover.
+            # One of ours was renamed, and nothing says whose it was; or it is a leftover.
             everything |= link.index not in gone
         else:
             # Our links take their MTU from the uplinks.
@@ -86,7 +86,8 @@ def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFac
             found.add(claim.holder.container)
     named = heard.changed_on | heard.settings_of - {ALL_LINKS}
     found.update(containers[name] for name in named if name in containers)
-    # Nobody tells that accept_ra of a link was set; who does that does something else to the link as well.
+    # There is no notification when accept_ra of a link is set; a tool that does so also changes something else of the
+    # link.
     forwarding |= any(name not in containers for name in named)
     is_ours_to_manage = host.settings.host.manage_forwarding and bool(host.containers)
     return Concerned(frozenset(found), everything, forwarding and is_ours_to_manage)

@@ -37,7 +37,7 @@ from osctld.core.plan.kernel_state import (
 
 
 def is_abandoned_link(each: KernelObject, *, settings: Settings, recorded: Iterable[str]) -> bool:
-    """Whether a host link is one that we made and that no interface records any more."""
+    """Whether a host link is one that we created and that no interface records any longer."""
     return (
         isinstance(each, Veth)
         and each.name.startswith(LINK_PREFIX)
@@ -47,7 +47,7 @@ def is_abandoned_link(each: KernelObject, *, settings: Settings, recorded: Itera
 
 
 def strayed_links(observed: KernelState, wanted: Iterable[Veth]) -> Iterator[RenameLink]:
-    """Host links of our group that somebody gave other names, and what they are called: their address tells them."""
+    """Host links of our group that somebody renamed, with their current names: they are recognised by their address."""
     missing = {each.mac: each.name for each in wanted if each.key not in observed}
     for each in observed.objects:
         if isinstance(each, Veth) and each.mac in missing:
@@ -90,7 +90,7 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
             mine = _is_ours_on_host(each, saved, settings) and _link_of(each) not in others_links
         else:
             link = each.name if isinstance(each, Link) else _link_of(each)
-            # Whatever a setting is that was asked for, it is to be another one: a tenant who set it has set ours.
+            # Whatever the value of a wanted setting is, it has to be ours: a tenant who set it has changed ours.
             is_setting = isinstance(each, Sysctl) and not _says_ipv6_is_off(each)
             mine = (key in saved or is_setting) and (each.namespace, link) not in tenants_links
         (ours if mine else foreign).append(each)
@@ -119,7 +119,7 @@ def reclaim(
     have: KernelState, foreign: KernelState, *, saved: KernelState, want: KernelState, aim: KernelState
 ) -> tuple[KernelState, KernelState]:
     """`have` and `foreign`, with what the tenant gave another name to, together with its link, among ours: all of it
-    where the plan's `aim` gives that its name back, else what was `saved` and is not wanted any more."""
+    where the plan's `aim` gives that its name back, else what was `saved` and is no longer wanted."""
     ours: list[KernelObject] = []
     for key, present in have.others.items():
         # Among the others: to ask for any object makes one of each route, of which there may be very many.
@@ -161,13 +161,13 @@ def _is_ours_on_host(each: KernelObject | Way, saved: KernelState, settings: Set
         case Route() | Way():
             return each.protocol in (settings.routes.announce_protocol, settings.routes.present_protocol)
         case Veth():
-            # The name alone is no mark: somebody else may have made a pair of that name while ours was away. Our
-            # address tells our own link whose group was changed, by hand or in the settings.
+            # The name alone is not proof: somebody else may have created a pair of that name while ours was absent. Our
+            # address identifies our own link if its group was changed, manually or in the settings.
             recorded = saved.get(each.key)
             is_recorded = isinstance(recorded, Veth) and recorded.mac == each.mac
             return is_recorded or each.group == settings.host.link_group
         case Link():
-            # Under a name of ours but not made by us: in the way, not ours to change.
+            # Under a name of ours but not created by us: a conflict, and not ours to change.
             return False
         case Sysctl():
             return bool(each.link)

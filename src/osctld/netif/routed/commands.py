@@ -28,7 +28,7 @@ from osctld.netif.routed.interface import RoutedInterface, routed_interfaces
 #: What the commands for addresses, routes and sources are about.
 Routed: TypeAlias = RoutedInterface
 
-#: Instead of things by name: all that there are.
+#: Instead of names: all of them.
 ALL = "all"
 
 
@@ -45,7 +45,8 @@ T = TypeVar("T", bound=OfAVersion)
 # --- to list ------------------------------------------------------------------------------------------------------
 
 
-#: The first columns: whose something is, and of which version. Behind them stands what it is, then what is known of it.
+#: The first columns: to whom something belongs, and its version. They are followed by the thing itself, then its
+#: properties.
 WHOSE = (Column("pool"), Column("ctid"), Column("netif"), Column("version", "IP version", type=int))
 
 
@@ -55,7 +56,7 @@ class RoutedListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):
     What was named is not shown again. `columns` begin with WHOSE and the thing itself.
     """
 
-    #: Of columns behind those, the value that is no news: where all rows have it, the column is left out.
+    #: The usual values of further columns: if all rows have it, the column is omitted.
     usual: ClassVar[Mapping[str, Any]] = {}
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
@@ -125,14 +126,14 @@ class RoutedDelCommand(EditCommand, frozen=True, kw_only=True):
     def chosen(
         self, typed: tuple[str, ...], present: Iterable[T], find: Callable[[tuple[str, ...]], Iterable[T]]
     ) -> list[tuple[str, T]]:
-        """The things that shall go, each with the word that asks for it. `find` gives those that words name.
+        """The things to remove, each with the word that names it. `find` returns those that words name.
 
         Raises UsageError when -v goes with names, and what `find` raises.
         """
         if typed == (ALL,):
             return [(ALL, each) for each in present if self.version in (None, each.version)]
         if ALL in typed:
-            raise UsageError(f"{' '.join(typed)}: {ALL} stands for everything, give it alone")
+            raise UsageError(f"{' '.join(typed)}: {ALL} cannot be combined with other values")
         if self.version is not None:
-            raise UsageError(f"-v {self.version} goes with {ALL}, not with {typed[0]}")
+            raise UsageError(f"-v {self.version}: requires {ALL}, cannot be used with {typed[0]}")
         return list(zip(typed, find(typed), strict=True))

@@ -22,7 +22,7 @@ from osctld.core.address.via import Via
 from osctld.core.errors import Refused
 from osctld.netif.routed.networks import RoutedNetwork, RoutedNetworks, Routing
 
-#: From so many networks on, those that are routed by one command are looked at together.
+#: From this number of networks, those that one command routes are checked together.
 _MANY = 64
 
 
@@ -93,11 +93,11 @@ class Draft:
         """
         reason = reason_not_assignable(address.address)
         if reason is not None:
-            raise Refused(f"{address} cannot be assigned: it is {reason}", code="bad-address", subject=str(address))
+            raise Refused(f"{address}: cannot be assigned, it is {reason}", code="bad-address", subject=str(address))
         if address.network.is_default:
             # The guest's kernel would take the whole world for this link's own network.
             raise Refused(
-                f"{address} cannot be assigned: a prefix length of 0 means everything",
+                f"{address}: cannot be assigned, a prefix length of 0 means everything",
                 code="bad-address",
                 subject=str(address),
             )
@@ -140,7 +140,7 @@ class Draft:
             return
         if address.address == via.host_end:
             raise Refused(
-                f"{address.short} is the host's address of {via.network}", code="host-end", subject=str(address)
+                f"{address.short} is the host's address in {via.network}", code="host-end", subject=str(address)
             )
         reason = via.reason_not_usable(address.address)
         if reason is not None:
@@ -193,7 +193,7 @@ class Draft:
         ]
 
     def _route_again(self, addresses: Iterable[InterfaceAddress], *, typed: str) -> None:
-        """Give each of these addresses that is not routed any more a route of its own."""
+        """Give each of these addresses that is no longer routed a route of its own."""
         for each in addresses:
             if each.address in self._addresses and self.routing(each) is None:
                 self._add_route(each.address.as_network(), is_automatic=True, typed=typed)
@@ -218,11 +218,11 @@ class Draft:
             return
         reason = reason_not_routable(network)
         if reason is not None:
-            raise Refused(f"{typed} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
+            raise Refused(f"{typed}: cannot be routed, it overlaps {reason}", code="bad-network", subject=typed)
         self._via(network.version, subject=typed)
         around = self.routing(network)
         if around is not None:
-            inside = "" if around == network else f", it is in {around}"
+            inside = "" if around == network else f", inside {around}"
             raise Refused(
                 f"{typed}: this address is already routed to {self.name}{inside}",
                 code="already-routed",
@@ -286,7 +286,7 @@ class Draft:
         return None if next_hop.address == via.container_end else next_hop.address
 
     def unroute(self, network: Network, *, typed: str) -> None:
-        """Raise Refused when there is no such route."""
+        """Raise Refused if there is no such route."""
         if network.packed not in self._routes:
             raise Refused(f"{typed}: route not found on {self.name}", code="route-not-found", subject=typed)
         self._routes.pop(network.packed)
@@ -296,13 +296,13 @@ class Draft:
         reason = reason_not_routable(network)
         if reason is not None:
             what = str(network) if typed == str(network) else f"{typed}: {network}"
-            raise Refused(f"{what} cannot be routed: it overlaps {reason}", code="bad-network", subject=typed)
+            raise Refused(f"{what}: cannot be routed, it overlaps {reason}", code="bad-network", subject=typed)
         via = self._vias[network.version]
         for name, end in (("host", via.host_end), ("container", via.container_end)):
             if network.includes(end):
                 what = str(network) if typed == str(network) else f"{typed}: {network}"
                 raise Refused(
-                    f"{what} cannot be routed via {via.network}: it contains the {name} address {end}",
+                    f"{what}: cannot be routed via {via.network}, it contains the {name} address {end}",
                     code="contains-via",
                     subject=typed,
                 )
@@ -318,19 +318,19 @@ class Draft:
         if network.is_default:
             if not is_forced:
                 raise Refused(
-                    f"{typed} is everything: {self.name} could send with any address;"
+                    f"{typed}: stands for everything, {self.name} could send from any address;"
                     " --allow-foreign-source permits it",
                     code="permits-everything",
                     subject=typed,
                 )
         elif reason := reason_not_routable(network):
-            raise Refused(f"{typed} cannot be a source: it overlaps {reason}", code="bad-network", subject=typed)
+            raise Refused(f"{typed}: cannot be a source, it overlaps {reason}", code="bad-network", subject=typed)
         self._via(network.version, subject=typed)
         around = self._sources.widest(network)
         if around is not None:
-            inside = "" if around == network else f", it is in {around}"
+            inside = "" if around == network else f", inside {around}"
             raise Refused(
-                f"{typed}: this source is already permitted to {self.name}{inside}",
+                f"{typed}: already permitted to {self.name}{inside}",
                 code="already-permitted",
                 subject=typed,
             )
@@ -408,7 +408,7 @@ class Draft:
         for end in (via.host_end, via.container_end):
             if route.network.includes(end):
                 raise Refused(
-                    f"{via.network}: route {route.network} of {self.name} contains its end {end}",
+                    f"{via.network}: its end {end} is inside {route.network}, which is routed to {self.name}",
                     code="bad-via",
                     subject=str(via.network),
                 )

@@ -141,7 +141,9 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     def with_mac(self, mac: str) -> RoutedInterface:
         """Give the guest's end a MAC address. Raises Refused when it is the host end's."""
         if mac == self.host_mac:
-            raise Refused(f"{mac!r} is the address of the host's end of {self.name}", code="bad-hwaddr", subject=mac)
+            raise Refused(
+                f"{mac!r}: already the MAC address of the host end of {self.name}", code="bad-hwaddr", subject=mac
+            )
         return msgspec.structs.replace(self, mac=mac)
 
     def check_mtu(self) -> None:
@@ -150,12 +152,11 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             return
         if not LEAST_MTU[4] <= self.mtu <= LARGEST_MTU:
             raise Refused(
-                f"MTU {self.mtu} is not from {LEAST_MTU[4]} to {LARGEST_MTU}", code="bad-mtu", subject=str(self.mtu)
+                f"MTU {self.mtu}: must be from {LEAST_MTU[4]} to {LARGEST_MTU}", code="bad-mtu", subject=str(self.mtu)
             )
         if 6 in self.vias and self.mtu < LEAST_MTU[6]:
             raise Refused(
-                f"MTU {self.mtu}: IPv6 needs {LEAST_MTU[6]} at least, and {self.name} has"
-                f" {self.vias[6].network} for it",
+                f"MTU {self.mtu}: IPv6 requires at least {LEAST_MTU[6]}, and {self.name} has {self.vias[6].network}",
                 code="bad-mtu",
                 subject=str(self.mtu),
             )
@@ -178,7 +179,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             via = self.vias.get(wanted.version)
             has_any_length = "/" not in text or (via is not None and wanted.address == via.container_end)
             if there is None or not (has_any_length or there.length == wanted.length):
-                instead = f", it is assigned as {there}" if there is not None else ""
+                instead = f"; it is assigned as {there}" if there is not None else ""
                 raise Refused(
                     f"{text}: address not found on {self.name}{instead}", code="address-not-found", subject=text
                 )
@@ -198,18 +199,18 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             if each.address == wanted.address:
                 return each
         raise Refused(
-            f"{text}: the next hop of a route must be assigned, address not found on {self.name}",
+            f"{text}: address not found on {self.name}; the next hop of a route must be assigned",
             code="address-not-found",
             subject=text,
         )
 
     def check_still_routed(self, before: RoutedInterface, *, typed: str) -> None:
-        """Raise Refused, naming them, when addresses that were routed before are not any more."""
+        """Raise Refused, naming them, if addresses that were routed before no longer are."""
         lost = [str(each.short) for each in self.addresses if before.is_routed(each) and not self.is_routed(each)]
         if lost:
             raise Refused(
-                f"{typed}: without this route {', '.join(lost)} would be assigned but unrouted;"
-                " --leave-unrouted leaves them so",
+                f"{typed}: without this route, {', '.join(lost)} would be assigned but unrouted;"
+                " --leave-unrouted permits it",
                 code="address-needs-route",
                 subject=typed,
                 holder=", ".join(lost),
@@ -243,7 +244,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     def reason_not_delegable(self, network: Network) -> str | None:
         for via in self.vias.values():
             if not via.is_public and via.network.includes(network):
-                return f"it is in {via.network}, the private interconnecting network of {self.name}"
+                return f"is inside {via.network}, the private interconnecting network of {self.name}"
             for end in (via.host_end, via.container_end):
                 if network.includes(end):
                     return f"{end} is an end of {via.network}, the interconnecting network of {self.name}"
@@ -271,7 +272,8 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         )
         yield Link(namespace=inside, name=self.name, mac=self.mac, mtu=mtu, is_up=True)
         if 4 in self.vias and not context.is_only_interface and context.edition > FIRST:
-            # The guest answers by the default route of the first one: a strict check drops what comes in by another.
+            # The guest answers through the default route of the first one: a strict check drops what arrives through
+            # another.
             yield Sysctl(inside, f"ipv4/conf/{self.name}/rp_filter", "2", link=self.name)
         has_ipv6 = context.has_ipv6 and mtu >= LEAST_MTU[6]
         yield from self._host_settings(has_ipv6=has_ipv6, is_only_interface=context.is_only_interface)
@@ -295,7 +297,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             ("ipv4/conf/{}/send_redirects", "0"),
             # Deleting one address of a subnet must not delete the others while a via is changed.
             ("ipv4/conf/{}/promote_secondaries", "1"),
-            # Where the host has IPv6 switched off by default for new links, ours need it all the same.
+            # Even if the host disables IPv6 by default for new links, ours need it.
             ("ipv6/conf/{}/disable_ipv6", "0"),
             # No link-local address of the kernel's own making, see HOST_LINK_LOCAL.
             ("ipv6/conf/{}/addr_gen_mode", "1"),

@@ -50,7 +50,7 @@ def move(
         left_behind = [each.short for each in staying if route.network.includes(each)]
         if left_behind and any(route.next_hop == each.address for each in going):
             raise Refused(
-                f"{route.next_hop}: it is the next hop of {route.network}, which stays with {source.name} for"
+                f"{route.next_hop}: the next hop of {route.network}, which stays with {source.name} for"
                 f" {', '.join(left_behind)}",
                 code="address-needs-route",
                 subject=str(route.next_hop),
@@ -63,8 +63,8 @@ def move(
         if around is not None and not is_alone and not is_forced:
             others = ", ".join(other.short for other in staying if around.includes(other)) or "its own"
             raise Refused(
-                f"{each.short}: it is in {around}, which stays with {source.name} for {others};"
-                " --delegate routes it by itself",
+                f"{each.short}: inside {around}, which stays with {source.name} for {others};"
+                " --delegate routes it separately",
                 code="address-needs-route",
                 subject=str(each),
                 holder=str(around),

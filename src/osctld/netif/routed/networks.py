@@ -42,7 +42,7 @@ class RoutedNetworks(Sequence[RoutedNetwork]):
     __slots__ = ("table",)
 
     def __init__(self, table: NetworkTable[Routing] | None = None) -> None:
-        """The table is taken over: nobody may change it any more."""
+        """The table is taken over: the caller must not change it any longer."""
         self.table: NetworkTable[Routing] = table if table is not None else NetworkTable()
 
     @classmethod

@@ -84,14 +84,14 @@ class RoutedOptions(InterfaceOptions, frozen=True, kw_only=True):
     ) -> dict[int, Via]:
         """The vias that were asked for, of the versions that were named.
 
-        Raises Refused for what makes no sense, Unavailable when there is no free one.
+        Raises Refused for invalid options, Unavailable if there is no free one.
         """
         gone = {int(version) for version in self.no_via}
         named = [text for text in self.via if text != AUTO]
         vias = parse_vias(named, host_ends=self.host_addr, container_ends=self.ct_addr, present=present)
         for version in gone & vias.keys():
             raise UsageError(
-                f"--no-via {version}: IPv{version} is named by --via or an address too, {vias[version].network}"
+                f"--no-via {version}: IPv{version} is also given by --via or an address, {vias[version].network}"
             )
         if self.via_public is not None:
             chosen = vias if self.via or vias else present
@@ -122,5 +122,5 @@ class RoutedOptions(InterfaceOptions, frozen=True, kw_only=True):
 
 
 def _is_automatic(host: Host, via: Via) -> bool:
-    """Whether a via is cut from the pools already: to ask for that once more does not change the network."""
+    """Whether a via is already from the pools: requesting that again does not change the network."""
     return any(pool.includes(via.network) for pool in pools(host, via.version))

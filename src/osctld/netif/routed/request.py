@@ -22,8 +22,8 @@ class ViaOfVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RoutedRequest(InterfaceRequest, frozen=True, kw_only=True):
-    """`via` names all that there shall be, by IP version: what a change does not name goes. Without it, nothing of that
-    changes, and a new interface has automatic ones."""
+    """`via` names all wanted networks, by IP version: what a change does not name is removed. Without it, nothing of
+    that changes, and a new interface has automatic ones."""
 
     via: dict[str, ViaOfVersion] | None = None
 

@@ -103,7 +103,7 @@ class RoutedType(InterfaceType[RoutedInterface]):
         changed = options.with_properties(interface.with_draft(draft))
         for version, via in changed.vias.items():
             held = interface.vias.get(version)
-            # A network that is new here was given on to nobody: whoever holds a part of it is in its way.
+            # A new network has no delegated parts: a holder of a part of it is a conflict.
             if held is not None and held != via and held.network == via.network:
                 surroundings.check_needs_nothing_given_on(container.holder(changed), changed, via.network)
         return changed

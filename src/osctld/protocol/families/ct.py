@@ -26,7 +26,7 @@ from osctld.protocol.request import ActRequest, EditRequest, ViewRequest, check_
 #: Seconds, where a request does not say how long to wait for a start or a poweroff.
 USUAL_SECONDS = 60
 
-#: The one group that there is, with and without the slash that people leave away.
+#: The only group, with and without the slash that people omit.
 GROUPS = ("/default", "default")
 
 #: Instead of a path: the archive comes as a descriptor.
@@ -93,7 +93,7 @@ class CtList(ViewRequest, frozen=True, kw_only=True):
     state: tuple[str, ...] | None = None
 
     def view(self, host: Host, observed: Observed) -> Reply:
-        # One that there is not, or not any more, is left out, as by the original.
+        # One that does not exist, or no longer does, is omitted, as by the original.
         named = None if not self.ids else {each.removeprefix(f"{POOL}:") for each in self.ids}
         chosen = [each for each in host.sorted_containers if named is None or each.name in named]
         rows = [_shown(each, observed) for each in chosen]
@@ -179,7 +179,7 @@ class CtCreate(ActRequest, frozen=True, kw_only=True):
                 return path or STREAM
             case Template(type="archive", path=path):
                 if path is None:
-                    raise Refused(f"{self.id!r}: a template archive without path", code="no-root", subject=self.id)
+                    raise Refused(f"{self.id!r}: template archive without a path", code="no-root", subject=self.id)
                 return path
         return None
 
@@ -287,7 +287,7 @@ class CtSetRequest(EditRequest, frozen=True, kw_only=True):
 
 
 class CtUnsetRequest(EditRequest, frozen=True, kw_only=True):
-    """Properties that a container shall not have any more: true each."""
+    """Properties to unset: true each."""
 
     words: ClassVar[tuple[str, ...]] = ("ct", "unset")
 
@@ -324,7 +324,7 @@ class CtExecRequest(ActRequest, frozen=True, kw_only=True):
 
     def act(self, host: Host) -> Action:
         if not self.cmd:
-            raise Refused(f"{self.id!r}: cmd is empty, there is nothing to run", code="bad-opts", subject="cmd")
+            raise Refused(f"{self.id!r}: cmd is empty", code="bad-opts", subject="cmd")
         name = find_container(host, self.id, pool=self.pool).name
         return CtExec(container=name, command=self.cmd, run=self.run, network=self.network).act(host)
 
@@ -374,5 +374,5 @@ def _method(text: str) -> StopMethod:
         return StopMethod(text)
     except ValueError:
         raise Refused(
-            f"unknown stop method {text!r}, there are {', '.join(StopMethod)}", code="bad-method", subject=text
+            f"unknown stop method {text!r} (expected {', '.join(StopMethod)})", code="bad-method", subject=text
         ) from None

@@ -1,4 +1,4 @@
-"""Groups: what there is of them here, so that clients which ask go on."""
+"""Groups: as much of them as clients that ask need to continue."""
 
 from __future__ import annotations
 

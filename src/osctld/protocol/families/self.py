@@ -23,7 +23,7 @@ class SelfPing(ViewRequest, frozen=True, kw_only=True):
 
 
 class SelfShutdown(ActRequest, frozen=True, kw_only=True):
-    """Nobody is asked whether they mean it: that is for those who speak with people."""
+    """There is no confirmation prompt: that is up to interactive clients."""
 
     words: ClassVar[tuple[str, ...]] = ("self", "shutdown")
 

@@ -121,7 +121,7 @@ def _ruleset() -> tuple[dict[str, object], ...]:
 
 
 def sysctl_lines(root: Path) -> Iterator[SysctlLine]:
-    """The settings that are made at boot, in the order in which they are; patterns and exclusions are left out."""
+    """The settings that are applied at boot, in order; patterns and exclusions are omitted."""
     files: dict[str, Path] = {}
     for directory in _SYSCTL_DIRECTORIES:
         for file in sorted((root / directory).glob("*.conf")):

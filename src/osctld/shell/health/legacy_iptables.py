@@ -52,7 +52,7 @@ _LAYOUTS = {
 
 
 def legacy_forwarding() -> dict[int, LegacyForwarding]:
-    """The chain by IP version; a version whose table is not in use is left out."""
+    """The chain by IP version; a version whose table is not in use is omitted."""
     found = {}
     for version, layout in _LAYOUTS.items():
         # To ask for a table that is not there would load it; the list is that of the caller's namespace.

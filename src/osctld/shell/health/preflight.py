@@ -12,15 +12,15 @@ from osctld.shell.kernel import nftables
 #: What the daemon and LXC's programs cannot do without, by number (linux/include/uapi/linux/capability.h), and what
 #: for. The unit gives these, and some more for what is rare or may be missing.
 NEEDED_CAPABILITIES = {
-    "CAP_CHOWN": (0, "owners of guests' files"),
-    "CAP_DAC_OVERRIDE": (1, "files of guests"),
-    "CAP_FOWNER": (3, "modes of guests' files"),
+    "CAP_CHOWN": (0, "the owners of guests' files"),
+    "CAP_DAC_OVERRIDE": (1, "the files of guests"),
+    "CAP_FOWNER": (3, "the modes of guests' files"),
     "CAP_KILL": (5, "ending guests"),
     "CAP_SETGID": (6, "id maps"),
     "CAP_SETUID": (7, "id maps"),
     "CAP_NET_ADMIN": (12, "links, routes and the packet filter"),
     "CAP_SYS_CHROOT": (18, "entering guests"),
-    "CAP_SYS_PTRACE": (19, "namespaces of guests"),
+    "CAP_SYS_PTRACE": (19, "the namespaces of guests"),
     "CAP_SYS_ADMIN": (21, "namespaces and mounts"),
 }
 
@@ -28,16 +28,16 @@ NEEDED_CAPABILITIES = {
 def check() -> None:
     """Raise Denied or Unavailable, naming what is missing."""
     if os.geteuid() != 0:
-        raise Denied(f"osctld has to be started by root, not by user {os.geteuid()}", subject=str(os.geteuid()))
+        raise Denied(f"osctld must be started by root, not by user {os.geteuid()}", subject=str(os.geteuid()))
     effective = _effective_capabilities()
     for name, (number, purpose) in NEEDED_CAPABILITIES.items():
         if not effective >> number & 1:
-            raise Denied(f"osctld lacks {name}: {purpose} need it", code="no-capability", subject=name)
+            raise Denied(f"osctld lacks {name}, required for {purpose}", code="no-capability", subject=name)
     try:
         ctypes.CDLL(nftables.LIBRARY)
     except OSError:
         raise Unavailable(
-            f"{nftables.LIBRARY} is missing: install nftables", code="no-nftables", subject=nftables.LIBRARY
+            f"{nftables.LIBRARY} is missing; install nftables", code="no-nftables", subject=nftables.LIBRARY
         ) from None
 
 

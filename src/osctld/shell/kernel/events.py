@@ -1,4 +1,4 @@
-"""What the kernel tells of changes in the host's namespace that others made, heard without asking.
+"""The kernel's notifications of changes in the host's namespace that others made.
 
 Two sockets: one in the groups of rtnetlink, one in that of nftables. A filter in the kernel (classic BPF, bpf(4)) lets
 through what can matter, so that neither our own plans of many routes nor routing daemons with full tables wake
@@ -9,7 +9,7 @@ anybody. Dropped there are:
 - routes of other tables, unless they are default routes;
 - routes of others' protocols, unless they replace a route that was there, or are default routes or null routes, or are
   the kernel's own and somebody took them away, or are the first that a routing daemon brings by a link;
-- IPv6 routes that the kernel took away by itself: it tells of the link that went down, too;
+- IPv6 routes that the kernel took away by itself: it also reports the link that went down;
 - neighbours, unless a program asked for the change, or they are permanent. The kernel's own are many.
 
 The receive buffer is small: when more comes than it holds, the kernel says so, and looking at everything is cheaper
@@ -104,7 +104,7 @@ from osctld.shell.process.pidfds import wait_readable
 #: linux/include/uapi/linux/netconf.h
 RTM_NEWNETCONF, NETCONFA_IFINDEX, NETCONFA_IFINDEX_ALL = 80, 1, -1
 #: linux/include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h. The name of the table is the first attribute of every
-#: kind of message that tells of a table or of something in it; another is that a whole transaction is done.
+#: kinds of message about a table or its contents; another kind says that a whole transaction is done.
 NFNLGRP_NFTABLES, NFTA_TABLE, NFT_MSG_NEWGEN = 7, 1, 15
 #: linux/include/uapi/linux/rtnetlink.h
 RTM_NEWRULE, RTM_DELRULE = 32, 33
@@ -129,7 +129,7 @@ class KernelEvents:
     def __init__(
         self, *, own_rtnetlink: Iterable[int], own_netfilter: Iterable[int], route_protocols: Iterable[int]
     ) -> None:
-        """The ports are those of sockets whose requests are not to be told of; the protocols those of our routes."""
+        """The ports are those of sockets whose requests are not reported; the protocols those of our routes."""
         self._own_rtnetlink, self._protocols = tuple(own_rtnetlink), tuple(route_protocols)
         self._hears_all_removals = False
         self._learned_on: frozenset[int] = frozenset()

@@ -1,9 +1,9 @@
 """What the host uses of the address space for itself: looked at once, then again only when something changed there.
 
-A socket hears of links, of addresses, and of routes that say what a network is used for or that lead everywhere; it is
-read before each answer. So an answer is as true as a look would be, and costs nothing while nothing changes, however
-many routes a routing daemon has learned or containers have: the kernel drops what is told of those. What is told of our
-own links is passed over here.
+A socket is notified of links, of addresses, and of routes that say what a network is used for or that are default
+routes; it is read before each answer. So an answer is as true as a look would be, and costs nothing while nothing
+changes, however many routes a routing daemon has learned or containers have: the kernel drops notifications of those.
+Notifications of our own links is passed over here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class HostNetworks:
     """Answers in the network namespace in which it is made."""
 
     def __init__(self, *, link_group: int) -> None:
-        """Links of the group are ours. Raises OSError when the kernel does not tell."""
+        """Links of the group are ours. Raises OSError if the kernel does not answer."""
         self._news = listening(socket.NETLINK_ROUTE, _GROUPS, _filter(PROTOCOLS_OF_HOSTS))
         self._buffer = bytearray(LARGEST_DATAGRAM)
         self._group = link_group
@@ -103,17 +103,17 @@ class HostNetworks:
                 self._ours.add(link.index)
             else:
                 self._others[link.index] = link.name, link.is_up
-        # A link that came after the first question has been told of, and is looked at the next time.
+        # A link that appeared after the first request has been reported, and is read the next time.
         self._names = {0: "", **{index: name for index, (name, _) in self._others.items()}}
         return (each for each in uses_of_links(through, self._names) if is_anybody_s(each))
 
     def _says_something(self, kind: int, flags: int, body: bytes) -> bool:
-        """Whether a message may mean that the last look is not true any more."""
+        """Whether a message may mean that the last observation is out of date."""
         if kind in (RTM_NEWLINK, RTM_DELLINK):
             family, _, index, link_flags, _ = IFINFO.unpack_from(body)
             is_gone = kind == RTM_DELLINK
             return family == socket.AF_UNSPEC and self._is_of_another_link(index, link_flags, body, is_gone=is_gone)
-        # Lifetimes are told again and again of what is there already.
+        # Lifetimes of existing addresses are reported again and again.
         if kind == RTM_NEWADDR and IFADDR.unpack_from(body)[4] in self._others:
             return self._is_news(uses_of_address(body, self._names))
         if kind == RTM_NEWROUTE and not flags & NLM_F_REPLACE and self._is_of_others(body):
@@ -149,7 +149,7 @@ class HostNetworks:
             # It may have been somebody else's until now, and then something of it is in the last look.
             return not was_ours and self._has_seen(index)
         self._ours.discard(index)
-        # Much is told of a link that says nothing of what it uses.
+        # Many notifications of a link do not concern its addresses.
         name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape")
         return is_gone or self._others.get(index) != (name, bool(flags & IFF_UP))
 

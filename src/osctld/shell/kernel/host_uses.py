@@ -81,7 +81,7 @@ def uses_of_links(through: NetlinkSocket, names: Mapping[int, str]) -> Iterator[
             yield from uses_of_route(data, names)
     for table in sorted(_tables(through)):
         asked = RTMSG.pack(FAMILY[4], 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0) + attribute(RTA_TABLE, U32.pack(table))
-        # An IPv4 table is told in the order of destinations: those of everything come first.
+        # An IPv4 table is dumped in the order of destinations: default routes come first.
         for data in first_of_dump(RTM_GETROUTE, asked):
             yield from uses_of_route(data, names)
     # The kernel keeps no such order of IPv6 routes. This address, reserved by RFC 4291 and given to nobody, is where
@@ -118,7 +118,7 @@ def matches(through: NetlinkSocket, address: Address) -> Iterator[bytes]:
 
 
 def uses_of_address(data: bytes, names: Mapping[int, str]) -> Iterator[HostNetwork]:
-    """What an address means that the kernel tells of: it, its network, and the edges of that."""
+    """What an address in a dump means: itself, its network, and the network and broadcast addresses."""
     family, length, flags, _, index = IFADDR.unpack_from(data)
     if family not in _VERSION or index not in names:
         return
@@ -144,8 +144,8 @@ def _connected(network: HostNetwork) -> Iterator[HostNetwork]:
 
 
 def uses_of_route(data: bytes, names: Mapping[int, str]) -> Iterator[HostNetwork]:
-    """What a route means that the kernel tells of: its destination, unless a routing daemon learned that or it is
-    everything, and its next hops, unless a daemon learned them for something less."""
+    """What a route in a dump means: its destination, unless a routing daemon learned that or it is everything, and its
+    next hops, unless a daemon learned them for something less."""
     family, length, _, _, table, protocol, _, kind, flags = RTMSG.unpack_from(data)
     if kind != RTN_UNICAST or family not in _VERSION or flags & RTM_F_CLONED or table == _LOCAL_TABLE:
         return

@@ -24,7 +24,8 @@ from osctld.shell.kernel.rtnetlink_dumps import next_hops
 
 #: linux/include/uapi/linux/rtnetlink.h
 RTA_SRC, RTA_IIF = 2, 3
-#: Tell the table of an IPv4 route, too, which is the main one else; of IPv6 ones it is told, and this refused.
+#: Report the real table of an IPv4 route, otherwise always the main one; for IPv6 it is always reported, and this flag
+#: refused.
 RTM_F_LOOKUP_TABLE = 0x1000
 #: Types and protocols as ip-route(8) spells them.
 _KINDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole", 7: "unreachable",
@@ -56,7 +57,7 @@ def _question(ask: Ask, numbers: Mapping[str, int | None]) -> bytes:
     if ask.source is not None:
         body += attribute(RTA_SRC, ask.source.packed)
     if ask.iif:
-        # A link that is gone has no number, and no packets come by it.
+        # A link that is gone has no number, and no packets arrive on it.
         body += attribute(RTA_IIF, U32.pack(numbers[ask.iif] or 0))
     return body
 

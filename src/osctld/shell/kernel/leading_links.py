@@ -1,7 +1,7 @@
 """Which links of this namespace lead out, as its routes say: by a default route, or by what a routing daemon learned.
 
 A routing daemon may have learned a million routes. The kernel is asked link by link, so that it passes over the routes
-of all others, and what it tells of a link is read to the first route that leads out.
+of all others, and its dump of a link is read up to the first route that leads out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Netlink: messages framed, sent in batches, and every answer read.
 
-Formats and numbers are those of linux/include/uapi/linux/netlink.h. A batch is no transaction: after a message that
+Formats and numbers are those of linux/include/uapi/linux/netlink.h. A batch is not a transaction: after a message that
 fails the later ones still run. Only the last one asks for an acknowledgement: the kernel works through a batch in
 order, inside the send, and answers a message that fails whether or not it was asked to. So with the last answer in
-hand, no news of an earlier message is good news; unless answers were lost, which the socket tells (ENOBUFS).
+hand, no answer to an earlier message means success; unless answers were lost, which the socket reports (ENOBUFS).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 BUFFER = 8 << 20
 #: Bytes of the receive buffer that an answer is accounted with, measured: 832; with a long explanation 1344.
 _ANSWER_COST = 1344
-#: Messages in one send: more of them are no faster, and hold the kernel's lock longer.
+#: Messages per send: more are not faster, and hold the kernel's lock longer.
 _LARGEST_BATCH = 4000
 #: The kernel makes no datagram larger than 32 KiB (netlink_dump in linux/net/netlink/af_netlink.c).
 _LARGEST_DATAGRAM = 1 << 16
@@ -115,7 +115,7 @@ class NetlinkSocket:
 
     @property
     def port(self) -> int:
-        """The number that the kernel gave the socket. What it tells others of our requests bears it."""
+        """The port number that the kernel gave the socket, which appears in notifications of our requests."""
         return int(self._socket.getsockname()[0])
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class NetlinkSocket:
         self.close()
 
     def reserve(self, count: int) -> int:
-        """The first of so many sequence numbers that nobody used yet."""
+        """The first of this many unused sequence numbers."""
         if self._sequence + count > 0xFFFF_FFFF:
             self._sequence = 0
         first = self._sequence + 1
@@ -141,8 +141,8 @@ class NetlinkSocket:
         """Send messages in order, with sequence numbers among the `count` ones from `first`, the last message the
         highest. Several of one size may stand together.
 
-        Returns by position (sequence - first) the answers that are no plain yes: refusals, and None for messages
-        whose answer was lost, so that what became of them is unknown.
+        Returns by position (sequence - first) the answers that are not plain acknowledgements: refusals, and None for
+        messages whose answer was lost, so that what became of them is unknown.
         """
         packed = bytearray(b"".join(messages))
         (size_of_last,) = U32.unpack_from(messages[-1])
@@ -314,10 +314,10 @@ class NetlinkSocket:
 
 
 def first_of_dump(kind: int, body: bytes) -> list[bytes]:
-    """The first objects that a dump tells, some dozens at least if there are so many; none where it is refused.
+    """The first objects of a dump, at least some dozens if there are so many; none if it is refused.
 
-    Of a long list, what stands at its beginning costs no more than of a short one. By a socket of its own, in the
-    namespace of the caller: the kernel lets go of the rest when that is closed.
+    The beginning of a long list costs the same as that of a short one. By a socket of its own, in the namespace of the
+    caller: the kernel lets go of the rest when that is closed.
     """
     with NetlinkSocket() as through:
         return through.first_of_dump(kind, body)

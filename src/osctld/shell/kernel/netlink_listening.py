@@ -1,6 +1,6 @@
-"""Sockets that hear what the kernel tells of changes, and filters that let through what matters.
+"""Sockets that receive the kernel's notifications of changes, and filters that let relevant ones through.
 
-A filter (classic BPF, bpf(4)) runs in the kernel, for each message by itself: what it drops wakes nobody.
+A filter (classic BPF, bpf(4)) runs in the kernel for each message: a dropped message does not wake the daemon.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ADD, AND = 0x04, 0x54
 PLACE_OF_ATTRIBUTE = 0xFFFFF000 + 12
 _INSTRUCTION = struct.Struct("=HBBI")  # code, jump if true, jump if not, value
 
-#: A label, or an instruction with the labels where it goes on; an empty one is the next instruction.
+#: A label, or an instruction with the labels where it continues; an empty one is the next instruction.
 Step: TypeAlias = str | tuple[int, int, str, str]
 
 
@@ -90,7 +90,7 @@ def listening(protocol: int, groups: Iterable[int], instructions: bytes) -> sock
 
 
 def was_told(news: socket.socket, buffer: bytearray) -> bool:
-    """Read all that such a socket was told, into the same buffer; whether there was anything, or some of it was lost.
+    """Drain such a socket into one buffer; return whether there was anything, and whether messages were lost.
 
     For those who look again, whatever it was. Raises OSError.
     """

@@ -84,7 +84,7 @@ def open_namespace(descriptor: int) -> int:
 
 
 def is_gone(descriptor: int) -> bool:
-    """Whether nobody can enter any more what a descriptor stands for; see `open_namespace`.
+    """Whether a namespace can no longer be entered by its descriptor; see `open_namespace`.
 
     The kernel takes a process's namespaces from it first, waits for the rest of the container, and only then tells
     that the process has ended.

@@ -48,9 +48,9 @@ class Nftables:
         return _first_line(error, status)
 
     def list(self, command: str, *, terse: bool = False) -> list[dict[str, Any]] | None:
-        """List something as JSON objects, without the elements of sets when terse; None when there is no such thing.
+        """List something as JSON objects, without the elements of sets when terse; None if there is none.
 
-        Raises Unavailable when nft cannot tell.
+        Raises Unavailable if nft fails.
         """
         with self._lock:
             status, output, error = self._run(command, flags=_JSON_OUTPUT | (_TERSE_OUTPUT if terse else 0))
@@ -64,7 +64,7 @@ class Nftables:
     def _run(self, command: str, *, flags: int) -> tuple[int, str, str]:
         library = self._library
         if library is None:
-            raise Unavailable(f"{LIBRARY} is missing: install nftables", code="no-nftables")
+            raise Unavailable(f"{LIBRARY} is missing; install nftables", code="no-nftables")
         library.nft_ctx_output_set_flags(self._context, flags)
         status = library.nft_run_cmd_from_buffer(self._context, command.encode())
         output = library.nft_ctx_get_output_buffer(self._context) or b""
@@ -73,7 +73,7 @@ class Nftables:
 
 
 def _load() -> ctypes.CDLL | None:
-    """The library; None where it is not installed, which is told when somebody needs it."""
+    """The library; None if it is not installed, which is reported when it is needed."""
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:

@@ -1,7 +1,7 @@
 """Null routes of others in the host's main table: looked at once, then again only when one came or went.
 
 As in `osctld.shell.kernel.host_networks`, an answer is as true as a look would be, and costs nothing while nothing
-changes: the kernel drops what is told of all other routes.
+changes: the kernel drops notifications of all other routes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NullRoutes:
     """Answers in the network namespace in which it is made."""
 
     def __init__(self, *, own_protocols: Iterable[int]) -> None:
-        """Routes of the protocols are ours. Raises OSError when the kernel does not tell."""
+        """Routes of the protocols are ours. Raises OSError if the kernel does not answer."""
         self._own = frozenset(own_protocols)
         self._news = listening(socket.NETLINK_ROUTE, (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE), _filter())
         self._buffer = bytearray(LARGEST_DATAGRAM)

@@ -1,4 +1,4 @@
-"""One plan being performed: every change sent, every answer read, every outcome told truthfully."""
+"""One plan being performed: every change sent, every answer read, every outcome reported truthfully."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class PlanApplication:
         return made
 
     def _encode(self, batch: Changes, first: int, namespace: Namespace) -> tuple[list[bytes], list[Outcome]]:
-        """Messages up to the first change that fails for want of its link; and outcomes, as if all were taken."""
+        """Messages up to the first change that fails for lack of its link; and outcomes, as if all were accepted."""
         encode = self._encoder(namespace).encode
         messages: list[bytes] = []
         made: list[Outcome] = []
@@ -240,7 +240,7 @@ class PlanApplication:
     def _look_again(
         self, batch: Sequence[Change], positions: Sequence[int], through: NetlinkSocket
     ) -> Mapping[int, Outcome]:
-        """The answers were lost: what is there now tells whether the changes were made.
+        """The answers were lost: the present state shows whether the changes were made.
 
         Of several changes of one object only the last one shows; those before it are taken for what it is.
         """
@@ -315,7 +315,7 @@ class PlanApplication:
         return inside(self._namespaces[namespace], lambda: list(_write_all(segment)))
 
     def _filter(self, segment: Sequence[Change]) -> list[Outcome]:
-        """The table itself, each change a transaction, with the elements that it shall hold from then on."""
+        """The table itself, each change a transaction, with the elements that it holds from then on."""
         _check_is_host(segment)
         outcomes = []
         for change in segment:
@@ -405,7 +405,7 @@ def _place_of(part: Change | RouteChanges) -> tuple[int, Namespace] | None:
 
 
 def _batches(segment: Changes, size: int) -> Iterator[Changes]:
-    """The changes in order, so many of them at a time."""
+    """The changes in order, this many at a time."""
     batch: list[Change | RouteChanges] = []
     room = size
     for part in segment.parts:

@@ -66,7 +66,7 @@ from osctld.shell.kernel.tracked_connections import TrackedConnections
 #: Release of the kernel that lets links be renamed while they are up (dev_change_name in linux/net/core/dev.c).
 RENAMES_WHILE_UP = (6, 2)
 
-#: From so many links on, they are found in one dump of all.
+#: From this number of links, they are found in one dump of all.
 _MANY_NAMES = 8
 
 #: So many routes are asked for one by one in any case. One costs 8 microseconds more than in a dump that tells little
@@ -129,7 +129,7 @@ class Kernel:
     def listen(self, route_protocols: Iterable[int]) -> KernelEvents:
         """Hear from now on what others change on the host; of routes those of these protocols. Close it at the end.
 
-        Raises Unavailable when the kernel does not tell.
+        Raises Unavailable if the kernel does not answer.
         """
         try:
             return KernelEvents(
@@ -139,7 +139,7 @@ class Kernel:
             )
         except OSError as error:
             raise Unavailable(
-                f"the kernel does not tell what changes: {error.strerror or error}", code="kernel-unreadable"
+                f"the kernel does not report changes: {error.strerror or error}", code="kernel-unreadable"
             ) from error
 
     # --- observe --------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class Kernel:
             return host_ways.ways(self._host, list(asks), _name, self._index)
 
     def networks_in_table(self, table: int) -> tuple[Network, ...]:
-        """Destinations of the first routes of a table, some dozens at least if there are so many."""
+        """Destinations of the first routes of a table, at least some dozens if there are so many."""
         with self._alone():
             return tuple(host_ways.networks_in_table(table))
 
@@ -251,7 +251,7 @@ class Kernel:
             return tuple(dict.fromkeys(found))
 
     def hear_of_host_networks(self) -> None:
-        """Read what is told of them: to be called when news come, so that no more come than are kept."""
+        """Read notifications of them: to be called when notifications arrive, before the buffer overflows."""
         with self._asking_alone():
             if self._networks is not None:
                 self._networks.hear()
@@ -274,10 +274,10 @@ class Kernel:
         left behind.
 
         A link that is not there is simply absent, and so is everything in a namespace that is gone. The other end of a
-        pair is there by whatever name, in a namespace that any of the scopes is in.
-        A host link that is no veth is a plain Link; of a veth whose peer is not among the scopes, the peer's
-        name and MAC are empty. With `host_side` the host's side is taken from there, except for settings that did not
-        come with a link. With `sought`, routes on the host other than these may be left out.
+        pair is there by whatever name, in a namespace that any of the scopes is in. A host link that is not a veth is a
+        plain Link; of a veth whose peer is not among the scopes, the peer's name and MAC are empty. With `host_side`
+        the host's side is taken from there, except for settings that did not come with a link. With `sought`, routes on
+        the host other than these may be left out.
         """
         with self._alone():
             objects: list[KernelObject | Routes] = []
@@ -371,20 +371,20 @@ class Kernel:
                 return self._counters.counted(link)
         except OSError as error:
             raise Unavailable(
-                f"what the packet filter counts cannot be read: {error.strerror or error}", code="kernel-unreadable"
+                f"the counters of the packet filter cannot be read: {error.strerror or error}", code="kernel-unreadable"
             ) from error
 
     def counted(self) -> dict[str, dict[str, int]]:
-        """Packets counted, by set and by host link; links of which nothing was are left out."""
+        """Packets counted, by set and by host link; links without packets are omitted."""
         try:
             return self._counters.all_counted()
         except OSError as error:
             raise Unavailable(
-                f"what the packet filter counts cannot be read: {error.strerror or error}", code="kernel-unreadable"
+                f"the counters of the packet filter cannot be read: {error.strerror or error}", code="kernel-unreadable"
             ) from error
 
     def forget_counted(self, links: Iterable[str]) -> None:
-        """Begin to count anew for these links: another may be given the name."""
+        """Reset the counters of these links: another link may get the name."""
         with self._alone():
             for link in links:
                 self._elements.forget_counted(link)

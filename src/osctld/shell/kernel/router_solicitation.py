@@ -1,4 +1,4 @@
-"""Router solicitations (RFC 4861, 4.1) from the host's namespace: what makes a router tell who it is at once."""
+"""Router solicitations (RFC 4861, 4.1) from the host's namespace, which make routers advertise at once."""
 
 from __future__ import annotations
 

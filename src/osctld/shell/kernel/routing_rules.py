@@ -28,7 +28,7 @@ class RoutingRules:
     """Answers in the network namespace in which it is made."""
 
     def __init__(self) -> None:
-        """Raises OSError when the kernel does not tell."""
+        """Raises OSError if the kernel does not answer."""
         self._news = listening(socket.NETLINK_ROUTE, (RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE), assemble(()))
         self._buffer = bytearray(LARGEST_DATAGRAM)
         self._found: tuple[Rule, ...] | None = None

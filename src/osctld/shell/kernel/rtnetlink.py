@@ -59,7 +59,7 @@ NULL_TYPES = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 RTPROT_KERNEL, RTPROT_RA = 2, 9
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 RTM_F_CLONED = 0x200
-#: Answer with the entry of the table instead of what comes of it.
+#: Answer with the entry of the table instead of the resolved route.
 RTM_F_FIB_MATCH = 0x2000
 #: And say which table it is in: without it, the kernel says of every IPv4 route that it is in the main one. It refuses
 #: the flag for IPv6.
@@ -89,7 +89,7 @@ _ANY = NLM_F_CREATE | NLM_F_REPLACE
 
 
 class NoSuchLink(Exception):
-    """A message would speak of a link that is not there. Number 0 in its place would mean any link to the kernel."""
+    """A message would refer to a missing link. The kernel takes number 0 in its place for any link."""
 
 
 # --- links -------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
 def set_link(new: Veth | Link, old: Veth | Link | None, sequence: int, *, master: int | None = None) -> bytes:
     """Give a link that is there the settings that differ; all of them when it is not known what it has.
 
-    `master` is the number of the link that it shall be a port of, 0 for none; None leaves that as it is.
+    `master` is the number of the link whose port it becomes, 0 for none; None leaves it unchanged.
     """
     body = name_attribute(new.name)
     if old is None or old.mac != new.mac:

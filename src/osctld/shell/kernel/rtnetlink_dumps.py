@@ -1,4 +1,4 @@
-"""What the kernel tells of links, addresses, routes and neighbours, as values."""
+"""The kernel's dumps of links, addresses, routes and neighbours, as values."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ from osctld.shell.kernel.rtnetlink import (
 _VERSION = {family: version for version, family in FAMILY.items()}
 _ANY_FAMILY = 0
 
-#: From so many links on, one dump of everything is cheaper than three questions for each link.
+#: From this number of links, one dump of everything is cheaper than three requests for each link.
 _MANY_LINKS = 8
 
 
@@ -101,7 +101,7 @@ _MANY_LINKS = 8
 
 
 class LinkFacts(msgspec.Struct, frozen=True):
-    """What the kernel tells of a link.
+    """A link in a dump.
 
     `peer_index` is the index of a veth's other end, in that end's own namespace; `peer_namespace_id` is the number
     of that namespace as this one counts them, None when both ends are in this one.
@@ -231,9 +231,10 @@ _SETTINGS = (
 
 
 def settings_of(link: LinkFacts) -> Iterator[tuple[str, str]]:
-    """Settings that came with the link, as paths below /proc/sys/net with values: so many files less to read.
+    """Settings that were dumped with the link, as paths below /proc/sys/net with values, which saves reading these
+    files.
 
-    Not all that there are: those that somebody asks for.
+    Not all of them: only those asked for.
     """
     by_family = attributes(link.settings)
     for (family, kind, directory), positions in _SETTINGS:
@@ -253,7 +254,7 @@ def is_ipv6_off(link: LinkFacts) -> bool:
 
 
 def forwards_ipv4(link: LinkFacts) -> bool:
-    """Whether what comes in by the link is forwarded."""
+    """Whether packets arriving on the link are forwarded."""
     array = attributes(attributes(link.settings).get(int(socket.AF_INET), b"")).get(IFLA_INET_CONF, b"")
     return len(array) >= 4 and I32.unpack_from(array)[0] != 0
 
@@ -389,7 +390,7 @@ def _sought_on(
 
 def _way_out(packed: bytes, index: int) -> bytes:
     """Ask for the entry that leads to an address out by a link."""
-    # Of an IPv6 route the table is told in any case.
+    # For an IPv6 route the table is always reported.
     version, flags = (4, RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE) if len(packed) == 4 else (6, RTM_F_FIB_MATCH)
     body = RTMSG.pack(FAMILY[version], BITS[version], 0, 0, 0, 0, 0, 0, flags)
     return body + attribute(RTA_DST, packed) + attribute(RTA_OIF, U32.pack(index))
@@ -421,7 +422,7 @@ def _read_address(data: bytes, links: Mapping[int, str], namespace: Namespace) -
     )
 
 
-#: Ways by what the kernel tells of them: of very many routes, few lead different ways.
+#: Ways by their attributes in a dump: very many routes have few different ways.
 _Ways: TypeAlias = dict[tuple[int | bytes | None, ...], Way]
 
 

@@ -1,4 +1,4 @@
-"""AppArmor on this host: what is there of it, our profiles, policies of guests; apparmor_parser(8), securityfs.
+"""AppArmor on this host: its state, our profiles, policies of guests; apparmor_parser(8), securityfs.
 
 Nothing is executed but to load our profiles when they are not, by the first container that needs them.
 """
@@ -86,7 +86,7 @@ def with_profiles_loaded() -> AppArmorFacts:
 
 
 def make_namespace(name: str) -> None:
-    """Make a guest's own policy, empty; one that a dead life has left goes first. Raises OSError."""
+    """Create an empty policy namespace for a guest, after removing one left by an earlier run. Raises OSError."""
     remove_namespace(name)
     (_NAMESPACES / name).mkdir()
 

@@ -29,7 +29,7 @@ _ENVIRONMENT = {
 #: Seconds that a command has for its last things when its client has gone: a shell's handler starts programs, and on a
 #: busy machine each of them waits for a processor.
 _PATIENCE_SECONDS = 3.0
-#: The same for commands whose daemon has died: the next one waits for them before it answers anybody.
+#: The same for commands whose daemon has died: the next one waits for them before it answers clients.
 _PATIENCE_AT_START_SECONDS = 0.5
 _USUAL_TERMINAL = "xterm"  # what nearly all terminals understand
 #: Names of terminals (term(7)); a longer one, or one with other characters, is none, and might be a path.
@@ -55,11 +55,11 @@ async def execute(
     """
     container = life.container
     if not command or not all(map(_is_word, command)):
-        raise Refused(f"{list(command)!r} is no command", code="no-command", subject=container)
+        raise Refused(f"{list(command)!r}: not a command", code="no-command", subject=container)
     if life.is_over:
-        raise Unavailable(f'"{container}" is not running', subject=container)
+        raise Unavailable(f"'{container}': container not running", subject=container)
     if cgroups.is_frozen(life.cgroup, trees=places.trees):  # lxc-attach would hang
-        raise Unavailable(f'"{container}" is frozen', subject=container)
+        raise Unavailable(f"'{container}': container is frozen", subject=container)
     for program in ("lxc-attach", "setsid"):  # a shell would say 127, as of a command that is not there inside
         subprocesses.require(program, subject=container)
     async with lxc_terminal.carried(*descriptors) as streams:
@@ -83,7 +83,7 @@ async def execute(
                 raise
             size = sum(len(os.fsencode(word)) + 1 for word in command)
             raise Refused(
-                f"{command[0][:100]!r} with its arguments is too long to be executed: {size} bytes",
+                f"{command[0][:100]!r}: too long to be executed with its arguments, {size} bytes",
                 code="too-long",
                 subject=container,
             ) from None
@@ -131,7 +131,7 @@ def _words(places: Places, life: Life, command: Sequence[str], variables: Mappin
 
 
 async def end_orphans(places: Places) -> None:
-    """End the commands whose daemon has died: their clients went with it, and nobody hears how they end.
+    """End the commands whose daemon has died: their clients are gone too, and their exit statuses are not needed.
 
     Those with a terminal have ended by themselves, because their terminal was the daemon's.
     """
@@ -175,7 +175,7 @@ async def _end_command(attach: int, *, patience_seconds: float) -> None:
     while held := await asyncio.to_thread(processes.of_sessions, sessions, spared=attach):
         for pidfd in held:
             pidfds.send_signal(pidfd, signal.SIGHUP)
-            pidfds.send_signal(pidfd, signal.SIGCONT)  # who is stopped hears it, too
+            pidfds.send_signal(pidfd, signal.SIGCONT)  # a stopped process gets it, too
         if not await pidfds.end_all(held, patience_seconds=patience_seconds):
             break
         patience_seconds = 0.0

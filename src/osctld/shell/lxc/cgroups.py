@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-#: Of each version: the file that tells whether a cgroup is frozen and takes it, and what it holds when it is not.
+#: For each version: the file that shows and sets whether a cgroup is frozen, and its content when it is not.
 _FREEZERS = (("freezer.state", "THAWED"), ("cgroup.freeze", "0"))
 
 

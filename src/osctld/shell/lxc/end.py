@@ -1,4 +1,4 @@
-"""Ends of lives: asked for politely, or brought about."""
+"""Stopping containers: by request, or by force."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ async def end_init(places: Places, life: Life, *, timeout_seconds: float, method
             await to_the_end(asyncio.wait([asking]))
         if not ended and method is StopMethod.SHUTDOWN_OR_FAIL:
             if not asking.cancelled() and (error := asking.exception()) is not None:
-                raise ApplyFailed(f'cannot ask "{life.container}" to power off: {error}', subject=life.container)
+                raise ApplyFailed(f"'{life.container}': cannot be asked to power off: {error}", subject=life.container)
             raise Unavailable(
-                f'"{life.container}" has not powered off within {timeout_seconds:g} s', subject=life.container
+                f"'{life.container}': did not power off within {timeout_seconds:g} s", subject=life.container
             )
     if not life.is_over:
         pidfds.send_signal(life.pidfd, signal.SIGKILL)
-        _thaw(places, life)  # a frozen process does not die
+        _thaw(places, life)  # a frozen process does not exit
         if not await pidfds.wait_ended(life.pidfd, timeout_seconds=DEATH_SECONDS):
-            raise ApplyFailed(f'"{life.container}" does not die', subject=life.container)
+            raise ApplyFailed(f"'{life.container}': did not exit after SIGKILL", subject=life.container)
 
 
 def _thaw(places: Places, life: Life) -> None:
@@ -58,7 +58,7 @@ async def _ask_to_halt(places: Places, life: Life) -> None:
             if processes.heeds(life.init_pid, _SIGRTMIN_PLUS_3):
                 pidfds.send_signal(life.pidfd, _SIGRTMIN_PLUS_3)
                 return
-            await asyncio.sleep(0.02)  # nothing tells when a process has its handlers
+            await asyncio.sleep(0.02)  # there is no notification when a process has installed its handlers
             continue
         # SysV init, OpenRC and runit know no signal for it that Debian has set up.
         status = await attach.run(places, life, "/sbin/poweroff")

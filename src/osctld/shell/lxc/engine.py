@@ -24,7 +24,7 @@ from osctld.shell.lxc.places import Places
 from osctld.shell.process import subprocesses
 from osctld.shell.process.namespace_holder import Namespaces
 
-#: What is told of cgroups: the controllers that count what a container uses.
+#: What is reported of cgroups: the controllers that count the resources of a container.
 _CONTROLLERS = ("cpu", "cpuacct", "memory", "blkio", "pids")
 
 _PROGRAMS = ("lxc-start", "lxc-attach")
@@ -116,8 +116,8 @@ class LxcEngine:
         """Run a command in the container on the given descriptors; return its exit status, 128+N for signal N.
 
         The descriptors stay the caller's and keep their flags. 127: no such command; 126: it cannot be executed.
-        `terminal_type` is TERM of the caller, `signals` what the command shall get.
-        A cancellation ends the command, too. Raises Refused or Unavailable.
+        `terminal_type` is TERM of the caller, `signals` are signals for the command. A cancellation ends the command,
+        too. Raises Refused or Unavailable.
         """
         return await attach.execute(
             self._places, life, command, descriptors=(stdin, stdout, stderr), environment=environment or {},
@@ -144,7 +144,7 @@ class LxcEngine:
     async def wait_ended(self, life: Life) -> End:
         """Wait until a life has completely ended: a new start may follow at once.
 
-        REBOOT when the guest asked to be started anew. Any number of tasks may wait.
+        REBOOT if the guest requested a restart. Any number of tasks may wait.
         """
         if life.ending is None:
             life.ending = asyncio.ensure_future(self._end_of(life))
@@ -170,7 +170,8 @@ class LxcEngine:
         await leftovers.collect(self._places, container)
 
     async def forget(self, container: str) -> None:
-        """Remove what is kept of a container between its lives; it has been deleted. Raises Refused when it runs."""
+        """Remove what is kept of a container while it is stopped; it has been deleted. Raises Refused if it is
+        running."""
         await self.collect(container)
         await asyncio.to_thread(self._places.forget, container)
 

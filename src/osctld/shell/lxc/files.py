@@ -17,8 +17,8 @@ from osctld.shell.rootfs.guest_root import InitKind
 
 _HALT_SIGNALS = {InitKind.SYSTEMD: "SIGRTMIN+3", InitKind.BUSYBOX: "SIGUSR1"}
 
-# `lxc-start` of such a container by hand would run it without its interfaces: the hook makes it fail. The engine
-# takes the line away on the command line of its own start.
+# A manual `lxc-start` of such a container would run it without its interfaces: the hook makes it fail. The engine takes
+# the line away on the command line of its own start.
 GUARD_KEY = "lxc.hook.pre-start"
 _GUARD = "/bin/false start this container with osctl"
 
@@ -38,7 +38,7 @@ _FILE_SYSTEMS_FOR_NESTING = (
 )
 
 # What holds a life in which no init of the guest runs: the host's static busybox, on the file system of /dev, which is
-# made for each life, so that nothing is left in the root directory. Its name has to begin with `busybox`.
+# created for each run, so that nothing is left in the root directory. Its name has to begin with `busybox`.
 HOLDER = "/bin/busybox"
 _HOLDER_INSIDE = "dev/busybox.osctl"
 _HOLDING = (
@@ -74,7 +74,7 @@ _NO_REASON = (
 class CgroupNames(msgspec.Struct, frozen=True):
     """The cgroups of a container: of its monitor, of its processes, and where the monitor goes to remove those two.
 
-    LXC's own names are made of the container's name alone. The tag tells the daemons of one machine apart, so that
+    LXC's own names are made of the container's name alone. The tag distinguishes the daemons of one machine, so that
     none collects what another is about to use; a pivot for each container can be removed when its life is over.
     """
 
@@ -109,7 +109,7 @@ def config_text(
     """
     for value in (spec.container, spec.hostname, str(mount_point)):
         if not value.isprintable() or not value.strip():
-            raise Refused(f"{value!r} cannot stand in a configuration", subject=spec.container)
+            raise Refused(f"{value!r}: not allowed in an LXC configuration", subject=spec.container)
     ids = f"0 {spec.id_map.offset} {spec.id_map.size}"
     dropped = _USELESS_CAPABILITIES if spec.has_nesting else (*_USELESS_CAPABILITIES, *_POLICY_CAPABILITIES)
     lines = (
@@ -149,10 +149,10 @@ def seccomp_text() -> str:
 def hook_text(markers: Path) -> str:
     """Return the post-stop hook: leave a marker for a reboot that the guest asked for, and fail, so that LXC stops.
 
-    A reboot inside LXC would join the namespaces of a process that is long gone; the daemon starts the container
-    anew instead. Other ends need nothing of the hook.
+    A reboot inside LXC would join the namespaces of a process that is long gone; the daemon starts the container again
+    instead. The hook does nothing when a container stops otherwise.
     """
-    # The first line is for lives that an osctld before began, whose LXC executes the file.
+    # The first line is for containers that an earlier osctld started, whose LXC executes the file.
     return f'#!/bin/sh\n[ "$LXC_TARGET" = reboot ] || exit 0\n: > {shlex.quote(str(markers))}/"$LXC_NAME"\nexit 1\n'
 
 
@@ -169,7 +169,7 @@ def write_if_different(path: Path, text: str, *, mode: int) -> None:
 
 
 def reason_in_log(log: Path) -> str:
-    """Return why a start failed, in LXC's words; empty when the log tells nothing.
+    """Return why a start failed, in LXC's words; empty if the log does not say.
 
     The first error is the cause and the later ones report its consequences, except that some lines say nothing ever.
     """

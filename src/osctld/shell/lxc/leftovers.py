@@ -26,7 +26,7 @@ async def collect(places: Places, container: str) -> None:
             alive = not pidfds.has_ended(pidfd)
             os.close(pidfd)
             if alive:
-                raise Refused(f'"{container}" is running', code="running", subject=container)
+                raise Refused(f"'{container}': container is running", code="running", subject=container)
     await sweep(places, container, patience_seconds=ANSWER_SECONDS)
 
 
@@ -59,7 +59,7 @@ async def sweep(places: Places, container: str, *, patience_seconds: float) -> N
         clean_looks = 0
         if loop.time() > deadline:
             raise ApplyFailed(
-                f'a former life of "{container}" does not end: {", ".join(left) or "its monitor stays"}',
+                f"'{container}': its previous run has not ended: {', '.join(left) or 'the monitor is still there'}",
                 subject=container,
             )
         await asyncio.sleep(0.005)  # a cgroup is busy for a moment after its last process

@@ -23,7 +23,7 @@ _EXEC_SECONDS = 10.0
 #: From the first step of a process's end, in which it lets go of its namespaces, to the last: milliseconds.
 _ENDING_SECONDS = 0.5
 
-_ENDED_AT_ONCE = "its first process ended at once"
+_ENDED_AT_ONCE = "init exited at once"
 
 
 class Life:
@@ -56,13 +56,13 @@ class Life:
 
 
 async def meet(places: Places, container: str) -> Life:
-    """Take hold of a container that a monitor runs. Raises ApplyFailed when there is none (any more)."""
+    """Take hold of a container that a monitor runs. Raises ApplyFailed if there is none (any longer)."""
     try:
         pidfd = await monitor_socket.init_pidfd(places.lxc_path, container, timeout_seconds=START_SECONDS)
     except NotRunning as error:
         raise places.failed_start(container, _ENDED_AT_ONCE) from error
     except TimeoutError as error:
-        raise ApplyFailed(f'the monitor of "{container}" does not answer', subject=container) from error
+        raise ApplyFailed(f"'{container}': its monitor does not answer", subject=container) from error
     monitor: int | None = None
     try:
         init_pid = pidfds.pid_of(pidfd)
@@ -103,7 +103,7 @@ async def _cgroup_of(places: Places, container: str) -> str:
 
 async def await_init(places: Places, life: Life, *, network: int) -> None:
     """Wait until the guest's own init runs, and make sure that it runs where it should."""
-    # LXC reports success before it executes init. No descriptor tells when that has happened.
+    # LXC reports success before it executes init. No descriptor signals when that has happened.
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _EXEC_SECONDS
     pause = 0.0005
@@ -112,7 +112,7 @@ async def await_init(places: Places, life: Life, *, network: int) -> None:
             break
         if loop.time() > deadline:
             raise ApplyFailed(
-                f'"{life.container}" did not start: /sbin/init was not executed within {_EXEC_SECONDS:g} s',
+                f"'{life.container}': did not start: /sbin/init was not executed within {_EXEC_SECONDS:g} s",
                 subject=life.container,
             )
         await asyncio.sleep(pause)
@@ -130,14 +130,12 @@ async def await_init(places: Places, life: Life, *, network: int) -> None:
         await pidfds.wait_ended(life.monitor_pidfd, timeout_seconds=ANSWER_SECONDS)
         raise places.failed_start(life.container, _ENDED_AT_ONCE)
     if not idmapped:
-        raise ApplyFailed(f'"{life.container}" was killed: its root is not id-mapped', subject=life.container)
+        raise ApplyFailed(f"'{life.container}': killed, its root is not id-mapped", subject=life.container)
     if joined != network:
-        raise ApplyFailed(
-            f'"{life.container}" was killed: it runs in another network namespace', subject=life.container
-        )
+        raise ApplyFailed(f"'{life.container}': killed, it ran in another network namespace", subject=life.container)
     wanted = places.recorded_label(life.container)
     if wanted and profile_of(confined_by) != profile_of(wanted):
         raise ApplyFailed(
-            f'"{life.container}" was killed: it is confined by {confined_by!r} and not by {wanted!r}',
+            f"'{life.container}': killed, it was confined by {confined_by!r} and not by {wanted!r}",
             subject=life.container,
         )

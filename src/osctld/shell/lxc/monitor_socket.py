@@ -139,7 +139,7 @@ async def _answer(connection: socket.socket, container: str) -> Answer:
 async def init_pidfd(lxc_path: str, container: str, *, timeout_seconds: float) -> int:
     """Return a pidfd of the container's first process, owned by the caller.
 
-    Raises NotRunning when there is none (any more) and TimeoutError.
+    Raises NotRunning if there is none (any longer), and TimeoutError.
     """
     answer = await ask(lxc_path, container, command=Command.GET_INIT_PIDFD, timeout_seconds=timeout_seconds)
     if answer.result != 0 or not answer.descriptors:

@@ -154,10 +154,10 @@ class Places:
     def failed_start(self, container: str, otherwise: str) -> ApplyFailed:
         """Return why a start failed, in LXC's words when its log has any."""
         reason = files.reason_in_log(self.log(container)) or otherwise
-        return ApplyFailed(f'"{container}" did not start: {reason}', subject=container)
+        return ApplyFailed(f"'{container}': did not start: {reason}", subject=container)
 
     def lock(self, container: str) -> int:
-        """Take the lock that says "a start is under way"; lxc-start inherits it, so that it outlives the daemon.
+        """Take the lock that says "a start is in progress"; lxc-start inherits it, so that it outlives the daemon.
 
         The descriptor is the caller's. Raises Unavailable when somebody has it.
         """
@@ -166,7 +166,7 @@ class Places:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise Unavailable(f'"{container}" is just being started', subject=container) from error
+            raise Unavailable(f"'{container}': is already starting", subject=container) from error
         return descriptor
 
     def is_starting(self, container: str) -> bool:
@@ -207,7 +207,7 @@ class Places:
 def file_name(container: str) -> str:
     """Return the name of a container as the name of a file. Raises Refused when it cannot be one."""
     if "/" in container or "\0" in container or container in ("", ".", ".."):
-        raise Refused(f"{container!r} is no name of a container", subject=container)
+        raise Refused(f"{container!r}: not a container name", subject=container)
     return container
 
 

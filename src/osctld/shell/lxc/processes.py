@@ -1,4 +1,4 @@
-"""What /proc tells about the processes of LXC and of a guest's init."""
+"""What /proc shows of the processes of LXC and of a guest's init."""
 
 from __future__ import annotations
 

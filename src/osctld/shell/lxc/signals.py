@@ -21,16 +21,16 @@ from osctld.shell.process.subprocesses import to_the_end
 #: What a keyboard sends, to all in the foreground rather than to one process (termios(3)).
 _KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 _LOOK_SECONDS = 0.005
-#: Looks for those who are to get a signal, at most: who makes processes faster than one can look is not followed.
+#: Maximum number of scans for processes to signal: a program that forks faster than that is not followed.
 _LOOKS = 20
 
 
 async def pass_on(source: SignalSource, process: Process, streams: Streams) -> None:
     """Pass each signal on to the command that an lxc-attach runs, until cancelled. Early ones wait for the command.
 
-    Those of a keyboard go to the command's whole foreground group, others to its first process, as kill(1) would.
-    A stop and its end stop and continue the group. A command with a terminal of its own goes on when its client
-    stops, as far as its terminal takes what it says: stops that are typed are the guest's.
+    Those of a keyboard go to the command's whole foreground group, others to its first process, as kill(1) would. A
+    stop and its end stop and continue the group. A command with a terminal of its own continues when its client stops,
+    as far as its terminal takes what it says: stops that are typed are the guest's.
     """
     while True:
         number = await source.next_signal()

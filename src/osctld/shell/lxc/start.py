@@ -39,7 +39,7 @@ async def make_namespaces(places: Places, spec: ContainerSpec) -> Namespaces:
         return namespaces
     except BaseException:
         await to_the_end(asyncio.wait([preparing]))
-        preparing.exception()  # two may have failed: one is told
+        preparing.exception()  # two may have failed: one is reported
         if namespaces is not None:
             await to_the_end(namespaces.release())
         await to_the_end(leftovers.sweep(places, container, patience_seconds=0))
@@ -52,7 +52,7 @@ def _prepare(places: Places, spec: ContainerSpec) -> None:
         root = os.open(spec.root_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ApplyFailed(
-            f'root directory "{spec.root_directory}" of "{container}" cannot be opened: {error.strerror}',
+            f"'{container}': root directory '{spec.root_directory}' cannot be opened: {error.strerror}",
             subject=container,
         ) from error
     try:
@@ -64,7 +64,7 @@ def _prepare(places: Places, spec: ContainerSpec) -> None:
             require_static_busybox(files.HOLDER)
     except OSError as error:
         raise ApplyFailed(
-            f'the name of "{container}" cannot be written below "{spec.root_directory}": {error.strerror}',
+            f"'{container}': its name cannot be written below '{spec.root_directory}': {error.strerror}",
             subject=container,
         ) from error
     finally:
@@ -89,7 +89,7 @@ def _prepare(places: Places, spec: ContainerSpec) -> None:
                 apparmor.make_namespace(places.policy_of(container))
         places.begin_log(container)
     except OSError as error:
-        raise ApplyFailed(f'cannot prepare "{container}": {error}', subject=container) from error
+        raise ApplyFailed(f"'{container}': start cannot be prepared: {error}", subject=container) from error
 
 
 def _confine(places: Places, spec: ContainerSpec) -> str | None:
@@ -153,10 +153,10 @@ def _mount(places: Places, spec: ContainerSpec, namespaces: Namespaces) -> None:
         places.record_network(container, namespaces.network)
         user_namespace = os.open(f"/proc/{namespaces.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise ApplyFailed(f'cannot prepare "{container}": {error}', subject=container) from error
+        raise ApplyFailed(f"'{container}': start cannot be prepared: {error}", subject=container) from error
     try:
         if pidfds.has_ended(namespaces.pidfd):
-            raise ApplyFailed(f'the namespaces of "{container}" are gone', subject=container)
+            raise ApplyFailed(f"'{container}': its namespaces are gone", subject=container)
         idmapped_mount.attach(spec.root_directory, str(places.mount_point(container)), user_namespace=user_namespace)
     finally:
         os.close(user_namespace)
@@ -182,7 +182,7 @@ async def _await_start(places: Places, container: str, process: Process) -> None
         async with asyncio.timeout(START_SECONDS):
             status = await process.wait()
     except TimeoutError as error:
-        raise ApplyFailed(f'"{container}" did not start within {START_SECONDS:g} s', subject=container) from error
+        raise ApplyFailed(f"'{container}': did not start within {START_SECONDS:g} s", subject=container) from error
     if status != 0:
         raise places.failed_start(container, f"lxc-start ended with status {status}")
 

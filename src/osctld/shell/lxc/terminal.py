@@ -121,7 +121,7 @@ class _Carrier:
         streams.stdin = streams.stdout = slave
         if os.isatty(streams.stderr):
             streams.stderr = slave
-        streams.prefix = ("setsid", "--ctty")  # by exec: it is no leader of a process group yet
+        streams.prefix = ("setsid", "--ctty")  # by exec: it is not a process group leader yet
         streams.has_terminal = True
         self._inputs.append(_task(self._carry_keys(source, master, streams.hung_up)))
         self._inputs.append(_task(self._follow_size(sink, master, size)))
@@ -148,7 +148,8 @@ class _Carrier:
             self._outputs.append(_task(self._carry(source, sink)))
 
     async def finish(self) -> None:
-        """Carry what is there. A process that the command has left behind may write on, but to nobody."""
+        """Forward what has been written. A process that the command left behind may keep writing, but nobody reads
+        it."""
         self._ended.set_result(None)
         if not self._may_carry.is_set():
             for task in self._inputs:  # what is typed meanwhile is for the shell of the stopped client
@@ -191,11 +192,11 @@ class _Carrier:
             self._cleaning.callback(os.close, descriptor)
 
     def _reopened(self, terminal: int, flags: int) -> int:
-        """Open a terminal anew: non-blocking for us alone, and not for everybody who uses the client's descriptor."""
+        """Reopen a terminal: non-blocking only for us, not for everybody who uses the client's descriptor."""
         try:
             descriptor = os.open(f"/proc/self/fd/{terminal}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
-            raise Unavailable(f"the terminal cannot be used by osctld: {error.strerror}") from error
+            raise Unavailable(f"osctld cannot use the terminal: {error.strerror}") from error
         self._own(descriptor)
         return descriptor
 

@@ -1,4 +1,4 @@
-"""What the daemon has and its children shall not: guests are to be as if somebody had started them by hand.
+"""What the daemon has and its children must not inherit: guests have to be as if started manually.
 
 A child inherits its parent's limits and its place in the order in which the kernel kills when memory ends. The daemon
 holds several descriptors for each container, and must not be what dies first; a guest, an archive being unpacked or a

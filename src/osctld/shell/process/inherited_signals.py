@@ -13,7 +13,7 @@ _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def stop_passing_on() -> None:
-    """Go on ignoring what was ignored, but by a handler: execve(2) gives those back their default. Block nothing.
+    """Keep ignoring what was ignored, but with a handler: execve(2) gives those back their default. Block nothing.
 
     To be called in the main thread, before others are made.
     """

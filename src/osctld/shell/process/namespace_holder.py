@@ -55,7 +55,7 @@ class Namespaces:
         self._process = process
 
     async def release(self) -> None:
-        """Let the holder go, which ends namespaces that nobody has joined. Harmless when done twice."""
+        """Release the holder, which ends namespaces that no process has joined. Harmless when done twice."""
         if self.pidfd < 0:
             return
         pidfd, self.pidfd = self.pidfd, -1
@@ -79,7 +79,9 @@ async def make_namespaces(container: str, *, id_map: IdMap) -> Namespaces:
         await _step(process, container)
         pidfd = pidfds.open_pidfd(process.pid)
         if pidfd is None:
-            raise ApplyFailed(f'the namespaces of "{container}" vanished while they were made', subject=container)
+            raise ApplyFailed(
+                f"'{container}': its namespaces vanished while they were being created", subject=container
+            )
         namespaces = Namespaces(container=container, process=process, pidfd=pidfd)
         _write_maps(process.pid, container, id_map=id_map)
         assert process.stdin is not None
@@ -117,7 +119,7 @@ async def in_network_namespace(pidfd: int, action: Callable[[], Result]) -> Resu
             outcome: tuple[Result | None, BaseException | None] = (action(), None)
         except BaseException as error:  # noqa: BLE001 - raised again in the task that waits
             outcome = (None, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: there are no waiters
             loop.call_soon_threadsafe(settle, *outcome)
 
     threading.Thread(target=run, name="namespace", daemon=True).start()
@@ -139,7 +141,7 @@ def _write_maps(pid: int, container: str, *, id_map: IdMap) -> None:
         Path(f"/proc/{pid}/gid_map").write_text(line, encoding="ascii")
     except OSError as error:
         raise ApplyFailed(
-            f'the kernel refuses ids {id_map.offset} to {id_map.offset + id_map.size - 1} for "{container}": '
+            f"'{container}': the kernel refuses ids {id_map.offset} to {id_map.offset + id_map.size - 1}: "
             f"{error.strerror}",
             subject=container,
         ) from error
@@ -152,11 +154,11 @@ async def _step(process: Process, container: str) -> None:
             line = await process.stdout.readline()
     except TimeoutError as error:
         raise ApplyFailed(
-            f'the namespaces of "{container}" were not made within {_STEP_SECONDS:g} s', subject=container
+            f"'{container}': its namespaces were not created within {_STEP_SECONDS:g} s", subject=container
         ) from error
     if line != b"\n":
-        reason = line.decode(errors="replace").strip() or "the process that made them ended"
-        raise ApplyFailed(f'cannot make the namespaces of "{container}": {reason}', subject=container)
+        reason = line.decode(errors="replace").strip() or "the process creating them exited"
+        raise ApplyFailed(f"'{container}': its namespaces cannot be created: {reason}", subject=container)
 
 
 async def _end(process: Process) -> None:

@@ -1,7 +1,7 @@
 """Processes held by descriptor, so that a recycled process id can never be mistaken for the one that was meant.
 
-`/proc/PID exists` is no test of life: a killed process stays there as a zombie until its parent reaps it. A pidfd
-becomes readable when the process has ended, reaped or not (pidfd_open(2)).
+`/proc/PID exists` does not show that a process is alive: a killed process stays there as a zombie until its parent
+reaps it. A pidfd becomes readable when the process has ended, reaped or not (pidfd_open(2)).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Return a pidfd of a process (close-on-exec), None when there is no such process."""
+    """Return a pidfd of a process (close-on-exec), None if there is no such process."""
     try:
         return os.pidfd_open(pid)
     except (ProcessLookupError, OSError):

@@ -35,7 +35,7 @@ async def to_the_end(work: Awaitable[Result]) -> Result:
 
 async def execute(*command: str, subject: str = "", **how: Any) -> Process:
     """Start a program as asyncio.create_subprocess_exec does, with a clean environment, and without what only the
-    daemon shall have.
+    daemon has to have.
 
     Raises Unavailable, with its package, when it is not installed.
     """
@@ -69,7 +69,7 @@ async def kill(process: Process) -> None:
 
 
 async def last_line(process: Process) -> str:
-    """Read what a process says on standard error, to its end; return the last line that tells something."""
+    """Read standard error of a process to its end; return the last informative line."""
     assert process.stderr is not None
     tail = b""
     while chunk := await process.stderr.read(1 << 16):

@@ -15,7 +15,7 @@ from osctld.core.health.programs import missing
 from osctld.shell.process.subprocesses import execute, is_installed, kill, last_line, to_the_end
 from osctld.shell.rootfs.directory import NewDirectory
 
-#: What a compressed archive begins with, and the program that reads it; tar's option has its name.
+#: The magic bytes of compressed archives, and the program that reads each; tar's option has its name.
 _COMPRESSIONS = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -97,7 +97,7 @@ async def _read_head(descriptor: int, *, timeout_seconds: float) -> tuple[bytes,
         while len(head) < _LONGEST_MAGIC:
             events = poll.poll(timeout_seconds * 1000)
             if not events:
-                raise Unavailable(f"nothing of the archive came within {timeout_seconds:g} s")
+                raise Unavailable(f"no data of the archive arrived within {timeout_seconds:g} s")
             if any(ready == wake for ready, _ in events):
                 break
             chunk = os.read(descriptor, _LONGEST_MAGIC - len(head))

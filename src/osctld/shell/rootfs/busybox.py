@@ -100,7 +100,7 @@ def require_static_busybox(busybox: str) -> None:
         with open(busybox, "rb") as file:
             head = file.read(64)
             if head[:4] != b"\x7fELF":
-                raise Unavailable(f'"{busybox}" is no program: {hint}', subject=busybox)
+                raise Unavailable(f"'{busybox}': not a program; {hint}", subject=busybox)
             wide, order = head[4] == 2, "<" if head[5] == 1 else ">"
             start, size, count = (
                 (struct.unpack_from(order + "Q", head, 32)[0], *struct.unpack_from(order + "HH", head, 54))
@@ -110,12 +110,12 @@ def require_static_busybox(busybox: str) -> None:
             file.seek(start)
             table = file.read(size * count)
     except OSError as error:
-        raise Unavailable(f'"{busybox}" cannot be read: {error.strerror}; {hint}', subject=busybox) from error
+        raise Unavailable(f"'{busybox}': cannot be read: {error.strerror}; {hint}", subject=busybox) from error
     except struct.error as error:
-        raise Unavailable(f'"{busybox}" is no program: {hint}', subject=busybox) from error
+        raise Unavailable(f"'{busybox}': not a program; {hint}", subject=busybox) from error
     kinds = (struct.unpack_from(order + "I", table, size * index)[0] for index in range(len(table) // max(size, 1)))
     if _PT_INTERP in kinds:
-        raise Unavailable(f'"{busybox}" needs libraries that a guest has not: {hint}', subject=busybox)
+        raise Unavailable(f"'{busybox}': requires shared libraries that a guest does not have; {hint}", subject=busybox)
 
 
 async def _applets(busybox: str) -> tuple[str, ...]:
@@ -124,14 +124,14 @@ async def _applets(busybox: str) -> tuple[str, ...]:
         async with asyncio.timeout(10):
             output, _ = await process.communicate()
     except TimeoutError as error:
-        raise Unavailable(f'"{busybox}" does not list its commands', subject=busybox) from error
+        raise Unavailable(f"'{busybox}': does not list its commands", subject=busybox) from error
     finally:
         await kill(process)
     paths = tuple(
         line for line in output.decode(errors="replace").split() if ".." not in line and not line.startswith("/")
     )
     if "sbin/init" not in paths or not paths:
-        raise Unavailable(f'"{busybox}" has no init: install the package busybox-static', subject=busybox)
+        raise Unavailable(f"'{busybox}': has no init; install the package busybox-static", subject=busybox)
     return paths
 
 
@@ -158,4 +158,4 @@ def _lay_out(target: Path, busybox: str, applets: tuple[str, ...]) -> None:
             with contextlib.suppress(FileExistsError):
                 path.symlink_to("/bin/busybox")
     except OSError as error:
-        raise ApplyFailed(f'cannot build a root directory in "{target}": {error.strerror}') from error
+        raise ApplyFailed(f"'{target}': root directory cannot be built: {error.strerror}") from error

@@ -29,10 +29,10 @@ class NewDirectory:
             self._target.mkdir(mode=0o755)
         except FileExistsError as error:
             if not self._target.is_dir() or any(self._target.iterdir()):
-                raise Refused(f'"{self._target}" is not empty', subject=str(self._target)) from error
+                raise Refused(f"'{self._target}': not empty", subject=str(self._target)) from error
         except OSError as error:
             raise ApplyFailed(
-                f'cannot make directory "{self._target}": {error.strerror}', subject=str(self._target)
+                f"'{self._target}': directory cannot be created: {error.strerror}", subject=str(self._target)
             ) from error
         self._target.chmod(0o755)
         return self
@@ -49,11 +49,11 @@ async def remove_directory(path: str | os.PathLike[str], *, timeout_seconds: flo
     """
     target = os.fspath(path)
     if not os.path.isabs(target) or os.path.realpath(target) == "/":
-        raise Refused(f'"{target}" is no directory to remove', subject=target)
+        raise Refused(f"'{target}': not a directory that can be removed", subject=target)
     if not os.path.lexists(target):
         return
     if mounted := await asyncio.to_thread(idmapped_mount.mount_points_below, target):
-        raise Refused(f'"{target}" is not removed: "{mounted[0]}" is mounted', subject=target)
+        raise Refused(f"'{target}': not removed, '{mounted[0]}' is mounted", subject=target)
     process = await execute(
         "rm", "--recursive", "--force", "--one-file-system", "--", target,
         stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, cwd="/", start_new_session=True,
@@ -63,8 +63,8 @@ async def remove_directory(path: str | os.PathLike[str], *, timeout_seconds: flo
             reason = await last_line(process)
             status = await process.wait()
     except TimeoutError as error:
-        raise ApplyFailed(f'"{target}" was not removed within {timeout_seconds:g} s', subject=target) from error
+        raise ApplyFailed(f"'{target}': not removed within {timeout_seconds:g} s", subject=target) from error
     finally:
         await to_the_end(kill(process))
     if status != 0:
-        raise ApplyFailed(f'"{target}" was not removed: {reason}', subject=target)
+        raise ApplyFailed(f"'{target}': not removed: {reason}", subject=target)

@@ -64,13 +64,13 @@ def init_kind(root: int, *, container: str, root_directory: str) -> InitKind:
         init = open_in_root(root, "/sbin/init", os.O_PATH)
     except OSError as error:
         raise ApplyFailed(
-            f'"{container}" has no /sbin/init in "{root_directory}": {error.strerror}', subject=container
+            f"'{container}': no /sbin/init in '{root_directory}': {error.strerror}", subject=container
         ) from error
     try:
         about = os.fstat(init)
         if not stat.S_ISREG(about.st_mode) or not about.st_mode & 0o111:
             raise ApplyFailed(
-                f'/sbin/init of "{container}" in "{root_directory}" is no program that can be run', subject=container
+                f"'{container}': /sbin/init in '{root_directory}' is not an executable program", subject=container
             )
         return init_kind_of(os.readlink(f"/proc/self/fd/{init}"))
     finally:

@@ -76,7 +76,7 @@ def attach(source: str, target: str, *, user_namespace: int) -> None:
     try:
         tree = open_tree(source)
     except OSError as error:
-        raise ApplyFailed(f'root directory "{source}" cannot be mounted: {error.strerror}', subject=source) from error
+        raise ApplyFailed(f"'{source}': root directory cannot be mounted: {error.strerror}", subject=source) from error
     try:
         # struct mount_attr: attr_set, attr_clr, propagation, userns_fd (linux/mount.h). Private, because the copy
         # of a shared mount would join its peers and carry what the guest mounts out to the host.
@@ -98,15 +98,17 @@ def attach(source: str, target: str, *, user_namespace: int) -> None:
             )
         except OSError as error:
             reason = (
-                "its file system has no id-mapped mounts"
+                "its file system does not support id-mapped mounts"
                 if error.errno in (errno.EINVAL, errno.EOPNOTSUPP)
                 else error.strerror
             )
-            raise ApplyFailed(f'ids of root directory "{source}" cannot be mapped: {reason}', subject=source) from error
+            raise ApplyFailed(
+                f"'{source}': ids of the root directory cannot be mapped: {reason}", subject=source
+            ) from error
         try:
             move_tree(tree, target)
         except OSError as error:
-            raise ApplyFailed(f'cannot mount at "{target}": {error.strerror}', subject=source) from error
+            raise ApplyFailed(f"'{target}': cannot be mounted on: {error.strerror}", subject=source) from error
     finally:
         os.close(tree)
 
@@ -119,8 +121,8 @@ def detach(target: str) -> None:
         code = ctypes.get_errno()
         if code in (errno.EINVAL, errno.ENOENT):
             return
-        raise ApplyFailed(f'cannot unmount "{target}": {os.strerror(code)}', subject=target)
-    raise ApplyFailed(f'cannot unmount "{target}": mounted again and again', subject=target)
+        raise ApplyFailed(f"'{target}': cannot be unmounted: {os.strerror(code)}", subject=target)
+    raise ApplyFailed(f"'{target}': cannot be unmounted, it is mounted again and again", subject=target)
 
 
 def is_root_idmapped(pid: int) -> bool:

@@ -50,7 +50,7 @@ class RootDirectories:
     async def build(self, container: str, *, archive: int | None) -> None:
         """Make a root directory from a tar archive, an open descriptor, or of the host's busybox; on disk when done.
 
-        `keep` or `discard` it then. Raises Refused or Unavailable, in words, and then nothing is left.
+        `keep` or `discard` it then. Raises Refused or Unavailable, and then nothing is left.
         """
         unfinished, place = self._building / container, self._containers / container
         await remove_directory(unfinished)
@@ -62,7 +62,7 @@ class RootDirectories:
             await self.fill(unfinished / "made" / "rootfs", archive=archive)
             if place.exists():
                 # Left by somebody's hand: not ours to delete.
-                raise ApplyFailed(f"{place} exists already", code="root-exists", subject=container)
+                raise ApplyFailed(f"'{place}': already exists", code="root-exists", subject=container)
             (unfinished / "placed").touch(mode=0o600)
             os.rename(unfinished / "made", place)
             is_placed = True
@@ -79,11 +79,11 @@ class RootDirectories:
                 os.close(descriptor)
 
     async def _give_up(self, container: str, *, is_placed: bool) -> None:
-        """Remove what was begun; a disk that refuses that, too, is told of by what failed first."""
+        """Remove what was begun; if the disk refuses that too, the first failure is the one reported."""
         try:
             await to_the_end(self.discard(container) if is_placed else remove_directory(self._building / container))
         except OsctlError as error:
-            log.error("%s: what was begun stays until the next start: %s", container, error.message)
+            log.error("%s: leftovers stay until the next start: %s", container, error.message)
 
     async def fill(self, root: Path, *, archive: int | None) -> None:
         """Make a root directory, which does not exist yet."""
@@ -130,7 +130,7 @@ class RootDirectories:
             try:
                 make_directory(directory, mode=0o700)
             except OSError as error:
-                raise ApplyFailed(f"{directory} cannot be made: {error.strerror}", code="disk") from error
+                raise ApplyFailed(f"'{directory}': cannot be created: {error.strerror}", code="disk") from error
         for name in _names_in(self._trash):
             if name in recorded and not (self._containers / name).exists():
                 await self.put_back(name)
@@ -153,7 +153,7 @@ class RootDirectories:
                     os.rename(here, there)
                 raise
         except OSError as error:
-            raise ApplyFailed(f"{there} was not moved to {here}: {error.strerror}", code="disk") from error
+            raise ApplyFailed(f"'{there}': not moved to '{here}': {error.strerror}", code="disk") from error
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._syncing, work)

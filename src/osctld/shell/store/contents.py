@@ -45,12 +45,12 @@ def contents_of(connection: sqlite3.Connection) -> Contents:
 
 
 def block_of(row: tuple[Any, ...]) -> Block:
-    """A row of BLOCKS as a value. Raises ValueError for one that makes no sense."""
+    """A row of BLOCKS as a value. Raises ValueError for an invalid one."""
     network, since, until, command, user, login, process = row
     try:
         return Block(Network.parse(network), since, until, Person(user, login, process), command)
     except Refused as error:
-        raise ValueError(f"a row of blocked networks makes no sense: {error}") from error
+        raise ValueError(f"a row of blocked networks is invalid: {error}") from error
 
 
 def only(rows: Iterable[tuple[bytes]]) -> tuple[bytes, ...]:

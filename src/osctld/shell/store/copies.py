@@ -17,17 +17,18 @@ class StoreCopy:
     """What `Store.copy` made, in memory."""
 
     def __init__(self, content: bytes, *, name: str, schema: int, upgraded: Callable[[bytes, int], bytes]) -> None:
-        """`name` is what the person calls it. Raises Refused for what is no copy, or a damaged one, or a newer one."""
+        """`name` is what the person calls it. Raises Refused for a file that is not a copy, is damaged, or is of a
+        newer version."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
         try:
             connection.deserialize(content or b"nothing")
             problems = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
             if problems != ["ok"]:
-                raise Refused(f"{name!r} is damaged: {problems[0]}", code="bad-copy", subject=name)
+                raise Refused(f"{name!r}: damaged: {problems[0]}", code="bad-copy", subject=name)
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found > schema:
                 raise Refused(
-                    f"{name!r} has schema {found}, this osctld knows {schema}", code="store-schema", subject=name
+                    f"{name!r}: has schema {found}, this osctld supports {schema}", code="store-schema", subject=name
                 )
             made = connection.execute("SELECT time, version FROM backup").fetchone()
             if 0 < found < schema:
@@ -37,7 +38,7 @@ class StoreCopy:
             self.contents = contents_of(connection)
             self.history = history.read(connection, limit=-1)
         except (sqlite3.Error, msgspec.DecodeError, ValueError, TypeError) as error:
-            reason = f"{name!r} is no copy that osctl self backup made: {error}"
+            reason = f"{name!r}: not a copy made by osctl self backup: {error}"
             raise Refused(reason, code="bad-copy", subject=name) from error
         finally:
             connection.close()

@@ -36,7 +36,7 @@ def documents_in(file: Path) -> tuple[bytes, ...]:
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
             return only(connection.execute("SELECT document FROM container ORDER BY name").fetchall())
     except sqlite3.Error as error:
-        raise Unavailable(f"{file} cannot be read: {error}", code="store-unreadable") from error
+        raise Unavailable(f"{file}: cannot be read: {error}", code="store-unreadable") from error
 
 
 class Store:
@@ -58,13 +58,13 @@ class Store:
             # Autocommit mode: transactions are ours to begin and end.
             self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
         except sqlite3.Error as error:
-            raise Unavailable(f"{file} cannot be opened: {error}", code="store-unreadable") from error
+            raise Unavailable(f"{file}: cannot be opened: {error}", code="store-unreadable") from error
         self._log = HoldingLog(self._connection)
         try:
             self._open(schema, new_host_uuid, upgraded)
         except (sqlite3.Error, msgspec.DecodeError) as error:
             self.close()
-            raise Unavailable(f"{file} cannot be opened: {error}", code="store-unreadable") from error
+            raise Unavailable(f"{file}: cannot be opened: {error}", code="store-unreadable") from error
         except Unavailable:
             self.close()
             raise
@@ -74,7 +74,7 @@ class Store:
         try:
             return contents_of(self._connection)
         except (sqlite3.Error, ValueError) as error:
-            raise Unavailable(f"{self._file} cannot be read: {error}", code="store-unreadable") from error
+            raise Unavailable(f"{self._file}: cannot be read: {error}", code="store-unreadable") from error
 
     def copy(self, *, time: float, version: str) -> bytes:
         """All that is kept, as the content of a file; `StoreCopy` reads it. Raises Unavailable.
@@ -87,7 +87,7 @@ class Store:
                 copy.execute("INSERT INTO backup VALUES (?, ?)", (time, version))
                 return serialized(copy)
         except sqlite3.Error as error:
-            raise Unavailable(f"{self._file} cannot be read: {error}", code="store-unreadable") from error
+            raise Unavailable(f"{self._file}: cannot be read: {error}", code="store-unreadable") from error
 
     def replace(self, new: Replacement) -> None:
         """Keep something else than before, whole or not at all; durable when this returns. Raises ApplyFailed."""
@@ -164,14 +164,14 @@ class Store:
         try:
             self._connection.execute(statement, values)
         except sqlite3.Error as error:
-            raise Unavailable(f"{self._file} cannot be written: {error}", code="store-unwritable") from error
+            raise Unavailable(f"{self._file}: cannot be written: {error}", code="store-unwritable") from error
 
     def note_pending(self, container: str, document: bytes) -> None:
         """Note what a change is about to want of a container. Raises ApplyFailed when it cannot be noted.
 
-        It outlives the daemon, and need not outlive the host: what it speaks of is in a guest, which ends with the
-        host. So nothing is synced: a commit in the write-ahead log without fsync is in the kernel's hands, and is
-        there for the next daemon (SQLite, PRAGMA synchronous=NORMAL in WAL mode).
+        It outlives the daemon, and need not outlive the host: what it refers to is in a guest, which ends with the
+        host. So nothing is synced: a commit in the write-ahead log without fsync is in the kernel's hands, and is there
+        for the next daemon (SQLite, PRAGMA synchronous=NORMAL in WAL mode).
         """
         try:
             self._execute_unsynced(
@@ -248,7 +248,7 @@ class Store:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self.roll_back()
-            raise ApplyFailed(f"commands that failed could not be kept: {error}", code="save-failed") from error
+            raise ApplyFailed(f"failed commands could not be recorded: {error}", code="save-failed") from error
 
     def holdings(self) -> list[HoldingRow]:
         """All rows of holdings, with the names of their holders, in the order of their key."""
@@ -264,7 +264,7 @@ class Store:
         self._connection.execute("PRAGMA temp_store=MEMORY")
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
         if found > schema:
-            raise Unavailable(f"{self._file} has schema {found}, this osctld knows {schema}", code="store-schema")
+            raise Unavailable(f"{self._file}: has schema {found}, this osctld supports {schema}", code="store-schema")
         if 0 < found < schema:
             self._keep_copy(found)
         if found < schema:
@@ -278,7 +278,7 @@ class Store:
                 durable.write_file(place, serialized(copy))
         except OSError as error:
             raise Unavailable(
-                f"{self._file} is not brought to a newer schema: no copy could be made at {place}: {error.strerror}",
+                f"{self._file}: not upgraded to a newer schema, no copy could be made at {place}: {error.strerror}",
                 code="store-unwritable",
             ) from error
 
@@ -299,14 +299,14 @@ class Store:
             history.add(self._connection, [change.history])
 
     def held(self, version: int, address: bytes, length: int, *, at: float | None = None) -> list[Held]:
-        """Who holds the network, or a wider one around it, or did at a moment in seconds since 1970; the widest first.
+        """Who holds the network, or a larger one around it, or did at a time in seconds since 1970; the largest first.
 
         Raises Unavailable when it cannot be read.
         """
         try:
             return self._log.held(version, address, length, at=at)
         except sqlite3.Error as error:
-            raise Unavailable(f"{self._file} cannot be read: {error}", code="store-unreadable") from error
+            raise Unavailable(f"{self._file}: cannot be read: {error}", code="store-unreadable") from error
 
     def given(self, networks: Iterable[tuple[int, bytes, int]]) -> list[Held]:
         """Since when, and by whom, these networks are held, each by version, address and length."""
@@ -321,7 +321,8 @@ class Store:
         return self._log.ended_since(time)
 
     def forget_history(self, *, before: float, more_than: int) -> None:
-        """Keep of the history what is not older than a moment, and so many lines at most. Raises ApplyFailed."""
+        """Shorten the history to entries that are not older than a given time, and to a maximum number. Raises
+        ApplyFailed."""
         try:
             self._connection.execute(
                 "DELETE FROM history WHERE time < ? OR sequence <= (SELECT max(sequence) FROM history) - ?",
@@ -350,4 +351,4 @@ class Store:
 def _told(error: sqlite3.Error) -> str:
     """What SQLite says, and who knows more where it is about more than one change."""
     is_damage = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return f"{error}; osctld --check tells more" if is_damage else str(error)
+    return f"{error}; osctld --check shows more" if is_damage else str(error)

@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def sync_file_system(descriptor: int) -> None:
     """Write all that a file system holds in memory to its disk: files and names. Raises OSError.
 
-    `descriptor` is of anything in it. Errors of writing since it was opened are told (syncfs(2), since Linux 5.8), so
+    `descriptor` is of anything in it. Write errors since it was opened are reported (syncfs(2), since Linux 5.8), so
     open it before what is to be synced is written.
     """
     if _libc.syncfs(descriptor) != 0:
@@ -32,7 +32,7 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
 
 
 def make_directory(path: Path, *, mode: int) -> None:
-    """Make a directory with all that it is in, each of them on disk; one that exists stays as it is. Raises OSError."""
+    """Create a directory with its parents, all of them durable; an existing one is left alone. Raises OSError."""
     if path.is_dir():
         return
     make_directory(path.parent, mode=0o777)
@@ -44,7 +44,7 @@ def make_directory(path: Path, *, mode: int) -> None:
 def write_nothing_lasting(directory: Path) -> OSError | None:
     """Try whether a directory's file system takes what is written, by a file without a name; None: it does.
 
-    Flags of the mount do not tell: a file system that gave up after an error may have none.
+    Mount flags are not sufficient: a file system that went read-only after an error may have none.
     """
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)

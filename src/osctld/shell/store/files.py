@@ -45,7 +45,7 @@ class Readable(msgspec.Struct, frozen=True):
 
 
 def read(file: Path) -> Readable | None:
-    """Look without changing anything; None when there is no file. A daemon may have it open."""
+    """Read without changing anything; None if there is no file. A daemon may have it open."""
     if not file.exists():
         return None
     problems: list[str] = []
@@ -136,11 +136,11 @@ def read_copy_of_schema(file: Path, schema: int) -> bytes:
     if found is None:
         there = ", ".join(sorted(str(each) for each in file.parent.glob(f"{file.name}.schema*")))
         raise Refused(
-            f"there is no copy of schema {schema}: {place}: no such file" + (f"; there are {there}" if there else ""),
+            f"there is no copy of schema {schema}, {place}" + (f"; there are {there}" if there else ""),
             code="no-copy",
             subject=str(place),
         )
     problems = found.problems or (() if found.schema == schema else (f"it has schema {found.schema}",))
     if problems:
-        raise Refused(f"{place} is damaged: {problems[0]}", code="bad-copy", subject=str(place))
+        raise Refused(f"{place}: damaged: {problems[0]}", code="bad-copy", subject=str(place))
     return place.read_bytes()

@@ -84,7 +84,7 @@ class HoldingLog:
         self._holders: dict[str, tuple[int, str, str]] = {}
 
     def roll_back(self) -> None:
-        """What was written since the transaction began is not there any more."""
+        """What was written since the transaction began has been rolled back."""
         self._holders.clear()
 
     def rows(self) -> list[HoldingRow]:
@@ -178,7 +178,7 @@ class HoldingLog:
         }
 
     def held(self, version: int, address: bytes, length: int, *, at: float | None = None) -> list[Held]:
-        """Who holds the network, or a wider one around it, or did at a moment in seconds since 1970; the widest first.
+        """Who holds the network, or a larger one around it, or did at a time in seconds since 1970; the largest first.
 
         Raises sqlite3.Error when it cannot be read.
         """
@@ -237,7 +237,7 @@ _OCTETS = {4: 4, 6: 16}
 
 
 def _masked(address: bytes, length: int) -> bytes:
-    """The first so many bits of a packed address, the rest zero."""
+    """The leading bits of a packed address, the rest zero."""
     rest = 8 * len(address) - length
     return (int.from_bytes(address, "big") >> rest << rest).to_bytes(len(address), "big")
 

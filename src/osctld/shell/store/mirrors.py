@@ -95,7 +95,7 @@ class Mirrors:
             else:
                 self._stale.setdefault(name, stale[name])
             if not self._has_failed:  # once, and not each minute for each container
-                log.error("%s is not mirrored beside its root: %s", name, error.strerror)
+                log.error("%s: document not copied beside its root directory: %s", name, error.strerror)
                 self._has_failed = True
         self._has_failed = self._has_failed and bool(failed)
         return not failed

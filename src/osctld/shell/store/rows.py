@@ -47,7 +47,7 @@ class Holdings(Protocol):
 
 
 class HistoryLine(msgspec.Struct, frozen=True):
-    """A command that was to change something: seconds since 1970, as it was given, by whom, and what became of it."""
+    """A changing command: seconds since 1970, the command line, who gave it, and the result."""
 
     time: float
     command: str
