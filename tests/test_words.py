@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,3 +44,26 @@ def test_nothing_that_people_read_has_a_word_that_the_glossary_gives_up(word: st
 def test_a_word_that_is_given_up_is_found_where_a_line_breaks() -> None:
     assert "speaks from" in _forbidden()
     assert len(_forbidden()) == len(set(_forbidden()))
+
+
+_ERRORS = {"ApplyFailed", "Conflict", "Denied", "Refused", "Unavailable", "UsageError"}
+
+
+def _messages(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The lines of errors that are raised, and their text with {} for each value."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ERRORS and node.args:
+            parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+            texts = (str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
+            yield node.lineno, "".join(texts)
+
+
+def test_errors_have_one_kind_of_quotes() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in (ROOT / "src").rglob("*.py")
+        for line, text in _messages(ast.parse(path.read_text()))
+        if '"{}' in text
+    ]
+
+    assert found == []
