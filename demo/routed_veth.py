@@ -116,7 +116,7 @@ class Demonstration:
 
     def first_example(self) -> None:
         heading("The first example: an interconnecting network, and an address routed through it")
-        explain("A container with a root directory made of busybox; its own range of user ids, so not really root.")
+        explain("A container with a busybox root directory and its own range of user ids: its root is unprivileged.")
         self.osctl("ct new --distribution busybox myct01")
         self.osctl("ct netif new routed --via 10.100.10.100/30 myct01 eth0")
         self.osctl("ct netif ip add myct01 eth0 1.2.3.4/32")
@@ -164,7 +164,7 @@ class Demonstration:
         self.is_reached("10.5.5.1", name="myct01")
 
     def second_example(self) -> None:
-        heading("The second example: ends chosen by hand, from networks that are public themselves")
+        heading("The second example: explicitly chosen ends, from public networks")
         self.osctl("ct new --distribution busybox myct02")
         self.osctl(
             "ct netif new routed --via 10.0.0.0/24 --host-addr 10.0.0.254 --ct-addr 10.0.0.1"
@@ -198,7 +198,7 @@ class Demonstration:
             claim("no daemon answers", holds=self.host.osctl("ping", check=False).status == 69)
             self.is_reached("1.2.3.4", name="myct01, without a daemon")
             self.is_reached("2001:db8:2::4", name="myct01, without a daemon")
-            explain("A new daemon finds the containers running, and all as it was saved:")
+            explain("A new daemon finds the containers running, and everything as saved:")
             self.host.start_daemon()
             self.osctl("ct ls")
             claim("it has adopted myct01, not started it again", holds=self.host.init_pid("myct01") == init)
@@ -210,7 +210,7 @@ class Demonstration:
         claim(f"the router's pings meanwhile: {summary}", holds=" 0% packet loss" in summary)
 
     def nothing_is_left(self) -> None:
-        heading("Deleted, they leave nothing")
+        heading("Deleted containers leave nothing behind")
         for name in ("myct01", "myct02"):
             self.osctl(f"ct del -f {name}")
         wait_until(lambda: "os" not in links(self.host), "the host's ends are gone")
@@ -226,7 +226,7 @@ def links(host: Topology) -> str:
 
 def main() -> int:
     if os.geteuid() != 0:
-        print("error: network namespaces and containers are made by root: run ./dev demo as root", file=sys.stderr)
+        print("error: network namespaces and containers require root: run ./dev demo as root", file=sys.stderr)
         return 1
 
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -243,13 +243,13 @@ def main() -> int:
         with topology as host:
             Demonstration(host).run()
     except (StepFailed, AssertionError) as error:
-        print(f"\n{coloured('1;31', 'error:')} this did not hold: {error}", file=sys.stderr)
+        print(f"\n{coloured('1;31', 'error:')} this step failed: {error}", file=sys.stderr)
         return 1
     left = run("ip", "netns", "list").stdout
     if topology.H in left or topology.directory.exists():
         print(f"error: {topology.H} was left behind", file=sys.stderr)
         return 1
-    print(f"\n{coloured('1;32', 'Every step held; nothing was left behind.')}")
+    print(f"\n{coloured('1;32', 'Every step succeeded; nothing was left behind.')}")
     return 0
 
 

@@ -380,7 +380,7 @@ def test_without_a_network_nothing_is_changed(clone: Path, tmp_path: Path) -> No
     )
 
     assert done.returncode == 1
-    assert done.stderr.endswith("error: what the daemon needs cannot be fetched; nothing was changed\n")
+    assert done.stderr.endswith("error: the requirements of the daemon cannot be fetched; nothing was changed\n")
     assert (files_below(system.root), system.build()) == (files, build)
 
 

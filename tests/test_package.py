@@ -67,8 +67,8 @@ def test_a_package_made_twice_is_the_same_and_holds_what_the_installation_brings
     assert "python3 (>= 3.13~), python3 (<< 3.14~)" in depends
     subprocess.run(["dpkg-deb", "--control", str(first), str(tmp_path / "control")], check=True, timeout=60)
     removed, purged = after(tmp_path / "control/postrm")
-    stays = "osctl: containers run on: forwarding, accept_ra and the packet filter stay until the next boot\n"
-    by_hand = "osctl: once none runs, this puts settings back: sysctl -p /run/osctl/host-settings.conf\n"
+    stays = "osctl: containers are running: forwarding, accept_ra and the packet filter stay until the next boot\n"
+    by_hand = "osctl: once none is running, restore settings with: sysctl -p /run/osctl/host-settings.conf\n"
     assert removed == f"{stays}{by_hand}forwarding 1, accept_ra 2\n"
     assert purged == "forwarding 0, accept_ra 1\nnothing in /run/osctl\n"
 

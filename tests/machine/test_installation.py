@@ -234,7 +234,8 @@ def test_a_package_is_installed_upgraded_removed_and_purged(
 
     removed = machine.run("apt-get remove -y osctl", 300).output
 
-    assert "osctl: containers run on: forwarding, accept_ra and the packet filter stay until the next boot" in removed
+    stay = "osctl: containers are running: forwarding, accept_ra and the packet filter stay until the next boot"
+    assert stay in removed
     assert machine.run(HOST_LEVEL).output == CHANGED
     assert machine.run("command -v osctl osctld", check=False).output == ""
     assert machine.run("cat /etc/osctl/osctld.toml").output  # a conffile, until it is purged

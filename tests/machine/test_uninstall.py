@@ -16,7 +16,8 @@ def test_uninstall_takes_away_all_that_install_brought_and_leaves_containers_run
 
     said = machine.run(f"cd {CHECKOUT} && ./dev uninstall", 300).output
 
-    assert "osctl: containers run on: forwarding, accept_ra and the packet filter stay until the next boot\n" in said
+    stay = "osctl: containers are running: forwarding, accept_ra and the packet filter stay until the next boot\n"
+    assert stay in said
     machine.run("sleep 2")
     answered, lost = going_on.end()
     assert answered > 5
@@ -39,5 +40,5 @@ def test_uninstall_puts_back_what_was_changed_on_the_host_when_no_container_runs
 
     said = machine.run(f"cd {CHECKOUT} && ./dev uninstall", 300).output
 
-    assert "containers run on" not in said
+    assert "containers are running" not in said
     assert machine.run(HOST_LEVEL).output == UNTOUCHED

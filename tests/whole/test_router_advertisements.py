@@ -311,8 +311,8 @@ def test_while_a_container_runs_taking_osctl_away_changes_nothing_and_says_so(un
 
     assert (all_settings(unrouted), tables(unrouted)) == (before, filters)
     assert said.splitlines() == [
-        "osctl: containers run on: forwarding, accept_ra and the packet filter stay until the next boot",
-        f"osctl: once none runs, this puts settings back: sysctl -p {unrouted.run_dir}/host-settings.conf",
+        "osctl: containers are running: forwarding, accept_ra and the packet filter stay until the next boot",
+        f"osctl: once none is running, restore settings with: sysctl -p {unrouted.run_dir}/host-settings.conf",
     ]
 
 
