@@ -4,8 +4,9 @@
 
 The client is started with all networks on its standard input, and has ended when they are in the kernel and on disk.
 The reference for routes is one process `ip -batch` that adds the same routes to the same table over the same link and
-gateway; it remembers nothing and looks at nothing. Both run in turns, beginning with a table without these routes. For
-addresses the reference is `python3 -I -c pass`, what any command in Python costs at least.
+gateway; it remembers nothing and looks at nothing. Both run in turns, beginning with a table without these routes. A
+container that has them is stopped and started in turns with the same reference. For addresses the reference is
+`python3 -I -c pass`, what any command in Python costs at least.
 
 The container is a bare network namespace (tests/whole/bare_daemon.py): its network is that of any other. `bench
 kernel_batch` has the kernel's part alone. Exit status 1 when a goal is missed.
@@ -72,6 +73,26 @@ def routes(host: Topology, count: int, rounds: int) -> bool:
     return ratio >= goal
 
 
+def life(host: Topology, count: int, rounds: int) -> None:
+    """Stop and start of a container that has so many routes, which an earlier version is to be compared with."""
+    client = [str(BIN / "osctl"), "--socket", str(host.socket), "ct"]
+    words = "".join(f"{each}\n" for each in networks(count))
+    milliseconds([*client, "netif", "route", "add", "web", "eth0", "-"], stdin=words)
+    batch = host.directory / f"others-{count}"
+    batch.write_text("".join(f"route add {each.replace('10.', '11.', 1)} dev up0\n" for each in networks(count)))
+    took: dict[str, list[float]] = {"stop": [], "start": []}
+    theirs = []
+    for _ in range(rounds):
+        for word, durations in took.items():
+            durations.append(milliseconds([*client, word, "web"]))
+        theirs.append(milliseconds(["ip", "-n", host.H, "-batch", str(batch)]))
+        run("ip", "-n", host.H, "route", "flush", "proto", "boot", "dev", "up0", "root", "11.0.0.0/8")
+    milliseconds([*client, "netif", "route", "del", "web", "eth0", "-"], stdin=words)
+    for word, durations in took.items():
+        ratio = statistics.median(durations) / statistics.median(theirs)
+        print(f"{word} with {count} routes: {statistics.median(durations):.0f} ms, {ratio:.2f} x ip -batch", flush=True)
+
+
 def addresses(host: Topology, rounds: int) -> bool:
     client = [str(BIN / "osctl"), "--socket", str(host.socket), "ct", "netif", "ip"]
     wanted = [f"198.51.100.{number}" for number in range(1, ADDRESSES + 1)]
@@ -101,6 +122,8 @@ def main() -> int:
         host.new_container("web", via=["10.100.10.100/30"])
         reached = [addresses(host, 21)]
         reached += [routes(host, count, arguments.rounds) for count in arguments.routes]
+        for count in arguments.routes:
+            life(host, count, arguments.rounds)
     return 0 if all(reached) else 1
 
 
