@@ -121,12 +121,39 @@ def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kerne
     configure(kernel, host, interface(0), interface(1), KernelState([pair]))
     kernel.apply(plan_of(Replace(TABLE, OTHER)), {})
     host.run("nft flush chain inet osctl from_container")
-    host.run("nft delete map inet osctl sources4")
+    host.run("nft delete map inet osctl sources4_by_link")
 
     assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
 
     assert kernel.observe_host_level([]) == KernelState([TABLE])
     assert pair in set(kernel.observe_links(link_group=GROUP).objects)
+
+
+#: As far as they differ, the tables before version 12, and with sets of a kind that no version had.
+OTHER_LAYOUTS = {
+    "before": """
+        set sources4 { type ifname . ipv4_addr; flags interval; elements = { "osweb01-eth0" . 10.0.0.0/8 }; }
+        set routed6 { type ifname . ipv6_addr; flags interval; elements = { "osweb01-eth0" . 2001:db8::/32 }; }
+        chain from_container { iifname . ip saddr @sources4 accept; }
+    """,
+    "strange": """
+        set sources4_by_link { type ipv4_addr; elements = { 184.255.192.1 }; }
+        set own { type ipv6_addr; elements = { 2001:db8::1 }; }
+        set private4 { type ether_addr; elements = { 02:00:00:00:00:01 }; }
+    """,
+}
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS)
+def test_a_table_of_another_layout_is_replaced(host: Host, kernel: Kernel, layout: str) -> None:
+    mark = packet_filter.mark(OTHER)
+    host.run("nft -f -", stdin=f"table inet osctl {{\n{OTHER_LAYOUTS[layout]}\nchain {mark} {{\n}}\n}}\n")
+    kernel.observe_links(link_group=GROUP)
+
+    assert errors(kernel.apply(plan_of(Restore(TABLE)), {}, filling=list(PERMITTED.values()))) == [None]
+
+    assert kernel.observe_host_level([]) == KernelState([TABLE])
+    assert kernel.observe_links(link_group=GROUP) == KernelState(PERMITTED.values())
 
 
 def test_a_table_that_is_made_holds_what_it_is_filled_with_as_far_as_the_links_are_there(
@@ -394,7 +421,7 @@ def test_sources_that_make_way_for_others_of_their_link_leave_it_what_it_needs(h
 
     assert errors(kernel.apply(plan_of(Add(old), Remove(old), Remove(new)), {})) == [None] * 3
     assert kernel.observe_links(link_group=GROUP) == KernelState()
-    assert "sources4_" not in host.run("nft list table inet osctl")
+    assert f"sources4_{HOST_LINK}" not in host.run("nft list table inet osctl")
 
 
 def test_a_link_s_chain_that_somebody_flushed_is_seen_to_be_gone(host: Host, kernel: Kernel) -> None:

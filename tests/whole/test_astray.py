@@ -68,7 +68,7 @@ def run_commands(host: Topology, commands: list[str]) -> None:
 
 def elements(host: Topology, version: int) -> list[str]:
     """The links of what the packet filter takes for routed."""
-    shown = host.in_namespace(host.H, "nft", "list", "map", "inet", "osctl", f"routed{version}").stdout
+    shown = host.in_namespace(host.H, "nft", "list", "map", "inet", "osctl", f"routed{version}_by_link").stdout
     return sorted(re.findall(r'"(os[^"]*)" :', shown))
 
 

@@ -229,7 +229,7 @@ def test_a_permission_that_nobody_gave_is_taken_away_and_one_that_is_lost_comes_
         "add set inet osctl sources6_osgone { type ipv6_addr; flags interval; }\n"
         "add chain inet osctl sources6_osgone\n"
         "add rule inet osctl sources6_osgone ip6 saddr @sources6_osgone goto permit\n"
-        'add element inet osctl sources6 { "osgone" : jump sources6_osgone }\n'
+        'add element inet osctl sources6_by_link { "osgone" : jump sources6_osgone }\n'
         'add element inet osctl sources6_osgone { ::/0 comment "::/0 dev osgone" }\n'
         f"delete element inet osctl sources6_{link} {{ {PERMITTED[6]} }}\n"
     )
@@ -244,6 +244,33 @@ def test_permissions_come_back_with_a_flushed_firewall(gate: Topology) -> None:
 
     gate.in_namespace(gate.H, "nft", "flush", "ruleset")
     gate.osctl("net", "reconcile")
+
+    assert elements(gate) == expected(gate)
+    assert leaving(gate, *CLIENT.values(), *STRANGER.values()) == set(CLIENT.values())
+
+
+def test_a_table_of_an_earlier_layout_is_replaced_and_permits_the_same(gate: Topology) -> None:
+    """As an upgrade finds it: before version 12 of the table there was one set for all links."""
+    gate.osctl(*ADD, "gate", "eth0", *BOTH)
+    link = gate.veth("gate")
+    gate.kill_daemon()
+    earlier = """
+        delete table inet osctl
+        table inet osctl {
+            set sources4 {
+                type ifname . ipv4_addr
+                flags interval
+                elements = { "LINK" . NETWORK }
+            }
+            chain rules_11_111 {
+            }
+            chain from_container {
+                iifname . ip saddr @sources4 accept
+            }
+        }
+    """.replace("LINK", link).replace("NETWORK", PERMITTED[4])
+    run("nsenter", f"--net=/run/netns/{gate.H}", "nft", "-f", "-", stdin=earlier)
+    gate.start_daemon()
 
     assert elements(gate) == expected(gate)
     assert leaving(gate, *CLIENT.values(), *STRANGER.values()) == set(CLIENT.values())

@@ -42,12 +42,14 @@ OWN, SIBLINGS = "own", "siblings"
 PRIVATE = {4: "private4", 6: "private6"}
 STOPPED = {4: "stopped4", 6: "stopped6"}
 
-#: Maps from a link to the chain that looks into its own set. Chain and set bear the name of the map and of the link.
+#: What the name of a link's own set, and of the chain that looks into it, begins with.
 SOURCES = {4: "sources4", 6: "sources6"}
 ROUTED = {4: "routed4", 6: "routed6"}
-#: What they lead to, by map: a chain, or "" where packets are accepted.
+#: The map from links to these chains, by that. Before version 12 there were sets called as the names begin.
+MAP = {each: f"{each}_by_link" for names in (ROUTED, SOURCES) for each in names.values()}
+#: Where a chain leads, to another one or, as "", to the packet being accepted.
 LEADS_TO = dict.fromkeys(ROUTED.values(), "") | dict.fromkeys(SOURCES.values(), "permit")
-VERSION_OF_MAP = {name: version for names in (ROUTED, SOURCES) for version, name in names.items()}
+VERSION_OF = {each: version for names in (ROUTED, SOURCES) for version, each in names.items()}
 
 #: The sets in which the packet path counts, by link, what it dropped, rejected, or let pass by permission alone.
 COUNTERS = ("spoofed", "bounced", "rejected", "permitted", "limited")
@@ -58,7 +60,7 @@ BRIDGE_COUNTERS = ("bridged",)
 
 #: An empty chain whose name says which rules the table holds; table comments need a newer kernel than we do.
 _MARK = "rules_"
-_OF_LINKS = tuple(f"{each}_" for each in VERSION_OF_MAP)
+_OF_LINKS = tuple(f"{each}_" for each in VERSION_OF)
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
@@ -94,7 +96,7 @@ def set_of(each: FilterElement) -> str:
     if isinstance(each, StoppedNetwork):
         return STOPPED[each.network.version]
     if isinstance(each, PermittedSource):
-        return name_of_link(map_of(each), each.link)
+        return name_of_link(kind_of(each), each.link)
     return PRIVATE[each.network.version]
 
 
@@ -125,34 +127,37 @@ def read_comment(text: str) -> tuple[Network, str] | None:
         return None
 
 
-def map_of(each: PermittedSource) -> str:
-    """The map that leads from the link to the set that a source belongs to."""
+def kind_of(each: PermittedSource) -> str:
+    """What the name of the set that a source belongs to begins with."""
     return (ROUTED if each.is_routed else SOURCES)[each.network.version]
 
 
 def name_of_link(kind: str, link: str) -> str:
-    """The name of a link's own set and chain, of one map. Names of links have characters that nft(8) takes in none."""
+    """The name of a link's own set and chain of one kind. Names of links have characters that nft(8) takes in none."""
     return f"{kind}_{_spelled(link)}"
 
 
 def _spelled(link: str) -> str:
-    return "".join(each if each in _PLAIN else "".join(f".{octet:02x}" for octet in each.encode()) for each in link)
+    return "".join(
+        each if each in _PLAIN else "".join(f".{octet:02x}" for octet in each.encode(errors="surrogateescape"))
+        for each in link
+    )
 
 
 def sets_of_links(elements: Iterable[FilterElement]) -> str:
     """What `nft -f` takes to make what links need for these elements, in a table that has none of it yet."""
     sources = (each for each in elements if isinstance(each, PermittedSource))
-    wanted = dict.fromkeys((map_of(each), each.link) for each in sources)
+    wanted = dict.fromkeys((kind_of(each), each.link) for each in sources)
     return "".join(line for kind, link in wanted for line in _set_of_link(kind, link))
 
 
 def _set_of_link(kind: str, link: str) -> Iterator[str]:
-    name, version, to = name_of_link(kind, link), VERSION_OF_MAP[kind], LEADS_TO[kind]
+    name, version, to = name_of_link(kind, link), VERSION_OF[kind], LEADS_TO[kind]
     yield f"add set {TABLE} {name} {{ type ipv{version}_addr; flags interval; }}\n"
     yield f"add chain {TABLE} {name}\n"
     address = "ip saddr" if version == 4 else "ip6 saddr"
     yield f"add rule {TABLE} {name} {address} @{name} {f'goto {to}' if to else 'accept'}\n"
-    yield f'add element {TABLE} {kind} {{ "{link}" : jump {name} }}\n'
+    yield f'add element {TABLE} {MAP[kind]} {{ "{link}" : jump {name} }}\n'
 
 
 def removal() -> str:
@@ -239,16 +244,16 @@ table {TABLE} {{
         type ipv6_addr
         flags interval
     }}
-    map routed4 {{
+    map routed4_by_link {{
         type ifname : verdict
     }}
-    map routed6 {{
+    map routed6_by_link {{
         type ifname : verdict
     }}
-    map sources4 {{
+    map sources4_by_link {{
         type ifname : verdict
     }}
-    map sources6 {{
+    map sources6_by_link {{
         type ifname : verdict
     }}
     set stopped4 {{
@@ -324,10 +329,10 @@ table {TABLE} {{
         iif . fib saddr oif @siblings accept
         iif . fib daddr oif @siblings goto bounce
         fib saddr type {{ local, broadcast, anycast, multicast }} goto forge
-        meta nfproto ipv4 iifname vmap @routed4
-        meta nfproto ipv6 iifname vmap @routed6
-        meta nfproto ipv4 iifname vmap @sources4
-        meta nfproto ipv6 iifname vmap @sources6
+        meta nfproto ipv4 iifname vmap @routed4_by_link
+        meta nfproto ipv6 iifname vmap @routed6_by_link
+        meta nfproto ipv4 iifname vmap @sources4_by_link
+        meta nfproto ipv6 iifname vmap @sources6_by_link
         goto forge
     }}
     chain bounce {{

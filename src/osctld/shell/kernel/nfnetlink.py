@@ -53,4 +53,4 @@ def key_of(value: bytes) -> bytes:
 
 def padded(link: str) -> bytes:
     """A link's name as a key."""
-    return link.encode().ljust(_NAME_SIZE, b"\0")
+    return link.encode(errors="surrogateescape").ljust(_NAME_SIZE, b"\0")

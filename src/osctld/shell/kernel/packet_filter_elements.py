@@ -28,14 +28,14 @@ from osctld.core.plan.packet_filter import (
     BRIDGE_COUNTERS,
     COUNTERS,
     FAMILY,
+    MAP,
     OWN,
     PRIVATE,
     ROUTED,
     SIBLINGS,
     STOPPED,
-    VERSION_OF_MAP,
     comment,
-    map_of,
+    kind_of,
     name_of_link,
     read_comment,
     set_of,
@@ -140,7 +140,7 @@ class PacketFilterElements:
         sets: dict[tuple[str, str], tuple[int, set[FilterElement], set[FilterElement]]] = {}
         for position, is_removal, element in steps:
             if isinstance(element, PermittedSource):
-                _, removed, added = sets.setdefault((map_of(element), element.link), (position, set(), set()))
+                _, removed, added = sets.setdefault((kind_of(element), element.link), (position, set(), set()))
                 (removed if is_removal else added).add(element)
                 (added if is_removal else removed).discard(element)
         before: list[tuple[int, Message]] = []
@@ -253,8 +253,8 @@ class PacketFilterElements:
         """All elements. A link that is gone shows as its bare number where the set knows links by number."""
         for name in (OWN, SIBLINGS, *PRIVATE.values()):
             yield from self._dump_set(name)
-        for kind in VERSION_OF_MAP:
-            for key, _ in _elements(self._socket.dump(NFT_MSG_GETSETELEM, list_of(kind))):
+        for kind, leading in MAP.items():
+            for key, _ in _elements(self._socket.dump(NFT_MSG_GETSETELEM, list_of(leading))):
                 yield from self._sources_of(kind, key.rstrip(b"\0").decode(errors="surrogateescape"))
 
     def _sources_of(self, kind: str, link: str) -> Iterator[PermittedSource]:
@@ -353,11 +353,16 @@ def _elements(messages: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
 
 
 def _read(name: str, messages: Iterable[bytes]) -> Iterator[FilterElement]:
-    """What the elements of a set of all links in messages of the kernel's stand for."""
+    """What the elements of a set of all links in messages of the kernel's stand for.
+
+    A set of that name in another version's table, or in one that somebody else made, may be of another kind.
+    """
     if name in PRIVATE.values():
         yield from (PrivateNetwork(HOST, link, network) for network, link in _ranges(messages))
     else:
         for key, _ in _elements(messages):
+            if len(key) != _INDEXES.size:
+                continue
             one, other = _INDEXES.unpack(key)
             yield SiblingLinks(HOST, _name(one), _name(other))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from osctld.core.address.addresses import BITS
-from osctld.core.plan.packet_filter import FAMILY, LEADS_TO, NAME, VERSION_OF_MAP, name_of_link
+from osctld.core.plan.packet_filter import FAMILY, LEADS_TO, MAP, NAME, VERSION_OF, name_of_link
 from osctld.shell.kernel.netlink import NLM_F_CREATE, attribute
 from osctld.shell.kernel.nfnetlink import (
     NFNL_SUBSYS_NFTABLES,
@@ -51,29 +51,29 @@ class Message(NamedTuple):
 
 
 def creation(kind: str, link: str) -> Iterator[Message]:
-    """Set, chain and the element of the map `kind` that leads to it. Nothing of it may be there."""
-    name, version = name_of_link(kind, link), VERSION_OF_MAP[kind]
+    """Set, chain and the element of the map that leads to it. Nothing of it may be there."""
+    name, version = name_of_link(kind, link), VERSION_OF[kind]
     key = _number(4, _KEY_TYPES[version]) + _number(5, BITS[version] // 8)
     identity = _number(10, 1)  # by which others in this transaction could name it
     yield _message(_NEWSET, _text(2, name), _number(3, _NFT_SET_INTERVAL), key, identity)
     yield _message(_NEWCHAIN, _text(3, name))
     yield _message(_NEWRULE, _text(2, name), _rule(name, version, LEADS_TO[kind]))
     data = attribute(NLA_F_NESTED | _ELEMENT_DATA, attribute(NLA_F_NESTED | _DATA_VERDICT, _verdict(_JUMP, name)))
-    yield Message(NFT_MSG_NEWSETELEM, NLM_F_CREATE, list_of(kind, key_of(padded(link)) + data))
+    yield Message(NFT_MSG_NEWSETELEM, NLM_F_CREATE, list_of(MAP[kind], key_of(padded(link)) + data))
 
 
 def removal(kind: str, link: str) -> Iterator[Message]:
     """The same things, with what is in the set."""
     name = name_of_link(kind, link)
-    yield Message(NFT_MSG_DELSETELEM, 0, list_of(kind, key_of(padded(link))))
+    yield Message(NFT_MSG_DELSETELEM, 0, list_of(MAP[kind], key_of(padded(link))))
     yield _message(_DELRULE, _text(2, name), flags=0)
     yield _message(_DELCHAIN, _text(3, name), flags=0)
     yield _message(_DELSET, _text(2, name), flags=0)
 
 
 def question(kind: str, link: str) -> bytes:
-    """The body of a question about the element of the map `kind` that leads to the chain of a link."""
-    return list_of(kind, key_of(padded(link)))
+    """The body of a question about the element of the map that leads to the chain of a link."""
+    return list_of(MAP[kind], key_of(padded(link)))
 
 
 def _message(kind: int, *packed: bytes, flags: int = NLM_F_CREATE) -> Message:
