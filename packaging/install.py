@@ -158,7 +158,7 @@ def system_files(*, is_package: bool) -> dict[str, Path]:
 
 
 def put(data: bytes, target: Path) -> None:
-    """Write a file in one moment. One that says the same is left alone, so that nobody is told of news."""
+    """Write a file atomically. One with the same content is left alone, so that no change is reported."""
     if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
