@@ -264,6 +264,20 @@ def test_a_rule_for_what_the_host_sends_makes_no_forgery_of_what_a_container_sen
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("part", ["", "to"])
+def test_a_rule_for_what_the_host_sends_makes_no_forgery_of_an_end_of_a_wide_network(version: int, part: str) -> None:
+    """The first address of such a network is the host's own: what rules do with that says nothing of the others."""
+    network, end = {4: ("10.5.5.0/26", "10.5.5.2"), 6: ("2001:db8:2:6::/64", "2001:db8:2:6::2")}[version]
+    with Topology(program=BARE) as host:
+        host.new_container("web", via=[network])
+        other_table(host, version, "iif", "lo", *([part, network] if part else []))
+        wait_until(lambda: elements(host, version), "the packet filter knows of it")
+
+        assert pings_from_inside(host, WORLD[version], source=end) == 3
+        assert dropped(host) == 0
+
+
+@pytest.mark.parametrize("version", [4, 6])
 def test_what_is_forged_is_dropped_and_counted_all_the_same(web: Topology, bystander: Bystander, version: int) -> None:
     other_table(web, version, "iif", "lo")
     links = sorted([web.veth("web"), web.veth(bystander.name)])

@@ -17,6 +17,7 @@ VIAS = ["10.100.10.100/30", "fd00:1::/126"]
 ATTACKED = {4: "1.2.3.10", 6: "2001:db8:2::10"}
 SPARED = {4: "1.2.3.4", 6: "2001:db8:2::4"}
 BYSTANDER = "1.2.3.5"
+OTHERS = {4: "1.2.3.44", 6: "2001:db8:2::44"}
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 
@@ -138,6 +139,59 @@ def test_with_a_network_that_is_null_routed_all_inside_of_it_yields(web: Topolog
 
     wait_until(lambda: "10.5.5.0/24" in blocked(web), "it is told", seconds=1)
     assert not web.ip_json(web.H, "route", "show", "root", "10.5.5.0/24", "dev", web.veth("web"))
+
+
+WIDE = {4: ("10.100.20.0/24", "10.100.20.2/32"), 6: ("fd00:20::/64", "fd00:20::2/128")}
+
+
+@pytest.mark.parametrize("part", [0, 1], ids=["network", "container end"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_wide_interconnecting_network_or_its_end_is_null_routed_and_all_else_is_routed(
+    web: Topology, version: int, part: int
+) -> None:
+    """Routes have the container end for next hop, which the host does not reach then."""
+    web.osctl("ct", "netif", "set", "--via", WIDE[version][0], "web", "eth0")
+    before = blocked(web)
+
+    web.ip(web.H, *ip(version), "route", "replace", "blackhole", WIDE[version][part])
+    wait_until(lambda: WIDE[version][part] in blocked(web), "it is told", seconds=1)
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", *OTHERS.values())
+    wait_until(lambda: web.osctl("net", "reconcile", check=False).status == 0, "nothing is left to mend")
+    assert [is_answered(web, each) for each in (SPARED[version], OTHERS[version])] == [True, True]
+    assert not is_answered(web, WIDE[version][1].partition("/")[0])
+
+    web.osctl("ct", "restart", "-k", "web")
+    assert [is_answered(web, each) for each in (SPARED[version], OTHERS[version])] == [True, True]
+    web.restart_daemon()
+    assert web.osctl("net", "reconcile").status == 0
+
+    web.ip(web.H, *ip(version), "route", "del", "blackhole", WIDE[version][part])
+    wait_until(lambda: blocked(web) == before, "it is told no more", seconds=1)
+    assert [is_answered(web, each) for each in (SPARED[version], OTHERS[version])] == [True, True]
+    assert not [each for each in web.ip_json(web.H, *ip(version), "route") if "onlink" in each.get("flags", ())]
+    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+
+
+def test_a_route_of_somebody_elses_in_place_of_that_to_the_container_end_stops_no_other(web: Topology) -> None:
+    """Of IPv6 the kernel takes no route by a gateway that another route leads elsewhere."""
+    network, end = WIDE[4]
+    web.osctl("ct", "netif", "set", "--via", network, "web", "eth0")
+    web.ip(web.H, "route", "replace", end, "dev", "up0")
+    wait_until(lambda: blocked(web) == [end], "it is told", seconds=1)
+
+    web.osctl("ct", "restart", "-k", "web")
+    assert is_answered(web, SPARED[4])
+    web.osctl("ct", "netif", "ip", "add", "web", "eth0", OTHERS[4])
+    web.restart_daemon()
+    assert blocked(web) == [end]
+    assert [is_answered(web, each) for each in (SPARED[4], OTHERS[4])] == [True, True]
+    lines = web.refusal("net", "reconcile").splitlines()
+    assert [line.split()[:4] for line in lines] == [["not", "mended:", "web:", f"{end}:"]]
+
+    web.ip(web.H, "route", "del", end, "dev", "up0")
+    wait_until(lambda: blocked(web) == [], "it is told no more", seconds=1)
+    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert [is_answered(web, each) for each in (SPARED[4], OTHERS[4])] == [True, True]
 
 
 @pytest.mark.parametrize("version", [4, 6])

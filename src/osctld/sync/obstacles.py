@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Protocol
 
 from osctld.core.authority.blocks import Block
-from osctld.core.authority.null_routes import NullRoute, Yielded, without_routes, yielding
+from osctld.core.authority.null_routes import NullRoute, Yielded, with_gateways_on_link, without_routes, yielding
 from osctld.core.config.host import Container
 from osctld.core.config.settings import Settings
 from osctld.core.errors import Conflict
@@ -50,7 +50,7 @@ class Obstacles:
         if refused:
             there = [each for key, each in refused.items() if key in left]
             left, yielded = without_routes(left, [each.route for each in there]), (*yielded, *there)
-        return left, yielded
+        return with_gateways_on_link(left, yielded) if yielded else left, yielded
 
     def refuse_asked(self, yielded: Iterable[Yielded], before: KernelState, *, container: Container) -> None:
         """Raise Conflict when a change asks for exactly what yields."""

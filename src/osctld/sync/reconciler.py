@@ -340,7 +340,13 @@ class Reconciler:
             planned = await self._containers.plan(container, container, mends_guest=mends_guest)
             if self._lives.is_ending(name):
                 return  # what it lacks now it has not lost by anybody's mistake
-            if await self._sender.press_on(planned.plan, here, name=name):
+            is_all = await self._sender.press_on(planned.plan, here, name=name)
+            if not is_all and name in self._obstacles.refused_of:
+                # What was just found to be in the way may be in that of a gateway, by which others were to go.
+                here.failed = []
+                planned = await self._containers.plan(container, container, mends_guest=mends_guest)
+                is_all = await self._sender.press_on(planned.plan, here, name=name)
+            if is_all:
                 await self._notes.settle(name)
                 self._containers.is_renewed(name)
             if planned.is_renewal:

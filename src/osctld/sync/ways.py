@@ -39,6 +39,8 @@ from osctld.sync.ports import Kernel
 ASKED_AT_ONCE = 80
 #: Of one container, this many networks are looked up to see whether rules hide them from the packet filter.
 OF_A_CONTAINER = 4
+#: And of one network about so many addresses.
+OF_A_NETWORK = 4
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -151,11 +153,12 @@ class Ways:
 
     def _is_hidden(self, networks: Sequence[Network], rules: Sequence[Rule]) -> bool:
         """Whether the packet filter's look-up comes to another table than those where our routes are."""
-        addresses = [each.address for each in networks[:: max(1, len(networks) // OF_A_CONTAINER)]]
+        asked = [*networks[:: max(1, len(networks) // OF_A_CONTAINER)]]
         for rule in rules:
             if rule.destination is not None:
                 inside = [each for each in networks if each.overlaps(rule.destination)][:OF_A_CONTAINER]
-                addresses += [max(each.address, rule.destination.address) for each in inside]
+                asked += [rule.destination if each.includes(rule.destination) else each for each in inside]
+        addresses = dict.fromkeys(address for each in asked for address in _first_addresses(each))
         hosts = [each.network.address for each in self._space() if each.is_address]
         asks = dict.fromkeys(
             Ask(address, *source) for address in addresses for source in _senders(rules, hosts, address.version)
@@ -187,6 +190,13 @@ def _routed(container: Container, version: int) -> list[Network]:
         table.put(packed, None)
     networks = map(Network.from_packed, dict.fromkeys(held))
     return sorted(each for each in networks if table.widest(each) == each)
+
+
+def _first_addresses(network: Network) -> Iterator[Address]:
+    """Some of its addresses. In an interconnecting network the first two may be the host's own: an anycast or broadcast
+    address, and the host end."""
+    for number in range(min(network.size, OF_A_NETWORK)):
+        yield Address(network.version, network.number + number)
 
 
 def _senders(rules: Sequence[Rule], hosts: Sequence[Address], version: int) -> Iterator[tuple[str, Address | None]]:

@@ -101,6 +101,29 @@ def without_routes(want: KernelState, routes: Collection[Route]) -> KernelState:
     return KernelState(left)
 
 
+def with_gateways_on_link(want: KernelState, yielded: Collection[Yielded]) -> KernelState:
+    """The same, with the routes marked `onlink` whose gateway is reached by a route that yields.
+
+    In a wide interconnecting network the container end has an on-link route of its own. Without that the kernel would
+    refuse every route by it: that to one network has yielded, and all others of the container would be lost with it.
+    """
+    ends = {
+        (each.route.link, each.route.network.address)
+        for each in yielded
+        if each.route.gateway is None and each.route.network.size == 1
+    }
+    if not ends:
+        return want
+    changed = [
+        Routes(msgspec.structs.replace(routes.way, is_onlink=True), routes.networks)
+        for place, table in want.routes.items()
+        if place[0] == HOST
+        for routes in alike(table)
+        if (routes.way.link, routes.way.gateway) in ends
+    ]
+    return want.with_objects(changed)
+
+
 def _yielded(want: KernelState, by_network: Mapping[PackedNetwork, NullRoute | Block]) -> Iterator[Yielded]:
     tables = [routes for place, routes in want.routes.items() if place[:2] == (HOST, MAIN_TABLE)]
     exact = {packed for table in tables for packed in by_network.keys() & table.keys()}
