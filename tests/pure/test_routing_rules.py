@@ -164,13 +164,16 @@ def test_of_very_many_networks_some_of_all_interfaces_are_asked_about() -> None:
     assert len(list(chosen(held[:1], most=200))) == 100
 
 
-def test_an_interconnecting_network_is_asked_about_by_the_containers_end() -> None:
+def test_an_interconnecting_network_is_asked_about_by_its_ends_whichever_is_the_containers() -> None:
     held = [
         (ClaimedNetworks(ClaimKind.VIA, WEB, tuple(Network.parse(each).packed for each in vias)), "os")
         for vias in [["10.0.0.0/30", "10.0.0.8/31", "fd00::/126"]]
     ]
 
-    assert [str(each.address) for each in chosen(held, most=9)] == ["10.0.0.2", "10.0.0.9", "fd00::2"]
+    assert [str(each.address) for each in chosen(held, most=9)] == [
+        *("10.0.0.2", "10.0.0.1", "10.0.0.3", "10.0.0.9", "10.0.0.8"),
+        *("fd00::2", "fd00::1", "fd00::3"),
+    ]
 
 
 def test_what_a_rule_speaks_of_is_asked_about_wherever_it_is() -> None:

@@ -237,6 +237,36 @@ def test_a_host_without_a_rule_for_the_main_table_is_told(web: Topology, version
     assert is_reached(web, version)
 
 
+@pytest.mark.parametrize(
+    ("network", "host_end", "end", "part"),
+    [
+        ("10.5.5.0/26", "10.5.5.2", "10.5.5.3", "10.5.5.0/24"),
+        ("10.5.5.0/26", "10.5.5.1", "10.5.5.2", "10.5.5.0/29"),
+        ("2001:db8:2:6::/64", "2001:db8:2:6::2", "2001:db8:2:6::3", "2001:db8:2:6::/64"),
+        ("2001:db8:2:6::/64", "2001:db8:2:6::1", "2001:db8:2:6::2", "2001:db8:2:6::/126"),
+    ],
+)
+def test_a_rule_that_takes_an_interconnecting_network_is_named_whichever_end_is_the_host_s(
+    network: str, host_end: str, end: str, part: str
+) -> None:
+    version = 6 if ":" in network else 4
+    with Topology(program=BARE) as host:
+        host.osctl("ct", "new", "--distribution", "busybox", "web")
+        ends = ["--host-addr", host_end, "--ct-addr", end]
+        host.osctl("ct", "netif", "new", "routed", "--via", network, *ends, "web", "eth0")
+        host.osctl("ct", "start", "web")
+        assert is_reached(host, version, end)
+        assert findings(host, "astray") == []
+
+        other_table(host, version, "to", part)
+
+        (found,) = findings(host, "astray")
+        assert f"{network} of eth0 of web: packets that come by up0 follow the rule 100: " in found["what"]
+        run_commands(host, found["commands"])
+        assert is_reached(host, version, end)
+        assert findings(host, "astray") == []
+
+
 # --- where the packet filter's look-up alone is wrong ----------------------------------------------------------------
 
 

@@ -80,9 +80,9 @@ def reached(host: Topology) -> list[int]:
     return [host.ping(host.R, ADDRESS[each], source=WORLD[each]) for each in ADDRESS]
 
 
-def found(host: Topology) -> list[dict[str, Any]]:
+def found(host: Topology, code: str = "link-without-forwarding") -> list[dict[str, Any]]:
     there = json.loads(host.osctl("-j", "self", "check", check=False).stdout)
-    return [each for each in there if each["code"] == "link-without-forwarding"]
+    return [each for each in there if each["code"] == code]
 
 
 def run_commands(host: Topology, commands: Sequence[str]) -> str:
@@ -155,6 +155,33 @@ def test_an_unnumbered_uplink_with_learned_routes_alone_leads_out(protocol: str)
         host.restart_daemon()
         assert reached(host) == [3, 3]
         assert passing(host, lan, beyond=WORLD) == set()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("is_default", [True, False])
+def test_a_rule_that_takes_what_comes_by_an_unnumbered_uplink_is_named(version: int, is_default: bool) -> None:
+    with host_with_lan(is_unnumbered=True) as (host, _):
+        learn(host)
+        if is_default:
+            # RFC 8950: of what leads to the world, only where it leads to is known.
+            host.ip(host.H, "route", "del", LEARNED[version], "proto", "bgp", "metric", "20")
+            host.ip(host.H, f"-{version}", "route", "add", "default", *hop(host, version), "proto", "static")
+        start_web(host)
+        assert reached(host) == [3, 3]
+        before = found(host, "astray")
+
+        host.ip(host.H, f"-{version}", "route", "add", "unreachable", "default", "table", "100")
+        rule = ["iif", "up0", "to", ADDRESS[version], "lookup", "100"]
+        host.ip(host.H, f"-{version}", "rule", "add", "pref", "100", *rule)
+        assert reached(host)[0 if version == 4 else 1] == 0
+
+        (it,) = found(host, "astray")
+        assert before == []
+        assert ": packets that come by up0 follow the rule 100: from all to " in it["what"]
+        for command in it["commands"]:
+            host.in_namespace(host.H, *command.split())
+        assert reached(host) == [3, 3]
+        assert found(host, "astray") == []
 
 
 def test_an_uplink_that_routes_come_to_go_from_and_come_to_again_leads_out_each_time_within_a_second() -> None:

@@ -60,6 +60,9 @@ class Kernel(Protocol):
     def networks_in_table(self, table: int) -> Sequence[Network]:
         """Destinations of the first routes of a table."""
 
+    def networks_beyond(self, link: str, version: int) -> Sequence[Network]:
+        """Destinations of the first routes by a link, in whatever table."""
+
     def routes_under(self, routes: Collection[Route]) -> Mapping[Key, Route | NullRoute]:
         """What the host's main table holds under the keys of these routes, by key; where nothing is, none."""
 

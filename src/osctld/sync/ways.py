@@ -27,6 +27,7 @@ from osctld.core.authority.ways import (
     chosen,
     judged,
     questions,
+    source_in,
     sources_by_link,
     spoken_of,
     together,
@@ -67,7 +68,7 @@ class Look(msgspec.Struct, frozen=True):
             4: [each.name for each in facts.uplinks if each.has_ipv4_forwarding],
             6: [each.name for each in facts.uplinks] if facts.has_ipv6_forwarding else [],
         }
-        sources = {version: sources_by_link(uplinks[version], self.space, version) for version in versions}
+        sources = {version: self._sources(uplinks[version], version) for version in versions}
         addresses = {
             each.network.address: (each.more or str(each.network), each.link) for each in self.space if each.is_address
         }
@@ -89,6 +90,17 @@ class Look(msgspec.Struct, frozen=True):
         )
         told = together(each for each in found if each is not None)
         return told, tuple(each for each in versions if lacks_main(self.rules, each))
+
+    def _sources(self, uplinks: Collection[str], version: int) -> Mapping[str, Address]:
+        """For each uplink somebody who could send by it."""
+        found = dict(sources_by_link(uplinks, self.space, version))
+        hosts = {each.network.address for each in self.space if each.is_address}
+        for link in uplinks:
+            if link not in found:  # an unnumbered one: only its routes tell who is there
+                source = source_in(self.kernel.networks_beyond(link, version), hosts=hosts)
+                if source is not None:
+                    found[link] = source
+        return found
 
     def _some(self) -> Iterator[Wanted]:
         step = max(1, -(-len(self.containers) // self.most))

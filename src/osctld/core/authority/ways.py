@@ -13,7 +13,7 @@ import msgspec
 
 from osctld.core.address.addresses import Address, Network
 from osctld.core.authority.claims import ClaimedNetworks, ClaimKind, Holder
-from osctld.core.authority.host_networks import HostSpace, Use
+from osctld.core.authority.host_networks import LINK_LOCAL, HostSpace, Use
 from osctld.core.authority.routing_rules import LOCAL_TABLE, Rule, before_main, table_name, taken_by
 from osctld.core.authority.rules import Holdings
 from osctld.core.plan.kernel_state import MAIN_TABLE
@@ -72,7 +72,8 @@ def chosen(held: Iterable[tuple[ClaimedNetworks, str]], *, most: int) -> Iterato
     for each, link in routed:
         for packed in each.networks[-passed % step :: step]:
             network = Network.from_packed(packed)
-            yield Wanted(network, _asked(network, each.kind), each.holder, link)
+            for address in _asked(network, each.kind):
+                yield Wanted(network, address, each.holder, link)
         passed += len(each.networks)
 
 
@@ -88,16 +89,17 @@ def spoken_of(
             link = link_of(claim.holder)
             if link is None or claim.kind is ClaimKind.ADDRESS:
                 continue
-            is_inside = claim.network.includes(network) and claim.network != network
-            address = network.address if is_inside else _asked(claim.network, claim.kind)
-            yield Wanted(claim.network, address, claim.holder, link)
+            narrower = network if claim.network.includes(network) else claim.network
+            for address in _asked(narrower, claim.kind):
+                yield Wanted(claim.network, address, claim.holder, link)
 
 
-def _asked(network: Network, kind: ClaimKind) -> Address:
-    """An address that is sent to the container: of an interconnecting network not its own, nor the host's end."""
-    if kind is not ClaimKind.VIA or network.size == 1:
-        return network.address
-    return Address(network.version, network.number + (1 if network.size == 2 else 2))
+def _asked(network: Network, kind: ClaimKind) -> Iterator[Address]:
+    """Addresses that are sent to the container. Of an interconnecting network one is the host's end, whichever, and the
+    first may be the host's as well: what is asked about such a one says nothing."""
+    is_via = kind is ClaimKind.VIA and network.size > 1
+    numbers = (0,) if not is_via else (1, 0) if network.size == 2 else (2, 1, 3)
+    yield from (Address(network.version, network.number + number) for number in numbers)
 
 
 def questions(
@@ -137,6 +139,22 @@ def sources_by_link(uplinks: Iterable[str], space: HostSpace, version: int) -> M
         if there is not None:
             found[link] = there
     return found
+
+
+#: Who may send by a link that a default route has: addresses that nobody is given (RFC 7600, RFC 6666).
+_ANYBODY = {4: Address.parse("192.0.0.8"), 6: Address.parse("100::1")}
+
+
+def source_in(networks: Iterable[Network], *, hosts: Collection[Address]) -> Address | None:
+    """Somebody who could send by a link whose routes lead to these networks. `hosts` are the host's own addresses."""
+    for network in networks:
+        if network.overlaps(LINK_LOCAL) and not network.is_default:
+            continue
+        first = Address(network.version, network.number + (1 if network.size > 1 else 0))
+        source = _ANYBODY[network.version] if network.is_default else first
+        if source not in hosts:
+            return source
+    return None
 
 
 def judged(

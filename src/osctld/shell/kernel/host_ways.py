@@ -16,9 +16,11 @@ from osctld.shell.kernel.rtnetlink import (
     RTA_OIF,
     RTA_PRIORITY,
     RTA_TABLE,
+    RTM_F_CLONED,
     RTM_F_FIB_MATCH,
     RTM_GETROUTE,
     RTMSG,
+    RTN_UNICAST,
 )
 from osctld.shell.kernel.rtnetlink_dumps import next_hops
 
@@ -82,6 +84,16 @@ def _answer(data: bytes, name: Callable[[int], str]) -> Answer:
     words += [f"metric {U32.unpack(found[RTA_PRIORITY])[0]}"] if RTA_PRIORITY in found else []
     table = U32.unpack(found[RTA_TABLE])[0] if RTA_TABLE in found else table
     return Answer(word, link, table, network, " ".join(words))
+
+
+def networks_beyond(link: int, version: int) -> Iterator[Network]:
+    """Destinations of the first unicast routes by a link, in whatever table."""
+    asked = RTMSG.pack(FAMILY[version], 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0) + attribute(RTA_OIF, U32.pack(link))
+    for data in first_of_dump(RTM_GETROUTE, asked):
+        family, length, _, _, _, _, _, kind, flags = RTMSG.unpack_from(data)
+        if family == FAMILY[version] and kind == RTN_UNICAST and not flags & RTM_F_CLONED:
+            found = attributes(data, RTMSG.size)
+            yield Network(version, int.from_bytes(found.get(RTA_DST, b""), "big"), length)
 
 
 def networks_in_table(table: int) -> Iterator[Network]:

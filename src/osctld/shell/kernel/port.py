@@ -235,6 +235,12 @@ class Kernel:
         with self._alone():
             return tuple(host_ways.networks_in_table(table))
 
+    def networks_beyond(self, link: str, version: int) -> tuple[Network, ...]:
+        """Destinations of the first routes by a link, in whatever table."""
+        with self._alone():
+            index = self._index(link)
+            return tuple(host_ways.networks_beyond(index, version)) if index is not None else ()
+
     def routes_under(self, routes: Collection[Route]) -> Mapping[Key, Route | NullRoute]:
         """What the host's main table holds under the keys of these routes, by key."""
         with self._alone():
