@@ -261,7 +261,7 @@ def test_a_rule_that_takes_an_interconnecting_network_is_named_whichever_end_is_
         other_table(host, version, "to", part)
 
         (found,) = findings(host, "astray")
-        assert f"{network} of eth0 of web: packets that come by up0 follow the rule 100: " in found["what"]
+        assert f"{network} of eth0 of web: packets arriving on up0 follow rule 100: " in found["what"]
         run_commands(host, found["commands"])
         assert is_reached(host, version, end)
         assert findings(host, "astray") == []

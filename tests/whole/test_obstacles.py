@@ -169,7 +169,7 @@ def test_a_wide_interconnecting_network_or_its_end_is_null_routed_and_all_else_i
     wait_until(lambda: blocked(web) == before, "it is told no more", seconds=1)
     assert [is_answered(web, each) for each in (SPARED[version], OTHERS[version])] == [True, True]
     assert not [each for each in web.ip_json(web.H, *ip(version), "route") if "onlink" in each.get("flags", ())]
-    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert web.osctl("net", "reconcile").stdout == "nothing to repair\n"
 
 
 def test_a_route_of_somebody_elses_in_place_of_that_to_the_container_end_stops_no_other(web: Topology) -> None:
@@ -186,11 +186,11 @@ def test_a_route_of_somebody_elses_in_place_of_that_to_the_container_end_stops_n
     assert blocked(web) == [end]
     assert [is_answered(web, each) for each in (SPARED[4], OTHERS[4])] == [True, True]
     lines = web.refusal("net", "reconcile").splitlines()
-    assert [line.split()[:4] for line in lines] == [["not", "mended:", "web:", f"{end}:"]]
+    assert [line.split()[:4] for line in lines] == [["not", "repaired:", "web:", f"{end}:"]]
 
     web.ip(web.H, "route", "del", end, "dev", "up0")
     wait_until(lambda: blocked(web) == [], "it is told no more", seconds=1)
-    assert web.osctl("net", "reconcile").stdout == "nothing to mend\n"
+    assert web.osctl("net", "reconcile").stdout == "nothing to repair\n"
     assert [is_answered(web, each) for each in (SPARED[4], OTHERS[4])] == [True, True]
 
 

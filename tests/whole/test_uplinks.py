@@ -177,7 +177,7 @@ def test_a_rule_that_takes_what_comes_by_an_unnumbered_uplink_is_named(version: 
 
         (it,) = found(host, "astray")
         assert before == []
-        assert ": packets that come by up0 follow the rule 100: from all to " in it["what"]
+        assert ": packets arriving on up0 follow rule 100: from all to " in it["what"]
         for command in it["commands"]:
             host.in_namespace(host.H, *command.split())
         assert reached(host) == [3, 3]
