@@ -10,7 +10,10 @@ import pytest
 
 from osctld.core.config.host import Host
 from osctld.core.config.settings import Settings
-from osctld.core.health.findings import OVERRIDES, Finding, HealthFacts, findings
+from osctld.core.health.facts import HealthFacts
+from osctld.core.health.finding import Finding
+from osctld.core.health.findings import findings
+from osctld.core.health.rules.sysctls import OVERRIDES
 from osctld.core.plan.kernel_state import HostFacts, Uplink
 from osctld.shell.health.facts import gather_facts, sysctl_lines
 

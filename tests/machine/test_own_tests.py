@@ -40,7 +40,7 @@ def run_tests(machine: Machine, words: str) -> str:
     """What pytest said, beginning with its summary."""
     environment = f"OSCTL_TESTS_SHARE_MACHINE=1 OSCTL_TESTS_SLOWNESS={SLOWNESS}"
     done = machine.run(
-        f"cd {CHECKOUT} && {environment} .venv/bin/python -m pytest -n 0 --tb=short --color=no {words}",
+        f"cd {CHECKOUT} && {environment} .venv/bin/python -m pytest -n 2 --tb=short --color=no {words}",
         3000,
         check=False,
     )

@@ -7,7 +7,9 @@ import pytest
 from osctld.core.config.confinement import AppArmorFacts, apparmor_label, profile_of
 from osctld.core.config.settings import Settings
 from osctld.core.errors import Unavailable
-from osctld.core.health.findings import Finding, HealthFacts, findings
+from osctld.core.health.facts import HealthFacts
+from osctld.core.health.finding import Finding
+from osctld.core.health.findings import findings
 from osctld.core.plan.kernel_state import HostFacts
 
 FILE = "/etc/apparmor.d/lxc-osctl"

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from osctld.core.config.settings import HostSettings, Settings
-from osctld.core.health.findings import Finding, HealthFacts, findings
+from osctld.core.health.facts import HealthFacts
+from osctld.core.health.finding import Finding
+from osctld.core.health.findings import findings
 from osctld.core.plan.kernel_state import HOST, ForeignLink, HostFacts, KernelState, PacketFilter, Sysctl, Uplink
 from osctld.core.plan.packet_filter import mark, read_mark
 from osctld.core.reconcile.host_level import (

@@ -15,7 +15,7 @@ from osctld.core.authority.null_routes import NullRoute, Yielded
 from osctld.core.command import GlobalOptions
 from osctld.core.config.host import Host
 from osctld.core.config.settings import Settings
-from osctld.core.health.findings import Finding, Severity
+from osctld.core.health.finding import Finding, Severity
 from osctld.core.health.troubles import EXIT_STATUSES, Seen, State, listing, troubles, unrouted_of, verdict, worst
 from osctld.core.plan.kernel_state import HOST, HostFacts, Master, Route
 from osctld.netif.routed.new import CtNetifNewRouted

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from osctld.core.command import CheckHealth, Column, Example, ListOptions, Look, LookCommand
 from osctld.core.config.host import Host
-from osctld.core.health import findings
+from osctld.core.health import finding
 
 
 class SelfCheck(LookCommand, ListOptions, frozen=True, kw_only=True):
@@ -23,7 +23,7 @@ class SelfCheck(LookCommand, ListOptions, frozen=True, kw_only=True):
         Example("osctl self check -H -o commands", "List only the commands that fix it, one per line"),
         Example("osctl -j self check", "The same as JSON"),
     )
-    columns: ClassVar[tuple[Column, ...]] = findings.COLUMNS
+    columns: ClassVar[tuple[Column, ...]] = finding.COLUMNS
 
     def act(self, host: Host) -> Look:
         return CheckHealth()

@@ -25,7 +25,9 @@ from osctld.core.config.life import StopMethod
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import ApplyFailed, OsctlError, Refused, Unavailable, UsageError
 from osctld.core.events import Event, EventFilter
-from osctld.core.health import findings
+from osctld.core.health.facts import HealthFacts
+from osctld.core.health.finding import listing
+from osctld.core.health.findings import findings
 from osctld.core.person import Asked
 from osctld.core.plan.changes import RenameLink
 from osctld.core.reconcile.host_level import forwarding_warnings
@@ -212,9 +214,9 @@ class Actions:
             astray, without_main = await asyncio.to_thread(ways.take, facts.host)
         facts = msgspec.structs.replace(facts, astray=astray, without_main=without_main)
         facts = msgspec.structs.replace(facts, older_holdings=self._net.older_holdings())
-        return findings.listing(findings.findings(facts))
+        return listing(findings(facts))
 
-    def _facts_of_health(self, space: HostSpace) -> findings.HealthFacts:
+    def _facts_of_health(self, space: HostSpace) -> HealthFacts:
         facts = gather_facts(self._host.look(), self._records.host, space=space, yielded=self._obstacles.all_told)
         return msgspec.structs.replace(facts, serves_original=self.serves_original)
 

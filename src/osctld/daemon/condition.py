@@ -17,8 +17,8 @@ from osctld.core.authority.rules import older_holdings
 from osctld.core.command import Reply
 from osctld.core.config.host import Container, Host
 from osctld.core.errors import OsctlError
-from osctld.core.health import findings as health
 from osctld.core.health import metrics, troubles
+from osctld.core.health.findings import findings
 from osctld.core.health.troubles import Seen, Trouble, Unrouted, unrouted_of
 from osctld.daemon.records import Records
 from osctld.daemon.since import Since
@@ -150,7 +150,7 @@ class Condition:
                 facts = self._host.look()
                 astray, without_main = ways.take(facts)
                 gathered = msgspec.structs.replace(gather_facts(facts, host), without_main=without_main)
-                found = health.findings(gathered)
+                found = findings(gathered)
                 seen = Seen(
                     facts=facts, states=states, yielded=yielded, older_holdings=older, drift=drift, failed=failed,
                     unrouted=dict(self._unrouted_of(host)), findings=found, shutdown=shutdown,

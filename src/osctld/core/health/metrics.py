@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from osctld.core.config.host import Host
-from osctld.core.health.findings import Severity
+from osctld.core.health.finding import Severity
 from osctld.core.health.troubles import EXIT_STATUSES, State, Trouble, worst
 
 #: The states that a container can be in.

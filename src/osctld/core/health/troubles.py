@@ -20,7 +20,7 @@ from osctld.core.authority.rules import OlderHolding
 from osctld.core.authority.ways import Astray
 from osctld.core.command import Column, Listing
 from osctld.core.config.host import Container, Host
-from osctld.core.health.findings import Finding, Severity
+from osctld.core.health.finding import Finding, Severity
 from osctld.core.plan.kernel_state import HostFacts
 
 #: For one interface, at most this many problems of one kind without a common command are listed one by one.

@@ -17,16 +17,10 @@ from pathlib import Path
 from osctld.core.authority.host_networks import HostSpace, Use
 from osctld.core.authority.null_routes import Yielded
 from osctld.core.config.host import Host
-from osctld.core.health.findings import (
-    INSTALLATIONS,
-    LOADAVGS,
-    NETWORK_MANAGER_FILE,
-    NETWORKD_FILE,
-    SYSCTLS,
-    HealthFacts,
-    SysctlLine,
-)
+from osctld.core.health.facts import SYSCTLS, HealthFacts, SysctlLine
 from osctld.core.health.programs import DECOMPRESSORS, NEEDED
+from osctld.core.health.rules.link_managers import NETWORK_MANAGER_FILE, NETWORKD_FILE
+from osctld.core.health.rules.requirements import INSTALLATIONS, LOADAVGS
 from osctld.core.plan.kernel_state import HostFacts
 from osctld.shell.health.legacy_iptables import legacy_forwarding
 from osctld.shell.kernel.nftables import Nftables

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from osctld.core.health.findings import LegacyForwarding
+from osctld.core.health.facts import LegacyForwarding
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
