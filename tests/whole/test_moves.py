@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from whole.bare_daemon import BARE
-from whole.host import WORLD_4, Settled, Topology, wait_until
+from whole.host import WORLD_4, Settled, Topology, differences, wait_until
 
 ADD = ("ct", "netif", "ip", "add")
 MOVE = ("ct", "netif", "ip", "move")
@@ -127,6 +127,22 @@ def test_a_route_goes_along_when_nobody_stays_in_it(running: Topology) -> None:
     routes = {each["addr"]: each["origin"] for each in host.osctl_json("ct", "netif", "route", "ls", *DB)}
     assert routes["10.5.5.0/24"] == "operator"
     assert way(host, "10.5.5.77") == host.veth("db")
+
+
+@pytest.mark.parametrize(("network", "hop"), [("10.5.5.0/24", "10.5.5.9"), ("2001:db8:2:5::/64", "2001:db8:2:5::9")])
+def test_a_route_goes_along_whose_next_hop_is_in_it(running: Topology, network: str, hop: str) -> None:
+    """For IPv6 the kernel asks where it would send packets for a next hop: not to the interface that had it."""
+    running.osctl("ct", "netif", "ip", "add", "web", "eth0", f"{hop}/{network.partition('/')[2]}")
+    running.osctl("ct", "netif", "route", "add", "--next-hop", hop, "web", "eth0", network)
+    before = running.comparable_state("web", "db")
+
+    running.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", hop)
+
+    assert running.ping(running.R, hop) == 3
+    (route,) = running.ip_json(running.H, "-6" if ":" in network else "-4", "route", "show", network)
+    assert route["dev"] == running.veth("db")
+    running.osctl("ct", "netif", "ip", "move", "db", "eth0", "web", "eth0", hop)
+    assert differences(before, running.comparable_state("web", "db")) == []
 
 
 def test_addresses_move_between_two_interfaces_of_one_container(running: Topology) -> None:

@@ -354,6 +354,18 @@ def _without(table: Mapping[PackedNetwork, Way], other: Collection[PackedNetwork
     return {each: way for each, way in table.items() if each not in other} if other else table
 
 
+def _hides_gateway(present: Route, wanted: KernelObject | None) -> bool:
+    """Whether a route leads elsewhere to the gateway of the one that is to take its place."""
+    return (
+        isinstance(wanted, Route)
+        and wanted.is_onlink
+        and wanted.link != present.link
+        and wanted.gateway is not None
+        and wanted.network.version == 6
+        and wanted.network.includes(wanted.gateway)
+    )
+
+
 def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
     """What has to go before anything can come.
 
@@ -361,7 +373,8 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
     that make a wanted one or a gateway a broadcast address, and those that wanted ones make so: it refuses the routes
     that name them, as sources too. Addresses of a subnet whose other addresses have another wanted scope: it refuses
     two of one subnet. Addresses whose own network is to be routed: the kernel's route for it is in the way. Pairs whose
-    other end is not in its wanted place, or is in the wanted place of another one: a peer is chosen once.
+    other end is not in its wanted place, or is in the wanted place of another one: a peer is chosen once. IPv6 routes
+    that lead to the gateway of the one in their place, by another link: the kernel refuses that gateway.
     """
     gateways = {
         (each.namespace, each.gateway) for each in want.values() if isinstance(each, Route) and each.gateway is not None
@@ -398,6 +411,8 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
                     or (present.namespace, present.address.address) in broadcasts
                     or (present.has_prefix_route and (present.namespace, present.address.network) in routed)
                 )
+            case Route():
+                is_in_the_way = _hides_gateway(present, want.get(key))
             case Veth():
                 peer = peer_of(present).key
                 wanted = want.get(key)
