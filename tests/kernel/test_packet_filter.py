@@ -129,7 +129,7 @@ def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kerne
     assert pair in set(kernel.observe_links(link_group=GROUP).objects)
 
 
-#: As far as they differ, the tables before version 12, and with sets of a kind that no version had.
+#: As far as they differ, the tables before version 13, and with sets of a kind that no version had.
 OTHER_LAYOUTS = {
     "before": """
         set sources4 { type ifname . ipv4_addr; flags interval; elements = { "osweb01-eth0" . 10.0.0.0/8 }; }

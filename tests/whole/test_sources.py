@@ -250,7 +250,7 @@ def test_permissions_come_back_with_a_flushed_firewall(gate: Topology) -> None:
 
 
 def test_a_table_of_an_earlier_layout_is_replaced_and_permits_the_same(gate: Topology) -> None:
-    """As an upgrade finds it: before version 12 of the table there was one set for all links."""
+    """As an upgrade finds it: before version 13 of the table there was one set for all links."""
     gate.osctl(*ADD, "gate", "eth0", *BOTH)
     link = gate.veth("gate")
     gate.kill_daemon()

@@ -32,7 +32,7 @@ BRIDGE_TABLE = f"bridge {NAME}"
 TABLES = (TABLE, ARP_TABLE, BRIDGE_TABLE)
 
 #: Grows with every change of the rules, so that a newer daemon replaces an older one's table.
-VERSION = 12
+VERSION = 13
 
 #: How many rules TABLE has, beside one for each IP version that does not pass between foreign links.
 _RULES = 48
@@ -45,7 +45,7 @@ STOPPED = {4: "stopped4", 6: "stopped6"}
 #: What the name of a link's own set, and of the chain that looks into it, begins with.
 SOURCES = {4: "sources4", 6: "sources6"}
 ROUTED = {4: "routed4", 6: "routed6"}
-#: The map from links to these chains, by that. Before version 12 there were sets called as the names begin.
+#: The map from links to these chains, by that. Before version 13 there were sets called as the names begin.
 MAP = {each: f"{each}_by_link" for names in (ROUTED, SOURCES) for each in names.values()}
 #: Where a chain leads, to another one or, as "", to the packet being accepted.
 LEADS_TO = dict.fromkeys(ROUTED.values(), "") | dict.fromkeys(SOURCES.values(), "permit")
