@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -163,6 +164,29 @@ def test_a_part_of_an_uplink_s_network_is_given_out_once_its_link_is_declared(we
         "192.0.2.64/29 and 2 more of eth0 of web: 192.0.2.0/24 is in use on the host, on up0",
         "2001:db8:1::77 of eth0 of web: 2001:db8:1::/64 is in use on the host, on up0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("network", "uplink", "words"),
+    [
+        ("198.51.100.7/32", "192.0.2.2", (*ADD, *WEB, "198.51.100.7")),
+        ("2001:db8:9::/64", "2001:db8:1::2", (*ROUTE, *WEB, "2001:db8:9::/64")),
+    ],
+)
+def test_what_the_host_routes_elsewhere_later_is_found_with_the_command_that_resolves_it(
+    web: Topology, network: str, uplink: str, words: tuple[str, ...]
+) -> None:
+    web.osctl(*words)
+    web.ip(web.H, "route", "add", network, "via", uplink, "proto", "static", "metric", "50")
+
+    def found() -> list[dict[str, Any]]:
+        return json.loads(web.osctl("-j", "self", "check", check=False).stdout)
+
+    told = [each for each in found() if network.split("/")[0] in each["what"]]
+    assert told
+    for command in dict.fromkeys(command for each in told for command in each["commands"]):
+        web.in_namespace(web.H, *command.split(), check=False)
+    assert [each for each in found() if network.split("/")[0] in each["what"]] == []
 
 
 # --- K7: delegation -----------------------------------------------------------------------------------------------
