@@ -180,13 +180,14 @@ def test_what_the_host_routes_elsewhere_later_is_found_with_the_command_that_res
     web.ip(web.H, "route", "add", network, "via", uplink, "proto", "static", "metric", "50")
 
     def found() -> list[dict[str, Any]]:
-        return json.loads(web.osctl("-j", "self", "check", check=False).stdout)
+        rows: list[dict[str, Any]] = json.loads(web.osctl("-j", "self", "check", check=False).stdout)
+        return [each for each in rows if network.split("/")[0] in each["what"]]
 
-    told = [each for each in found() if network.split("/")[0] in each["what"]]
+    told = found()
     assert told
     for command in dict.fromkeys(command for each in told for command in each["commands"]):
         web.in_namespace(web.H, *command.split(), check=False)
-    assert [each for each in found() if network.split("/")[0] in each["what"]] == []
+    assert found() == []
 
 
 # --- K7: delegation -----------------------------------------------------------------------------------------------
