@@ -434,7 +434,7 @@ async def bring_up(daemon: Daemon, *, is_new_boot: bool) -> None:
         log.error("reconcile: %s", error.message)
     for name in rebooted:
         if daemon.phase.refusal_to_start(name) is None:
-            await supervisor.start(name, wait_seconds=0)
+            supervisor.begin_unattended(name)
     for each in list(daemon.host.containers.values()):
         await supervisor.adopted(each.name)
         # On the same boot, one that is gone ended by itself while nobody looked: it is not brought back.

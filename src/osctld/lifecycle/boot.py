@@ -24,13 +24,11 @@ from osctld.daemon.tasks import log_failure
 from osctld.daemon.turns import Turns
 from osctld.lifecycle.host_phase import HostPhase
 from osctld.lifecycle.lives import Lives
-from osctld.lifecycle.supervisor import Supervisor
+from osctld.lifecycle.supervisor import LONGEST_START, Supervisor
 from osctld.shell import host_boot
 
 log = logging.getLogger("osctld")
 
-#: Seconds that a start may take before the next container has its turn.
-LONGEST_START = 300.0
 #: Seconds between two looks whether a host that was about to go down still is.
 WATCHED_EVERY = 2.0
 
@@ -122,7 +120,7 @@ class Boot:
                 await self._supervisor.start(name, wait_seconds=LONGEST_START)
                 log.info("%s: started with the host", name)
             except OsctlError as error:
-                log.error("%s: not started: %s", name, error.message)
+                self._supervisor.retries.note(name, error)
             if container.autostart is not None and waiting:
                 await self._phase.pause(container.autostart.delay)
 
@@ -240,6 +238,7 @@ class Boot:
             except OsctlError as error:
                 if error.code != ABORTED:
                     log.error("shutdown: %s", error.message)
+        self._supervisor.retries.cancel()
         for task in (self._starting, self._stopping, self._watching):
             if task is not None:
                 task.cancel()

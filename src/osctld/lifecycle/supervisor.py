@@ -23,11 +23,14 @@ from osctld.daemon.turns import Turns
 from osctld.lifecycle.engine import Prepared, RunningLife, Runtime
 from osctld.lifecycle.host_phase import HostPhase
 from osctld.lifecycle.lives import LifeOf, Lives, Roots
+from osctld.lifecycle.retries import Retries
 from osctld.sync.containers import ContainerSync
 from osctld.sync.host import HostSync
 
 log = logging.getLogger("osctld")
 
+#: Seconds that a start may take before the next container has its turn, if nobody waits for it.
+LONGEST_START = 300.0
 #: Linux: HOST_NAME_MAX.
 LONGEST_HOSTNAME = 64
 
@@ -56,6 +59,8 @@ class Supervisor:
         self._events = events
         self._turns = turns
         self._starting: dict[str, asyncio.Task[None]] = {}
+        again = functools.partial(self.start, wait_seconds=LONGEST_START)
+        self.retries = Retries(again, records=records, lives=lives, phase=phase)
         #: Those that are held for a command, without their init.
         self._held: set[str] = set()
         #: Those that somebody restarts: their end is none.
@@ -74,11 +79,7 @@ class Supervisor:
         self._check_not_held(name)
         if current is not None and current.state == "running":
             return
-        task = self._starting.get(name)
-        if task is None:
-            self._phase.check_startable(name)
-            task = self._starting[name] = asyncio.create_task(self._start(name), name=f"start {name}")
-            task.add_done_callback(lambda _: self._starting.pop(name, None))
+        task = self._begin(name)
         if wait_seconds == 0:
             task.add_done_callback(log_failure)
             return
@@ -87,6 +88,30 @@ class Supervisor:
             task.add_done_callback(log_failure)
             raise Unavailable(f"{name!r}: not running after {wait_seconds} s; the start continues", code="slow-start")
         task.result()
+
+    def _begin(self, name: str) -> asyncio.Task[None]:
+        """The start that is in progress, or another one. Raises Unavailable when no container may be started now."""
+        task = self._starting.get(name)
+        if task is None:
+            self._phase.check_startable(name)
+            task = self._starting[name] = asyncio.create_task(self._start(name), name=f"start {name}")
+            task.add_done_callback(lambda _: self._starting.pop(name, None))
+        return task
+
+    def begin_unattended(self, name: str) -> None:
+        """Start a container that has stopped, for nobody who waits: what fails is tried again.
+
+        Raises Unavailable when no container may be started now.
+        """
+
+        def note(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, OsctlError):
+                self.retries.note(name, error)
+            else:
+                log_failure(task)
+
+        self._begin(name).add_done_callback(note)
 
     def is_held(self, name: str) -> bool:
         """Whether a command runs in the container without its init."""
@@ -249,7 +274,8 @@ class Supervisor:
         if end is not End.REBOOT or current.is_held or current.stops or self._phase.refusal_to_start(name) is not None:
             return False
         log.info("%s: rebooting", name)
-        await self.start(name, wait_seconds=0)  # in the same turn: no command can find it stopped in between
+        self._check_not_held(name)
+        self.begin_unattended(name)  # in the same turn: no command can find it stopped in between
         return True
 
     async def take_down_if_ended(self, name: str) -> bool:

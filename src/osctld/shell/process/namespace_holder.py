@@ -31,7 +31,9 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
-_STEP_SECONDS = 10.0
+#: A step takes some milliseconds; on a host that starts 200 containers after a boot, and does much else, some seconds.
+#: This only ends what hangs.
+_STEP_SECONDS = 120.0
 
 # An empty line says that a step is done; a line of text is the complaint of a program. `--keep-caps`, because user 0
 # of the host has no name in the new user namespace and would lose its capabilities on exec.
