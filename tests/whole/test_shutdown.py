@@ -425,7 +425,7 @@ def test_with_autostart_off_on_the_kernel_s_command_line_nothing_is_started_and_
 
         reboot(host, "web")
 
-        wait_until(lambda: "osctl.autostart=off on the kernel's command line" in host.log_text(), "it is said")
+        wait_until(lambda: "osctl.autostart=off on the kernel command line" in host.log_text(), "it is said")
         assert states(host) == {"web": "stopped", "auto": "stopped"}
         host.osctl("ct", "start", "web")
         host.osctl("ct", "stop", "web")
