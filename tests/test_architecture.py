@@ -77,9 +77,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.sync.plan_sender", "osctld.sync.ports", "osctld.sync.obstacles"),
     ),
     "osctld.lifecycle.host_phase": ("osctld.core", "osctld.daemon.disk", "osctld.shell"),
+    "osctld.lifecycle.retries": (
+        *("osctld.core", "osctld.daemon.records", "osctld.daemon.tasks", "osctld.lifecycle.host_phase"),
+        "osctld.lifecycle.lives",
+    ),
     "osctld.lifecycle.supervisor": (
         *("osctld.core", "osctld.sync.containers", "osctld.lifecycle.engine", "osctld.daemon.event_log"),
         *("osctld.lifecycle.host_phase", "osctld.sync.host", "osctld.lifecycle.lives", "osctld.daemon.records"),
+        "osctld.lifecycle.retries",
         *("osctld.daemon.tasks", "osctld.daemon.turns"),
     ),
     "osctld.lifecycle.boot": (
