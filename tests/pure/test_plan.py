@@ -766,19 +766,28 @@ def test_any_private_networks_become_any_others(before: list[tuple[Network, str]
     assert kernel.state == have
 
 
+#: What nft(8) takes for a source, whether it is the first one of its link or not.
+ADDITION = (
+    "add set inet osctl sources4_osweb01-eth0 { type ipv4_addr; flags interval; }; "
+    "add chain inet osctl sources4_osweb01-eth0; flush chain inet osctl sources4_osweb01-eth0; "
+    "add rule inet osctl sources4_osweb01-eth0 ip saddr @sources4_osweb01-eth0 goto permit; "
+    'add element inet osctl sources4_by_link { "osweb01-eth0" : jump sources4_osweb01-eth0 }; '
+    'add element inet osctl sources4_osweb01-eth0 { 198.51.100.0/24 comment "198.51.100.0/24 dev osweb01-eth0" }'
+)
+
+
 def test_a_source_is_permitted_by_an_element_and_without_the_kernel_s_own_check() -> None:
     before, after = container_with(interface()), container_with(permitting(interface(), "198.51.100.0/24"))
 
     assert plan_changes(desired(after), desired(before)).text() == (
-        "# on the host\n"
-        "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=0\n"
-        "nft add element inet osctl sources4_osweb01-eth0 "
-        "'{ 198.51.100.0/24 comment \"198.51.100.0/24 dev osweb01-eth0\" }'\n"
+        f"# on the host\nsysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=0\nnft '{ADDITION}'\n"
     )
     assert plan_changes(desired(before), desired(after)).text() == (
         "# on the host\n"
         "sysctl -w net.ipv4.conf.osweb01-eth0.rp_filter=1\n"
-        "nft delete element inet osctl sources4_osweb01-eth0 '{ 198.51.100.0/24 }'\n"
+        'nft \'delete element inet osctl sources4_by_link { "osweb01-eth0" }; '
+        "flush chain inet osctl sources4_osweb01-eth0; delete chain inet osctl sources4_osweb01-eth0; "
+        "delete set inet osctl sources4_osweb01-eth0'\n"
     )
 
 
@@ -790,10 +799,7 @@ def test_of_sources_inside_each_other_the_widest_is_permitted_in_one_step() -> N
 
     assert [line for _, line in plan.lines()] == [
         "nft delete element inet osctl sources4_osweb01-eth0 '{ 198.51.100.0/25 }'",
-        (
-            "nft add element inet osctl sources4_osweb01-eth0 "
-            "'{ 198.51.100.0/24 comment \"198.51.100.0/24 dev osweb01-eth0\" }'"
-        ),
+        f"nft '{ADDITION}'",
     ]
 
 

@@ -111,7 +111,7 @@ def test_a_second_daemon_on_the_same_directory_is_refused_in_words(host: Topolog
 
     assert refused.status == 1
     said = one_line(refused)
-    assert f"{directories[shared]} is in use" in said
+    assert f"{directories[shared]}: in use by another osctld" in said
     assert str(host.daemon_pid) in said
     assert host.osctl("ping").status == 0
     assert not differences(before, host.comparable_state("web"))

@@ -138,7 +138,7 @@ def test_options_and_commands_of_one_type_are_refused_for_another_by_name(emptie
         (("ct", "netif", "set", "--logs", "web", "eth1"), "--logs: eth1 is a routed interface", 64),
         (("ct", "netif", "set", "web", "eth0"), "nothing to set, give --reserve, --logs", 64),
         (("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4"), "not a routed interface", 1),
-        (("ct", "netif", "new", "other", "web", "eth2"), "there are dummy, routed", 64),
+        (("ct", "netif", "new", "other", "web", "eth2"), "expected dummy, routed", 64),
     ):
         assert words in emptied.refusal_without_trace(*argv, running=["web"], status=status)
 

@@ -443,7 +443,7 @@ def test_a_tool_that_insists_is_told_of_and_the_link_hears_routers_in_the_end(un
         accept_ra(unrouted, "late0", "1")
         unrouted.ip(unrouted.H, "link", "set", "late0", "mtu", "1400")
         unrouted.ip(unrouted.H, "link", "set", "late0", "mtu", "1500")
-        return "forwarding: changed again and again" in unrouted.log_text()
+        return "forwarding: repeatedly changed by somebody else" in unrouted.log_text()
 
     wait_until(insisted, "it is told as a fight", seconds=30)
 

@@ -175,7 +175,7 @@ def test_the_kernels_own_check_on_all_links_is_in_the_way_of_permitted_ipv4_sour
     host.osctl("ct", "netif", "source", "add", "gate", "eth0", "100.64.0.0/10")
 
     (finding,) = found(host, "rp-filter")
-    assert "permitted source" in finding["why"]
+    assert "additional allowed source" in finding["why"]
     run_in(host, "\n".join(finding["commands"]))
     assert found(host, "rp-filter") == []
 

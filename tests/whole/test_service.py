@@ -211,7 +211,7 @@ def test_somebody_who_is_not_root_is_told() -> None:
 def test_a_capability_that_is_missing_is_named(down: Topology) -> None:
     done = start(down, program=("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", OSCTLD))
 
-    assert_one_line(done, r"osctld lacks CAP_NET_ADMIN: links, routes and the packet filter need it", status=77)
+    assert_one_line(done, r"osctld lacks CAP_NET_ADMIN, required for links, routes and the packet filter", status=77)
 
 
 def test_a_host_without_lxc_is_told_which_package_to_install(down: Topology) -> None:

@@ -205,7 +205,13 @@ def test_the_kernels_own_check_stands_back_while_an_ipv4_source_is_permitted(gat
     gate.sysctl(gate.H, "net/ipv4/conf/all/rp_filter", "0")
     assert reverse_path_filter(gate, link) == "1"
     version, value = (6, "1") if ":" in network else (4, "0")
-    element = f"nft add element inet osctl sources{version}_{link} '{{ {network} comment \"{network} dev {link}\" }}'"
+    name, address = f"sources{version}_{link}", "ip saddr" if version == 4 else "ip6 saddr"
+    element = (
+        f"nft 'add set inet osctl {name} {{ type ipv{version}_addr; flags interval; }}; add chain inet osctl {name}; "
+        f"flush chain inet osctl {name}; add rule inet osctl {name} {address} @{name} goto permit; "
+        f'add element inet osctl sources{version}_by_link {{ "{link}" : jump {name} }}; '
+        f'add element inet osctl {name} {{ {network} comment "{network} dev {link}" }}\''
+    )
     setting = [f"sysctl -w net.ipv4.conf.{link}.rp_filter=0"] if version == 4 else []
 
     plan = gate.osctl(*ADD, "gate", "eth0", network, "--dry-run").stdout.splitlines()

@@ -85,7 +85,9 @@ def test_what_cannot_be_set_aside_or_taken_is_refused_by_name(web: Topology) -> 
     assert "10.100.10.100/30: not routed to eth0 of web" in nothing_changes.refusal(*STANDBY, *WEB, "10.100.10.100/30")
     assert "1.2.3.0/24: not routed to eth0 of web" in nothing_changes.refusal(*STANDBY, *WEB, "1.2.3.0/24")
     assert "nonsense" in nothing_changes.refusal(*STANDBY, *WEB, "nonsense")
-    assert "all stands for everything" in nothing_changes.refusal(*STANDBY, *WEB, "all", "1.2.3.4", status=64)
+    assert "all cannot be combined with other values" in nothing_changes.refusal(
+        *STANDBY, *WEB, "all", "1.2.3.4", status=64
+    )
     refused = nothing_changes.refusal(*TAKE, *WEB, "1.2.3.4")
     assert refused == "1.2.3.4: neither parked nor on standby on eth0 of web"
 

@@ -222,7 +222,7 @@ def test_a_copy_can_be_made_while_the_disk_of_the_store_is_full(copy: str) -> No
         assert "disk is full" in host.refusal(*ADD, "web", "eth0", *(f"1.2.3.{n}" for n in range(200)))
         found = osctld(host, "--check")
         assert (found.status, found.stderr) == (1, "")
-        assert f"error: {host.state_dir} has 0 MB free; what fills it: du" in found.stdout
+        assert f"error: {host.state_dir}: 0 MB free; find what fills it: du" in found.stdout
     with Topology(program=BARE) as other:
         other.osctl("self", "restore", "--replace-host", copy)
         assert [each["id"] for each in other.osctl_json("ct", "ls")] == ["web"]

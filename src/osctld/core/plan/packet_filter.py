@@ -148,16 +148,33 @@ def sets_of_links(elements: Iterable[FilterElement]) -> str:
     """What `nft -f` takes to make what links need for these elements, in a table that has none of it yet."""
     sources = (each for each in elements if isinstance(each, PermittedSource))
     wanted = dict.fromkeys((kind_of(each), each.link) for each in sources)
-    return "".join(line for kind, link in wanted for line in _set_of_link(kind, link))
+    return "".join(f"{line}\n" for kind, link in wanted for line in _set_of_link(kind, link))
+
+
+def addition(each: PermittedSource) -> str:
+    """What nft(8) takes, as one transaction, to add a source whether its link has a set of its own already or not."""
+    kind = kind_of(each)
+    place, element_, _ = element(each)
+    return "; ".join((*_set_of_link(kind, each.link), f"add element {place} {{ {element_} }}"))
+
+
+def removal_of_last(each: PermittedSource) -> str:
+    """What nft(8) takes, as one transaction, to remove the last source in its link's own set, and that with it."""
+    kind = kind_of(each)
+    name = f"{TABLE} {name_of_link(kind, each.link)}"
+    leading = f'delete element {TABLE} {MAP[kind]} {{ "{each.link}" }}'
+    return f"{leading}; flush chain {name}; delete chain {name}; delete set {name}"
 
 
 def _set_of_link(kind: str, link: str) -> Iterator[str]:
+    """Commands that may be repeated."""
     name, version, to = name_of_link(kind, link), VERSION_OF[kind], LEADS_TO[kind]
-    yield f"add set {TABLE} {name} {{ type ipv{version}_addr; flags interval; }}\n"
-    yield f"add chain {TABLE} {name}\n"
+    yield f"add set {TABLE} {name} {{ type ipv{version}_addr; flags interval; }}"
+    yield f"add chain {TABLE} {name}"
+    yield f"flush chain {TABLE} {name}"
     address = "ip saddr" if version == 4 else "ip6 saddr"
-    yield f"add rule {TABLE} {name} {address} @{name} {f'goto {to}' if to else 'accept'}\n"
-    yield f'add element {TABLE} {MAP[kind]} {{ "{link}" : jump {name} }}\n'
+    yield f"add rule {TABLE} {name} {address} @{name} {f'goto {to}' if to else 'accept'}"
+    yield f'add element {TABLE} {MAP[kind]} {{ "{link}" : jump {name} }}'
 
 
 def removal() -> str:

@@ -6,6 +6,7 @@ it (`kernel_model`), a plan puts back, in the same plan.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -37,6 +38,7 @@ from osctld.core.plan.kernel_state import (
     Namespace,
     Neighbour,
     Outcome,
+    PermittedSource,
     Route,
     Routes,
     SiblingLinks,
@@ -55,6 +57,7 @@ from osctld.core.plan.order import (
     stage_of_route_absence,
     stage_of_route_presence,
 )
+from osctld.core.plan.packet_filter import set_of
 from osctld.core.plan.text import describe, lines_of
 
 
@@ -98,10 +101,15 @@ class Plan(msgspec.Struct, frozen=True):
 
     def lines(self) -> Iterator[tuple[Namespace, str]]:
         """Each change as the `ip`, `sysctl` or `nft` command lines that would do it, with their namespace."""
+        sources = Counter(set_of(each) for each in self.have.others.values() if isinstance(each, PermittedSource))
         for change in self.changes:
-            namespace = subject_of(change).namespace
-            for line in lines_of(change):
-                yield namespace, line
+            subject, empties_set = subject_of(change), False
+            if isinstance(subject, PermittedSource):
+                name, is_removal = set_of(subject), isinstance(change, Remove)
+                sources[name] += -1 if is_removal else subject.key not in self.have
+                empties_set = is_removal and sources[name] == 0
+            for line in lines_of(change, empties_set=empties_set):
+                yield subject.namespace, line
 
     def text(self) -> str:
         """The lines under headings that name the namespace; each heading is a shell comment."""

@@ -71,9 +71,14 @@ def describe_in_place(each: KernelObject) -> str:
     return describe(each) + (f" in container {container}" if container else "")
 
 
-def lines_of(change: Change) -> Iterator[str]:
-    """The change as the command lines that would do it, in the namespace of its subject."""
+def lines_of(change: Change, *, empties_set: bool = False) -> Iterator[str]:
+    """The change as the command lines that would do it, in the namespace of its subject.
+
+    `empties_set`: it removes the last source from its link's own set of the packet filter.
+    """
     match change:
+        case Remove(PermittedSource() as old) if empties_set:
+            yield f"nft '{packet_filter.removal_of_last(old)}'"
         case Add(new):
             yield from _lines_of_presence(new, "add")
         case Restore(new):
@@ -111,7 +116,9 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
             yield f"ip neigh {verb} {each.address} lladdr {each.mac} dev {each.link} nud permanent"
         case Sysctl():
             yield f"sysctl -w {_dotted(each)}={each.value}"
-        case SiblingLinks() | PrivateNetwork() | PermittedSource() | StoppedNetwork():
+        case PermittedSource():
+            yield f"nft '{packet_filter.addition(each)}'"
+        case SiblingLinks() | PrivateNetwork() | StoppedNetwork():
             place, element, _ = packet_filter.element(each)
             yield f"nft add element {place} '{{ {element} }}'"
         case PacketFilter():
