@@ -34,6 +34,7 @@ _UNIVERSE, _DEPRECATED = 0, 0x20
 _MAIN = 254
 _PERMANENT = 0x80
 _UNICAST = 1
+_KINDS = {"blackhole": 6, "unreachable": 7, "prohibit": 8, "6": 6, "7": 7, "8": 8}
 _PROTOCOL_KERNEL = 2
 _INET, _INET6 = 2, 10
 _BITS = {_INET: 32, _INET6: 128}
@@ -309,8 +310,9 @@ def _route_of_iproute2(route: dict[str, Any]) -> Iterator[str]:
         return
     yield route_line(
         network,
+        kind=_KINDS.get(route.get("type", ""), _UNICAST),
         gateway=route.get("gateway"),
-        device=route["dev"],
+        device=route.get("dev", "?"),
         protocol=protocol,
         metric=route.get("metric", 0),
         source=route.get("prefsrc"),

@@ -72,7 +72,8 @@ class Action:
     do: it is given. dry: with --dry-run. refuse: the kernel refuses the change of that number. die: the daemon is
     killed in place of it. in the way: somebody else has put there what it would add. Without a step: kill daemon,
     restart daemon, by hand (something of ours is broken by hand, then mended by a new start of the daemon), host
-    address (the host is given one that nobody holds, or has it taken away).
+    address (the host is given one that nobody holds, or has it taken away); foreign route, foreign rule (one comes that
+    is somebody else's, or goes), foreign master (a link of ours is made a port of a bridge).
     """
 
     kind: str
@@ -116,7 +117,10 @@ class Commands:
             return Action(self.pick(("kill daemon", "restart daemon", "by hand")), None, self._random.randrange(1000))
         if draw < 0.008:
             return Action("host address", None, self._random.randrange(1000))
-        if draw < 0.03:
+        if draw < 0.016:
+            kind = self.pick(("foreign route",) * 5 + ("foreign rule",) * 2 + ("foreign master",))
+            return Action(kind, None, self._random.randrange(10**6))
+        if draw < 0.038:
             return Action("do", self._life(container, name))
         step = self._edit(container, name, containers)
         if len(container.interfaces) == 1 and step.words[1:2] == (container.interfaces[0].name,) and self.chance(0.2):

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from random import Random
@@ -34,24 +34,33 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 import hypothesis_profiles  # noqa: F401 - the settings of all tests
 from osctl.client import Client
 from whole.faulty_daemon import FAULTY
-from whole.host import Topology
+from whole.host import Topology, wait_until
 from whole.network_dump import Eye, differences_of, lines_of_iproute2
-from whole.random_commands import ADDRESSES_4, ADDRESSES_6, Action, Commands
+from whole.random_commands import ADDRESSES_4, ADDRESSES_6, NETWORKS_4, NETWORKS_6, Action, Commands
 from whole.told_again import (
     ADDRESS_POOLS,
     ANNOUNCED,
     EDITS,
+    METRIC,
+    ROUTER,
     Address,
     Change,
     Container,
+    Foreign,
+    ForeignRule,
     Interface,
     Learned,
+    Network,
     No,
     Step,
     World,
     filter_lines,
+    foreign_line,
     guest_lines,
     host_lines,
+    inside,
+    overlap,
+    routed_on_host,
 )
 
 #: Kind of command, what became of it, running or stopped.
@@ -65,6 +74,12 @@ EPISODE = 100
 SEQUENCES = 10
 #: So often the other witness is asked, and all lists are.
 ROUND = 50
+#: So many routes of somebody else's there are at once; how long the daemon may take for its part, in seconds.
+MOST_FOREIGN, SECONDS = 3, 2.0
+#: Where a rule of somebody else's sends packets; the bridge of which links of ours are made ports.
+OTHER_TABLE, BRIDGE = "100", "other0"
+#: Of what is drawn for containers, networks that no next hop is in.
+WITHOUT_GATEWAYS = ip_network("2001:db8:2:10::/60")
 #: How long to look for a shorter sequence that still fails, at most.
 SHRINK_SECONDS = 120
 
@@ -122,7 +137,13 @@ class Machine:
             own = ip_network(self.data("ct", "netif", "show", CONTAINERS[0], "eth0")["via"]["6"])
             self.world.pools[6] = own.supernet(new_prefix=48)
             self.ask("ct", "netif", "del", CONTAINERS[0], "eth0")
+            for version, router in ROUTER.items():
+                self.host.ip(self.host.H, f"-{version}", "route", "add", "default", "via", router, "table", OTHER_TABLE)
+            # With an address and an MTU of its own, so that it takes none of its ports.
+            bridge = (BRIDGE, "address", "02:00:00:00:00:b0", "mtu", "1500", "up", "type", "bridge")
+            self.host.ip(self.host.H, "link", "add", *bridge, check=False)
             self._bare = self._eye.lines()
+            self._has_bridge = any(line.startswith(f"link {BRIDGE} ") for line in self._bare)
         except BaseException:
             self.host.destroy()
             raise
@@ -173,7 +194,7 @@ class Machine:
         if outcome != "done" and self.stored() != stored:
             raise Broken(f"{outcome}, and yet the store has changed")
         self.check(whole=self.done % ROUND == 0)
-        self._check_shown(action)
+        self.check_shown(action)
         self.done += 1
         container = self.world.containers.get(action.step.words[0]) if action.step else None
         state = "running" if container and container.is_running else "stopped"
@@ -204,6 +225,9 @@ class Machine:
                 ):
                     raise Broken(f"a dry run that failed: {answer}")
                 return "dry-run"
+            case "refuse" | "die" if self.world.has_places_taken:
+                # As long as that is so the daemon tries now and then, and the order might be carried out there.
+                return self._demand_done(self.ask(*step.argv), changes)
             case "refuse" if is_live:
                 self.order.write_text(f"refuse {action.number}")
                 answer = self.ask(*step.argv)
@@ -301,6 +325,12 @@ class Machine:
             case "host address":
                 self._toggle_host_address(action.number)
                 return action.kind
+            case "foreign route":
+                return self._toggle_foreign_route(Random(action.number))
+            case "foreign rule":
+                return self._toggle_foreign_rule(Random(action.number))
+            case "foreign master":
+                return self._make_port(action.number)
             case _:
                 self._forget_daemon()
                 self.host.kill_daemon()
@@ -331,6 +361,165 @@ class Machine:
         after = Counter(self._eye.lines())
         self._bare = sorted((Counter(self._bare) + (after - before) - (before - after)).elements())
 
+    # --- what somebody else does -----------------------------------------------------------------------------------
+
+    def _toggle_foreign_route(self, random: Random) -> str:
+        """Put a route of somebody else's where one of ours is, or may be, or take one away; wait for the daemon."""
+        there = sorted(self.world.foreign, key=str)
+        if there and (len(there) >= MOST_FOREIGN or random.random() < 0.4):
+            self._remove_foreign_route(self.world.foreign[random.choice(there)])
+            return "foreign route gone"
+        each = self._draw_foreign_route(random)
+        if (each.network, each.metric) in self.world.foreign:
+            return "nothing done"
+        self.world.foreign[each.network, each.metric] = each
+        self.host.ip(self.host.H, "route", "replace", *_words(each))
+        self._settle()
+        yielded = any(
+            each.network in self.world.yielded(one.interfaces, one.aside)
+            for one in self.world.containers.values()
+            if one.is_running
+        )
+        return f"{each.kind} route" + (" that ours yields to" if yielded else "")
+
+    def _draw_foreign_route(self, random: Random) -> Foreign:
+        ours = {
+            network
+            for container in self.world.containers.values()
+            for one in container.interfaces
+            for network in routed_on_host(one, frozenset())
+        }
+        others = map(ip_network, (*NETWORKS_4, *NETWORKS_6))
+        network: Network = random.choice(sorted(ours if ours and random.random() < 0.8 else others, key=str))
+        kinds: tuple[str, ...] = ("blackhole", "unreachable", "prohibit")
+        # Where the way to a gateway of ours would lead elsewhere, the kernel takes no IPv6 route by it.
+        if network.version == 4 or inside(network, WITHOUT_GATEWAYS):
+            kinds = (*kinds, "unicast", "unicast", "unicast")
+        kind = random.choice(kinds)
+        # Another metric than ours loses against it, or wins, in the kernel; IPv6 gives 1024 to who says none.
+        metrics = (METRIC[network.version],) * 2 + ((50,) if network.version == 4 else (1024, 1))
+        return Foreign(network, kind, random.choice(metrics))
+
+    def _remove_foreign_route(self, each: Foreign) -> None:
+        del self.world.foreign[each.network, each.metric]
+        self.host.ip(self.host.H, "route", "del", *_words(each))
+        self._settle()
+
+    def _toggle_foreign_rule(self, random: Random) -> str:
+        """A rule that sends packets for one of our networks, or near one, elsewhere; or take it away."""
+        if self.world.rule is not None:
+            self._set_foreign_rule(None)
+            return "foreign rule gone"
+        network = self._draw_foreign_route(random).network
+        self._set_foreign_rule(ForeignRule(network, is_host_s=random.random() < 0.5))
+        self._check_told_astray()
+        return "foreign rule"
+
+    def _set_foreign_rule(self, rule: ForeignRule | None) -> None:
+        each = rule or self.world.rule
+        assert each is not None
+        words = [*(("iif", "lo") if each.is_host_s else ()), "to", str(each.network), "lookup", OTHER_TABLE]
+        verb = "add" if rule is not None else "del"
+        self.host.ip(self.host.H, f"-{each.network.version}", "rule", verb, "pref", "100", *words)
+        self.world.rule = rule
+        self._settle()
+
+    def _make_port(self, number: int) -> str:
+        """A link of ours is put into a bridge: it is nobody's port, and taken out again."""
+        links = sorted(
+            link for each in self.world.containers.values() if each.is_running for link in each.interfaces_by_link
+        )
+        if not links or not self._has_bridge:
+            return "nothing done"
+        link = links[number % len(links)]
+        self.host.ip(self.host.H, "link", "set", link, "master", BRIDGE)
+        self._wait(lambda: "master" not in self.host.ip_json(self.host.H, "link", "show", link)[0], f"{link} is free")
+        self._settle()
+        return "foreign master"
+
+    def _settle(self) -> None:
+        """Wait until the daemon has done what somebody else's doing asks for. Raises Broken."""
+        self._wait(lambda: self._host_differences() == [], "the host is as it should be")
+        self._wait(lambda: self._blocked_differences() == [], "what yields is told")
+        self._wait(lambda: self._hidden_differences() == [], "what rules hide from the packet filter is in its sets")
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            wait_until(condition, what, seconds=SECONDS)
+        except AssertionError as error:
+            lines = [*self._host_differences(), *self._blocked_differences(), *self._hidden_differences()]
+            raise Broken("\n".join([str(error), *lines])) from None
+
+    def _host_differences(self) -> list[str]:
+        return differences_of(self._expected_on_host(), self._eye.lines())
+
+    def _expected_on_host(self) -> list[str]:
+        ours = [line for each in self._running for line in self._expected(each)[0]]
+        return sorted([*self._bare, *map(foreign_line, self.world.foreign.values()), *ours])
+
+    @property
+    def _running(self) -> list[Container]:
+        return [each for each in self.world.containers.values() if each.is_running]
+
+    def _blocked_differences(self) -> list[str]:
+        """What is told to yield, and should be; each network with its container and interface."""
+        expected, found = [], []
+        for container in self.world.containers.values():
+            for each in container.interfaces:
+                name = f"{container.name} {each.name}"
+                expected += [f"{name} {network}" for network in self._yielded_of(container, each)]
+                shown = self.data("ct", "netif", "show", container.name, each.name)["blocked"]
+                found += [f"{name} {network}" for network in shown]
+        return differences_of(expected, found)
+
+    def _yielded_of(self, container: Container, interface: Interface) -> list[str]:
+        if not container.is_running:
+            return []
+        yielded = self.world.yielded(container.interfaces, container.aside)
+        return sorted(str(each) for each in routed_on_host(interface, container.aside) if each in yielded)
+
+    def _hidden_differences(self) -> list[str]:
+        """Of sources that a rule hides from the packet filter's look-up, what its sets lack; and what they have of
+        containers that no rule hides anything of."""
+        there: dict[str, list[Network]] = {}
+        for line in self._filter_elements("routed4", "routed6"):
+            _, link, network = line.split()
+            there.setdefault(link, []).append(ip_network(network))
+        problems = []
+        for container in self._running:
+            held = {each.network for one in container.interfaces for each in one.holdings() if each.kind != "address"}
+            held -= container.aside
+            rule = self.world.rule
+            hidden = {each for each in held if rule is not None and overlap(each, rule.network)}
+            yielded = self.world.yielded(container.interfaces, container.aside)
+            for link in container.interfaces_by_link:
+                has = there.pop(link, [])
+                lacks = [each for each in hidden - yielded if not any(inside(each, one) for one in has)]
+                problems += [f"- {link} {each}" for each in lacks]
+                surplus = has if not hidden else [each for each in has if not any(inside(each, one) for one in held)]
+                problems += [f"+ {link} {each}" for each in surplus]
+        return [*problems, *(f"+ {link} {each}" for link, those in there.items() for each in those)]
+
+    def _check_told_astray(self) -> None:
+        """Whether `self check` names who is not reached because of a rule, and nobody else."""
+        rule = self.world.rule
+        assert rule is not None
+        answer = self.ask("-j", "self", "check")
+        found = set()
+        for each in json.loads(answer.stdout):
+            told = re.search(r" of (\S+) of (\S+): packets .* follow rule 100: ", each["what"])
+            if each["code"] == "astray" and told:
+                found.add((told[2], told[1]))
+        expected = set()
+        for container in self._running:
+            yielded = self.world.yielded(container.interfaces, container.aside) | container.aside
+            for one in container.interfaces:
+                held = {each.network for each in one.holdings() if each.kind != "address"} - yielded
+                if any(overlap(each, rule.network) for each in held):
+                    expected.add((container.name, one.name))
+        if found != expected:
+            raise Broken(f"self check, of {rule}:\n- {expected}\n+ {found}")
+
     def _break_by_hand(self, number: int) -> None:
         """Take one of our routes or addresses on the host away, or a link down."""
         links = [
@@ -357,8 +546,7 @@ class Machine:
         """Whether host and guests hold what they should, and nothing else. Raises Broken."""
         found = self._eye.lines()
         self._learn(found)
-        running = [each for each in self.world.containers.values() if each.is_running]
-        expected = sorted([*self._bare, *(line for each in running for line in self._expected(each)[0])])
+        running, expected = self._running, self._expected_on_host()
         if found != expected:
             raise Broken("\n".join(["the host's network:", *differences_of(expected, found)]))
         for each in running:
@@ -372,15 +560,19 @@ class Machine:
 
     def _check_filter(self, running: Sequence[Container]) -> None:
         expected = sorted(line for each in running for line in filter_lines(each))
+        found = sorted(self._filter_elements("siblings", "private4", "private6", "sources4", "sources6"))
+        if found != expected:
+            raise Broken("\n".join(["the packet filter:", *differences_of(expected, found)]))
+        if hidden := self._hidden_differences():
+            raise Broken("\n".join(["the packet filter's sets of what rules hide:", *hidden]))
+
+    def _filter_elements(self, *sets: str) -> Iterator[str]:
         said = self.host.in_namespace(self.host.H, "nft", "-j", "list", "table", "inet", "osctl").stdout
-        found = []
         for item in json.loads(said)["nftables"]:
             name, _, link = item.get("set", {}).get("name", "").partition("_")
-            if name in ("siblings", "private4", "private6", "sources4", "sources6"):
+            if name in sets:
                 begin = f"{name} {link} " if link else f"{name} "
-                found += [begin + _element(each) for each in item["set"].get("elem", ())]
-        if sorted(found) != expected:
-            raise Broken("\n".join(["the packet filter:", *differences_of(expected, sorted(found))]))
+                yield from (begin + _element(each) for each in item["set"].get("elem", ()))
 
     def _check_guest(self, container: Container, *, whole: bool) -> None:
         path, eye = self._eye_of(container.name)
@@ -403,10 +595,11 @@ class Machine:
     def _expected(self, container: Container) -> tuple[list[str], list[str]]:
         """What host and guest shall hold. Told anew only when it is about something else: most commands are refused."""
         links = [(each, container.learned[each.number].host_mac) for each in container.interfaces]
-        about = links, container.aside
+        yielded = self.world.yielded(container.interfaces, container.aside)
+        about = links, container.aside, yielded
         about_before, lines = self._told.get(container.name, (None, ([], [])))
         if about != about_before:
-            lines = sorted(host_lines(container)), sorted(guest_lines(container))
+            lines = sorted(host_lines(container, yielded)), sorted(guest_lines(container))
             self._told[container.name] = about, lines
         return lines
 
@@ -422,7 +615,7 @@ class Machine:
         if name in self._eyes:
             self._eyes.pop(name)[1].close()
 
-    def _check_shown(self, action: Action) -> None:
+    def check_shown(self, action: Action) -> None:
         """What osctl says of the interface that the command was about."""
         if action.step is None or len(action.step.words) < 2:
             return
@@ -431,7 +624,8 @@ class Machine:
             if each.name == action.step.words[1]:
                 assert container is not None
                 shown = self.data("ct", "netif", "show", container.name, each.name)
-                expected = _shown(container, each)
+                expected = {**_shown(container, each), "blocked": self._yielded_of(container, each)}
+                shown["blocked"] = sorted(shown["blocked"])
                 found = {key: shown[key] for key in expected}
                 if found != expected:
                     raise Broken(f"ct netif show {container.name} {each.name}:\n- {expected}\n+ {found}")
@@ -493,11 +687,21 @@ class Machine:
                 raise Broken(f"ct netif del {row['ctid']} {row['name']}: {answer}")
         for address in sorted(self.world.host_addresses, key=str):
             self._set_host_address("del", address)
+        for each in list(self.world.foreign.values()):
+            self.host.ip(self.host.H, "route", "del", *_words(each))
+        if self.world.rule is not None:
+            self.host.ip(self.host.H, f"-{self.world.rule.network.version}", "rule", "del", "pref", "100")
         pools, self.world = self.world.pools, World(CONTAINERS)
         self.world.pools = pools
         for row in self.data("ct", "ls"):
             self.world.containers[row["id"]].is_running = row["state"] == "running"
         self.check(whole=True)
+
+
+def _words(each: Foreign) -> list[str]:
+    """A route of somebody else's, as ip-route(8) takes it."""
+    way = [] if each.drops else ["via", ROUTER[each.network.version], "dev", "up0"]
+    return [*([each.kind] if each.drops else []), str(each.network), *way, "proto", "bgp", "metric", str(each.metric)]
 
 
 def _element(element: dict[str, Any] | str) -> str:

@@ -9,16 +9,18 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from hypothesis_profiles import PROFILE
+from kernel_capabilities import has_kernel_capability
 from whole import state_machine, told_again
 from whole.random_commands import Action
 from whole.state_machine import SETTINGS, Broken, Kept, Machine, Transition
-from whole.told_again import EDITS, No, Step
+from whole.told_again import EDITS, Foreign, ForeignRule, No, Step
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 
@@ -71,9 +73,11 @@ def test_after_each_of_many_random_commands_kernel_store_and_lists_are_as_they_s
     assert len(covered) >= TRANSITIONS
     met = {(verb, outcome) for verb, outcome, state in covered if state == "running"}
     assert {(verb, outcome) for verb in EDITS for outcome in OUTCOMES} - met == set()
-    assert {"daemon died", "kill daemon", "by hand", "restart daemon", "host address"} <= {
-        outcome for _, outcome, _ in covered
-    }
+    outcomes = {outcome for _, outcome, _ in covered}
+    assert {"daemon died", "kill daemon", "by hand", "restart daemon", "host address"} <= outcomes
+    assert {"foreign route gone", "foreign rule", "foreign rule gone"} <= outcomes
+    assert {f"{each} route that ours yields to" for each in ("unicast", "blackhole")} <= outcomes
+    assert "foreign master" in outcomes or not has_kernel_capability("bridge")
 
 
 # --- it would be noticed -----------------------------------------------------------------------------------------
@@ -118,6 +122,35 @@ def test_the_machine_notices_whatever_is_not_as_it_should_be(made: Machine) -> N
     container.interfaces = ()
     with pytest.raises(Broken):
         made.check()
+
+
+@pytest.mark.parametrize(
+    "foreign", [Foreign(ip_network("1.2.3.4/32"), "blackhole", 50), Foreign(ip_network("1.2.3.4/32"), "unicast", 0)]
+)
+def test_the_machine_notices_when_nothing_yields_to_what_somebody_else_has(made: Machine, foreign: Foreign) -> None:
+    for each in (NEW, ASSIGN, START):
+        made.perform(each)
+    made.check(whole=True)
+
+    # Let it believe that somebody else's route is there, to which the daemon cannot have yielded.
+    made.world.foreign[foreign.network, foreign.metric] = foreign
+
+    with pytest.raises(Broken) as caught:
+        made.check()
+    missing, surplus = str(caught.value).splitlines()[1:]
+    assert (missing[:2], surplus.split()[:3]) == ("- ", ["+", "route", "1.2.3.4/32"])
+    with pytest.raises(Broken, match="show a eth0"):
+        made.check_shown(Action("do", Step("ct netif show", (), ("a", "eth0"))))
+
+
+def test_the_machine_notices_when_what_a_rule_hides_is_not_in_the_packet_filter(made: Machine) -> None:
+    for each in (NEW, ASSIGN, START):
+        made.perform(each)
+
+    made.world.rule = ForeignRule(ip_network("1.2.3.4/32"), is_host_s=True)
+
+    with pytest.raises(Broken, match="what rules hide"):
+        made.check(whole=True)
 
 
 def test_the_machine_notices_an_answer_that_is_not_the_right_one(made: Machine) -> None:

@@ -34,6 +34,10 @@ BITS = {4: 32, 6: 128}
 #: Where the daemon's settings are not changed.
 GROUP, ANNOUNCED, PRESENT, STATIC, BY_KERNEL = 111, 111, 112, 4, 2
 DEFAULT_MTU = 1500
+#: Of our routes on the host.
+METRIC = {4: 0, 6: 8}
+#: The protocol of a routing daemon (bgp), with which routes of somebody else's come; and where they lead.
+LEARNED, ROUTER = 186, {4: "192.0.2.2", 6: "2001:db8:1::2"}
 
 
 class No(Exception):
@@ -169,6 +173,28 @@ class Learned:
     host_mac: str | None = None
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """A route of somebody else's on the host: `kind` is `unicast`, by the uplink, or a type that drops."""
+
+    network: Network
+    kind: str
+    metric: int
+
+    @property
+    def drops(self) -> bool:
+        return self.kind != "unicast"
+
+
+@dataclass(frozen=True)
+class ForeignRule:
+    """A routing rule of somebody else's: packets to a network are looked up in another table; only those that the host
+    itself sends with `is_host_s`."""
+
+    network: Network
+    is_host_s: bool
+
+
 @dataclass
 class Container:
     name: str
@@ -178,6 +204,10 @@ class Container:
     learned: dict[int, Learned] = field(default_factory=dict)
     #: Networks that it holds and that the host does not route to it for now.
     aside: frozenset[Network] = frozenset()
+
+    @property
+    def interfaces_by_link(self) -> dict[str, Interface]:
+        return {self.learned[each.number].link: each for each in self.interfaces}
 
     def interface(self, name: str) -> Interface:
         for each in self.interfaces:
@@ -207,6 +237,30 @@ class World:
         #: Where networks that nobody names come from; the IPv6 one is the host's own and has to be looked up.
         self.pools = {4: ip_network("169.254.0.0/16"), 6: ip_network("fd00::/48")}
         self.host_addresses: set[Address] = set()
+        #: What somebody else has put there: at most one route of a network and metric.
+        self.foreign: dict[tuple[Network, int], Foreign] = {}
+        self.rule: ForeignRule | None = None
+
+    def yielded(self, interfaces: Iterable[Interface], aside: frozenset[Network]) -> frozenset[Network]:
+        """What is not routed to a container with these interfaces, because somebody else has it otherwise: a network
+        that is dropped, with all that is inside of it; and one whose place is taken."""
+        routed = {each for one in interfaces for each in routed_on_host(one, aside)}
+        dropped = {each.network for each in self.foreign.values() if each.drops} & routed
+        return frozenset(
+            each
+            for each in routed
+            if any(inside(each, network) for network in dropped) or (each, METRIC[each.version]) in self.foreign
+        )
+
+    @property
+    def has_places_taken(self) -> bool:
+        """Whether a route of somebody else's is where one to a running container would be."""
+        return any(
+            (each, METRIC[each.version]) in self.foreign
+            for container in self.containers.values()
+            if container.is_running
+            for each in self.yielded(container.interfaces, container.aside)
+        )
 
     def container(self, name: str) -> Container:
         if name not in self.containers:
@@ -230,10 +284,24 @@ class World:
             for change in changes:
                 _check_broadcasts(change.interfaces)
         # What is not held any more is not set aside either.
-        return [
+        changes = [
             replace(each, aside=each.aside & {held.network for one in each.interfaces for held in one.holdings()})
             for each in changes
         ]
+        self._check_not_in_the_way([each for each in changes if each.container.is_running])
+        return changes
+
+    def _check_not_in_the_way(self, changes: Sequence[Change]) -> None:
+        """What somebody else has otherwise cannot be asked for; what yields to it already may be passed on."""
+        before = {
+            network
+            for each in changes
+            for one in each.container.interfaces
+            for network in routed_on_host(one, each.container.aside)
+        }
+        for each in changes:
+            for network in self.yielded(each.interfaces, each.aside) - before:
+                raise No(f"{network}: somebody else has it")
 
     def _check_holdings(self, changes: Sequence[Change], step: Step) -> None:
         """Nobody else may hold what an interface holds from now on, or a part of it, or more."""
@@ -897,8 +965,29 @@ EDITS: Mapping[str, Callable[[Container, Step, World], tuple[Interface, ...] | l
 # --- what the kernel shall hold ----------------------------------------------------------------------------------
 
 
-def host_lines(container: Container) -> Iterator[str]:
-    """On the host, while the container runs."""
+def routed_on_host(interface: Interface, aside: frozenset[Network]) -> Iterator[Network]:
+    """Networks of the host's own routes to it, but for those that the kernel makes."""
+    for via in interface.vias.values():
+        if via.is_wide:
+            yield alone(via.container)
+            if via.network not in aside:
+                yield via.network
+    yield from (each.network for each in interface.routes if each.network not in aside)
+
+
+def foreign_line(each: Foreign) -> str:
+    """A route of somebody else's, on the host."""
+    if not each.drops:
+        gateway = ROUTER[each.network.version]
+        return route_line(str(each.network), gateway=gateway, device="up0", protocol=LEARNED, metric=each.metric)
+    # The kernel has such routes of IPv6 on the loopback link.
+    device = "?" if each.network.version == 4 else "lo"
+    kind = {"blackhole": 6, "unreachable": 7, "prohibit": 8}[each.kind]
+    return route_line(str(each.network), kind=kind, device=device, protocol=LEARNED, metric=each.metric)
+
+
+def host_lines(container: Container, yielded: frozenset[Network] = frozenset()) -> Iterator[str]:
+    """On the host, while the container runs, without routes that yield."""
     for interface in container.interfaces:
         learned = container.learned[interface.number]
         link, host_mac = learned.link, learned.host_mac or "?"
@@ -906,18 +995,19 @@ def host_lines(container: Container) -> Iterator[str]:
         if (interface.mtu or DEFAULT_MTU) >= 1280:  # else the kernel has no IPv6 on the link
             yield address_line(link, "fe80::1/64", None)
         for version, via in interface.vias.items():
-            metric = 0 if version == 4 else 8
+            metric = METRIC[version]
             yield address_line(link, f"{via.host}/{via.length}", _broadcast(with_length(via.host, via.length)))
             yield neighbour_line(link, str(via.container), learned.mac)
             end = str(via.container)
             if via.is_wide:
-                yield route_line(str(alone(via.container)), device=link, protocol=PRESENT, metric=metric)
-                if via.network not in container.aside:
+                if alone(via.container) not in yielded:
+                    yield route_line(str(alone(via.container)), device=link, protocol=PRESENT, metric=metric)
+                if via.network not in container.aside | yielded:
                     yield route_line(str(via.network), gateway=end, device=link, protocol=PRESENT, metric=metric)
             elif version == 4:
                 yield route_line(str(via.network), device=link, protocol=BY_KERNEL, source=str(via.host))
             for route in interface.routes:
-                if route.network.version == version and route.network not in container.aside:
+                if route.network.version == version and route.network not in container.aside | yielded:
                     gateway = str(route.next_hop or end)
                     yield route_line(
                         str(route.network), gateway=gateway, device=link, protocol=ANNOUNCED, metric=metric
