@@ -195,9 +195,10 @@ class OlderHolding(msgspec.Struct, frozen=True):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that resolve it: on the host's side, or on the container's where the host needs what it uses.
+        """The commands that resolve it on the host's side, if known.
 
-        None for interconnecting networks that only the container can give up.
+        None on the container's side: whether the container or the host keeps the addresses, and what of a network is
+        given up, is the operator's decision.
         """
         there = self.objection.there
         if "{link}" in self.objection.rule.remedy:
@@ -207,11 +208,7 @@ class OlderHolding(msgspec.Struct, frozen=True):
         if there.use is Use.STATIC and there.link:
             family, protocol = "" if there.network.version == 4 else " -6", f" proto {there.more}" if there.more else ""
             return (f"ip{family} route del {there.network} dev {there.link}{protocol}",)
-        wanted = self.objection.wanted
-        word = {ClaimKind.ADDRESS: "ip", ClaimKind.ROUTE: "route"}.get(wanted.kind)
-        if word is None:
-            return ()
-        return (f"osctl ct netif {word} del {wanted.holder.container} {wanted.holder.interface} {wanted.network}",)
+        return ()
 
 
 def older_holdings(holdings: Holdings, space: HostSpace, *, declared: Collection[str] = ()) -> Iterator[OlderHolding]:

@@ -206,7 +206,7 @@ def script(wanted: PacketFilter) -> str:
 
     Rules: `fib` looks up as if the host itself sent to the source of a packet, and obeys the routing rules for that,
     though what comes for the container need not be subject to them. While such a rule stands, what is routed to the
-    container is in `routed`.
+    container is in sets `routed4_LINK` and `routed6_LINK`.
 
     Remembering: whom the host answers on the link, it remembers as a neighbour, and the table of these is one for the
     whole host (1024 entries, gc_thresh3). Of link-local addresses it is a new one that is limited, and nothing that it
