@@ -24,6 +24,7 @@ from osctld.lifecycle.boot import Boot
 from osctld.lifecycle.engine import Engine, L, N, bind
 from osctld.lifecycle.host_phase import HostPhase
 from osctld.lifecycle.lives import Lives, Roots
+from osctld.lifecycle.retries import PendingStarts
 from osctld.lifecycle.supervisor import Supervisor
 from osctld.shell.host_boot import BootedHost
 from osctld.shell.process.memory import give_memory_back
@@ -54,6 +55,7 @@ def assemble(
     mirrors: Mirrors,
     host_settings: HostSettings,
     editions: Editions,
+    pending_starts: PendingStarts,
     booted: BootedHost,
     about: Mapping[str, Any],
     begun: Iterable[bytes] = (),
@@ -97,8 +99,8 @@ def assemble(
     )  # fmt: skip
     phase = HostPhase(booted, disk=disk)
     supervisor = Supervisor(
-        runtime=bind(engine), roots=roots, lives=lives, containers=containers, host=host_sync, records=records,
-        phase=phase, events=events, turns=turns,
+        runtime=bind(engine), roots=roots, pending_starts=pending_starts, lives=lives, containers=containers,
+        host=host_sync, records=records, phase=phase, events=events, turns=turns,
     )  # fmt: skip
     boot = Boot(phase, lives=lives, supervisor=supervisor, records=records, events=events, turns=turns)
     reconciler = Reconciler(

@@ -45,6 +45,7 @@ from osctld.shell.host_boot import BootedHost, NotedShutdown, boot_identity
 from osctld.shell.kernel.host_settings import HostSettings
 from osctld.shell.kernel.port import Kernel
 from osctld.shell.lxc.engine import LxcEngine
+from osctld.shell.pending_starts import PendingStarts
 from osctld.shell.process import inheritance, inherited_signals
 from osctld.shell.remote_authority import RemoteAuthority
 from osctld.shell.rootfs.roots import RootDirectories
@@ -318,6 +319,7 @@ async def serve(places: Places, settings: Settings) -> None:
     daemon = assemble(
         host=host, kernel=kernel, engine=engine, roots=RootDirectories(places.state_dir), store=store, disk=disk,
         mirrors=mirrors, host_settings=host_settings, editions=Editions(places.run_dir / "editions"),
+        pending_starts=PendingStarts(places.run_dir / "pending-starts"),
         booted=BootedHost(boot, contents.boot, NotedShutdown(places.state_dir)),
         about=about, begun=contents.pending, run=contents.run, above=authority_above(settings, host),
         moments=MomentsFile(places.run_dir / "since.json"),
@@ -432,12 +434,14 @@ async def bring_up(daemon: Daemon, *, is_new_boot: bool) -> None:
     except OsctlError as error:
         # A host on which something cannot be set still needs a daemon that answers; the reconciler tries again.
         log.error("reconcile: %s", error.message)
-    for name in rebooted:
+    # Until the host's boot is over, that one starts everything.
+    unfinished = [name for name in daemon.host.containers if not is_new_boot and supervisor.retries.is_pending(name)]
+    for name in dict.fromkeys((*rebooted, *unfinished)):
         if daemon.phase.refusal_to_start(name) is None:
             supervisor.begin_unattended(name)
     for each in list(daemon.host.containers.values()):
         await supervisor.adopted(each.name)
         # On the same boot, one that is gone ended by itself while nobody looked: it is not brought back.
-        is_gone = daemon.lives.state(each.name) == "stopped" and each.name not in rebooted
+        is_gone = daemon.lives.state(each.name) == "stopped" and each.name not in (*rebooted, *unfinished)
         if each.is_wanted and is_gone and not is_new_boot:
             await supervisor.ended(each.name)

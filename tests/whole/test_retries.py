@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,3 +70,33 @@ def test_what_is_stopped_meanwhile_is_not_tried_again(web: Topology) -> None:
 
     assert wanted(web, "web") is False
     stays(lambda: state(web, "web") == "stopped", PAUSES[0] + 2)
+
+
+def test_what_has_not_started_yet_is_started_by_the_next_daemon(web: Topology) -> None:
+    root = root_of(web)
+    away = root.rename(root.with_name("away"))
+    web.osctl("ct", "exec", "web", "reboot", "-f", check=False)
+    wait_until(lambda: is_told(web), "its start has failed")
+
+    web.kill_daemon()
+    away.rename(root)
+    web.start_daemon()
+
+    wait_until(lambda: state(web, "web") == "running", "the next daemon has started it")
+    assert wanted(web, "web")
+    assert web.ping(web.R, "1.2.3.4") == 3
+
+
+def test_what_ended_while_there_was_no_daemon_is_not_brought_back(web: Topology) -> None:
+    """After a reboot that went well, too: its start is over."""
+    web.osctl("ct", "exec", "web", "reboot", "-f", check=False)
+    wait_until(lambda: "rebooting" in web.log_text() and state(web, "web") == "running", "it runs again")
+    init = web.init_pid("web")
+
+    web.kill_daemon()
+    os.kill(init, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{init}").exists(), "it has ended")
+    web.start_daemon()
+
+    assert (state(web, "web"), wanted(web, "web")) == ("stopped", False)
+    stays(lambda: state(web, "web") == "stopped", 2)

@@ -116,6 +116,7 @@ class Boot:
             container = self._records.host.containers.get(name)
             if container is None or not container.is_wanted:
                 continue  # somebody thought otherwise while it waited for its turn
+            self._supervisor.retries.pending.note(name)
             try:
                 await self._supervisor.start(name, wait_seconds=LONGEST_START)
                 log.info("%s: started with the host", name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from osctld.core.errors import ApplyFailed, OsctlError
 from osctld.daemon.records import Records
@@ -22,8 +23,25 @@ log = logging.getLogger("osctld")
 PAUSES = (5.0, 20.0, 60.0, 180.0)
 
 
+class PendingStarts(Protocol):
+    """The port to notes of starts that have not succeeded yet, for a daemon that comes after this one."""
+
+    def __contains__(self, name: str, /) -> bool: ...
+    def note(self, name: str, /) -> None: ...
+    def forget(self, name: str, /) -> None: ...
+
+
 class Retries:
-    def __init__(self, start: Callable[[str], Awaitable[None]], *, records: Records, lives: Lives, phase: HostPhase):
+    def __init__(
+        self,
+        start: Callable[[str], Awaitable[None]],
+        *,
+        pending: PendingStarts,
+        records: Records,
+        lives: Lives,
+        phase: HostPhase,
+    ) -> None:
+        self.pending = pending
         self._start = start
         self._records = records
         self._lives = lives
@@ -60,8 +78,12 @@ class Retries:
                 log.info("%s: started, attempt %d", name, number + 1)
                 return
 
-    def _is_to_start(self, name: str) -> bool:
-        """Whether it is still wanted and stopped, and starts are possible."""
+    def is_pending(self, name: str) -> bool:
+        """Whether it is wanted and stopped because its start failed, or because the daemon died before that ended."""
         container = self._records.host.containers.get(name)
         is_wanted = container is not None and container.is_wanted
-        return is_wanted and self._lives.state(name) == "stopped" and self._phase.refusal_to_start(name) is None
+        return is_wanted and name in self.pending and self._lives.state(name) == "stopped"
+
+    def _is_to_start(self, name: str) -> bool:
+        """Whether it is still wanted and stopped, and starts are possible."""
+        return self.is_pending(name) and self._phase.refusal_to_start(name) is None

@@ -23,7 +23,7 @@ from osctld.daemon.turns import Turns
 from osctld.lifecycle.engine import Prepared, RunningLife, Runtime
 from osctld.lifecycle.host_phase import HostPhase
 from osctld.lifecycle.lives import LifeOf, Lives, Roots
-from osctld.lifecycle.retries import Retries
+from osctld.lifecycle.retries import PendingStarts, Retries
 from osctld.sync.containers import ContainerSync
 from osctld.sync.host import HostSync
 
@@ -41,6 +41,7 @@ class Supervisor:
         *,
         runtime: Runtime,
         roots: Roots,
+        pending_starts: PendingStarts,
         lives: Lives,
         containers: ContainerSync,
         host: HostSync,
@@ -60,7 +61,7 @@ class Supervisor:
         self._turns = turns
         self._starting: dict[str, asyncio.Task[None]] = {}
         again = functools.partial(self.start, wait_seconds=LONGEST_START)
-        self.retries = Retries(again, records=records, lives=lives, phase=phase)
+        self.retries = Retries(again, pending=pending_starts, records=records, lives=lives, phase=phase)
         #: Those that are held for a command, without their init.
         self._held: set[str] = set()
         #: Those that somebody restarts: their end is none.
@@ -111,7 +112,9 @@ class Supervisor:
             else:
                 log_failure(task)
 
-        self._begin(name).add_done_callback(note)
+        task = self._begin(name)
+        self.retries.pending.note(name)
+        task.add_done_callback(note)
 
     def is_held(self, name: str) -> bool:
         """Whether a command runs in the container without its init."""
@@ -212,6 +215,7 @@ class Supervisor:
         current.life = life
         current.close_namespace()
         current.is_configured = is_configured
+        self.retries.pending.forget(current.name)
         current.enter("running")
         current.ended = asyncio.create_task(self._watch(current, life), name=f"watch {current.name}")
         current.ended.add_done_callback(log_failure)
@@ -261,6 +265,8 @@ class Supervisor:
     async def _watch(self, current: LifeOf, life: RunningLife) -> None:
         """Wait until a container stops and remove what is left; start it again if the guest rebooted."""
         end = await life.wait_ended()
+        if end is End.REBOOT:
+            self.retries.pending.note(current.name)  # from now on nothing else says that it is to come back
         current.enter("stopping")
         is_rebooting = await self._turns.take(functools.partial(self._leave, current, end))
         life.close()
@@ -307,6 +313,7 @@ class Supervisor:
 
     async def forget(self, name: str) -> None:
         """A container was deleted: remove what the engine keeps of it, and its root directory that was set aside."""
+        self.retries.pending.forget(name)
         await self.runtime.forget(name)
         await self.roots.remove(name)
 
@@ -337,7 +344,10 @@ class Supervisor:
             await self._run(self._lives.begin(name), life)
             return False
         await self.runtime.collect(name)
-        return self.runtime.reboot_was_asked(name)
+        is_rebooting = self.runtime.reboot_was_asked(name)
+        if is_rebooting:
+            self.retries.pending.note(name)
+        return is_rebooting
 
 
 async def _nothing() -> None:
