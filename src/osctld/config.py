@@ -18,6 +18,7 @@ from osctld.core.address.network_table import by_length, packed_addresses
 from osctld.core.authority.claims import ClaimedNetworks, Holder
 from osctld.core.authority.held import HoldingState
 from osctld.core.config.autostart import Autostart
+from osctld.core.config.guest_side import GuestFilesPolicy
 from osctld.core.config.host import Container
 from osctld.core.config.life import IdMap
 from osctld.netif.interface_type import InterfaceDocument, interface_types, type_of
@@ -49,6 +50,7 @@ class ContainerDocument(msgspec.Struct, Generic[D], frozen=True, omit_defaults=T
     generation: int = 0
     parked: tuple[str, ...] = ()
     standby: tuple[str, ...] = ()
+    guest_files: GuestFilesPolicy = GuestFilesPolicy.WRITE
 
 
 class HoldingRows(msgspec.Struct, frozen=True):
@@ -87,6 +89,7 @@ def encode_container(container: Container) -> bytes:
             generation=container.generation,
             parked=tuple(map(str, container.parked)),
             standby=tuple(map(str, container.standby)),
+            guest_files=container.guest_files,
         )
     )
 
@@ -116,6 +119,7 @@ def decode_container(document: bytes) -> Container:
         generation=read.generation,
         parked=tuple(map(Network.parse, read.parked)),
         standby=tuple(map(Network.parse, read.standby)),
+        guest_files=read.guest_files,
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.authority.claims import ClaimedNetworks, ClaimKind, Holder
 from osctld.core.command import Argument, Column, ContainerName, EditCommand, Edited, Example, Flag, Option
+from osctld.core.config.guest_side import GuestInterface
 from osctld.core.config.host import Container, GuestPolicy, Host, InterfaceContext, check_interface_name, derived_mac
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
@@ -76,6 +77,9 @@ class DummyInterface(msgspec.Struct, frozen=True):
         yield Sysctl(HOST, f"ipv4/conf/{self.link}/log_martians", "1" if self.logs else "0", link=self.link)
         if context.has_ipv6:  # an address of the kernel's own making would be on a link of ours, and not wanted
             yield Sysctl(HOST, f"ipv6/conf/{self.link}/addr_gen_mode", "1", link=self.link)
+
+    def inside(self, context: InterfaceContext) -> GuestInterface:  # noqa: ARG002 - the same everywhere
+        return GuestInterface(self.name, self.mac, mtu=self.mtu)
 
 
 class DummyDocument(InterfaceDocument, frozen=True, omit_defaults=True, tag="dummy"):

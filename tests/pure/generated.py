@@ -13,6 +13,7 @@ import msgspec
 from osctld.core.address.addresses import BITS, Address, InterfaceAddress, Network
 from osctld.core.address.via import Via
 from osctld.core.authority.claims import Claim, ClaimedNetworks
+from osctld.core.config.guest_side import GuestFilesPolicy
 from osctld.core.config.host import Container, Host, derived_mac
 from osctld.core.config.life import IdMap
 from osctld.core.config.settings import Settings
@@ -214,7 +215,12 @@ def containers(draw: st.DrawFn, *, name: str = "web01", interfaces: int = 3) -> 
         more = container.with_new_interface(draw(routed_interfaces(name=f"eth{index}", link=link)))
         if without_own_conflicts(more):
             container = more
-    return msgspec.structs.replace(container, has_nesting=draw(st.booleans()), is_wanted=draw(st.booleans()))
+    return msgspec.structs.replace(
+        container,
+        has_nesting=draw(st.booleans()),
+        is_wanted=draw(st.booleans()),
+        guest_files=draw(st.sampled_from(GuestFilesPolicy)),
+    )
 
 
 @st.composite

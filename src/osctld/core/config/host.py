@@ -21,6 +21,7 @@ from osctld.core.authority.claims import ClaimedNetworks, Holder
 from osctld.core.authority.held import HoldingState
 from osctld.core.config.autostart import Autostart
 from osctld.core.config.edition import LATEST
+from osctld.core.config.guest_side import GuestFilesPolicy, GuestInterface
 from osctld.core.config.life import IdMap
 from osctld.core.config.settings import Settings
 from osctld.core.errors import Refused, Unavailable
@@ -105,6 +106,9 @@ class Interface(Protocol):
     def objects(self, context: InterfaceContext) -> Iterable[KernelObject | Routes]:
         """What the kernel holds for it while the container runs, on the host and in the guest."""
 
+    def inside(self, context: InterfaceContext) -> GuestInterface:
+        """The same as the guest's own network tool has to know it."""
+
 
 class Container(msgspec.Struct, frozen=True):
     """What the operator wants of one container. `serial` counts the interfaces that it ever had.
@@ -130,6 +134,7 @@ class Container(msgspec.Struct, frozen=True):
     parked: tuple[Network, ...] = ()
     #: Networks of it that another host has until they are taken here: no route to them either, and nothing is wrong.
     standby: tuple[Network, ...] = ()
+    guest_files: GuestFilesPolicy = GuestFilesPolicy.WRITE
 
     @property
     def set_aside(self) -> dict[Network, HoldingState]:
@@ -231,10 +236,23 @@ class Container(msgspec.Struct, frozen=True):
         self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True, edition: int = LATEST
     ) -> KernelState:
         """Everything that the kernel holds for the container while it is running, in a given edition."""
-        rank = {4: 0, 6: 0}
         objects: list[KernelObject | Routes] = []
+        contexts = self._contexts(settings, default_mtu=default_mtu, has_ipv6=has_ipv6, edition=edition)
+        for each, context in zip(self.interfaces, contexts, strict=True):
+            objects.extend(each.objects(context))
+        if self.set_aside:
+            objects = list(self._without_routes_aside(objects))
+        links = [each.link for each in self.interfaces]
+        objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links)
+        return KernelState(objects)
+
+    def _contexts(
+        self, settings: Settings, *, default_mtu: int, has_ipv6: bool, edition: int
+    ) -> Iterator[InterfaceContext]:
+        """What each of its interfaces has to know."""
+        rank = {4: 0, 6: 0}
         for each in self.interfaces:
-            context = InterfaceContext(
+            yield InterfaceContext(
                 container=self.name,
                 settings=settings,
                 default_mtu=default_mtu,
@@ -243,14 +261,13 @@ class Container(msgspec.Struct, frozen=True):
                 is_only_interface=len(self.interfaces) == 1,
                 edition=edition,
             )
-            objects.extend(each.objects(context))
             for version in each.versions:
                 rank[version] += 1
-        if self.set_aside:
-            objects = list(self._without_routes_aside(objects))
-        links = [each.link for each in self.interfaces]
-        objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links)
-        return KernelState(objects)
+
+    def inside(self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True) -> tuple[GuestInterface, ...]:
+        """Its interfaces as the guest's own network tool has to know them."""
+        contexts = self._contexts(settings, default_mtu=default_mtu, has_ipv6=has_ipv6, edition=LATEST)
+        return tuple(each.inside(context) for each, context in zip(self.interfaces, contexts, strict=True))
 
     def _without_routes_aside(self, objects: Iterable[KernelObject | Routes]) -> Iterator[KernelObject | Routes]:
         """The same without routes of the host to what is set aside."""

@@ -11,6 +11,7 @@ from osctld.core.address.network_table import NetworkTable
 from osctld.core.address.via import Via
 from osctld.core.authority.claims import ClaimedNetworks, ClaimKind, Holder
 from osctld.core.config.edition import FIRST
+from osctld.core.config.guest_side import GuestInterface
 from osctld.core.config.host import Container, GuestPolicy, Host, InterfaceContext, check_interface_name, derived_mac
 from osctld.core.errors import Refused
 from osctld.core.plan.kernel_state import (
@@ -283,6 +284,16 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         for version, via in sorted(self.vias.items()):
             yield from self._host_side(via, context)
             yield from self._guest_side(via, inside, rank=context.rank[version], edition=context.edition)
+
+    def inside(self, context: InterfaceContext) -> GuestInterface:
+        inside = guest(context.container)
+        objects = (
+            each
+            for version, via in sorted(self.vias.items())
+            if version == 4 or context.has_ipv6
+            for each in self._guest_side(via, inside, rank=context.rank[version], edition=context.edition)
+        )
+        return GuestInterface.of(objects, name=self.name, mac=self.mac, mtu=self.mtu)
 
     def _host_settings(self, *, has_ipv6: bool, is_only_interface: bool) -> Iterator[Sysctl]:
         """Settings of the host link. A guest may send what it likes: it must not change how the host routes."""
