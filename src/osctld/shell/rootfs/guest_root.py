@@ -17,6 +17,7 @@ from osctld.core.errors import ApplyFailed
 _SYS_OPENAT2 = 437  # asm-generic/unistd.h
 _RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
 _LARGEST_FILE = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,10 +34,14 @@ class InitKind(StrEnum):
     OTHER = "other"
 
 
-def open_in_root(root: int, path: str, flags: int) -> int:
-    """Open a path as seen from inside a root directory (a descriptor of it). Raises OSError."""
+def open_in_root(root: int, path: str, flags: int, *, follows_links: bool = True) -> int:
+    """Open a path as seen from inside a root directory (a descriptor of it).
+
+    Raises OSError; without `follows_links` ELOOP when anything of the path is a symbolic link.
+    """
     # struct open_how: flags, mode, resolve. EAGAIN: something was renamed meanwhile and `..` cannot be trusted.
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if follows_links else _RESOLVE_NO_SYMLINKS)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     for _ in range(32):
         descriptor = int(
             _libc.syscall(
