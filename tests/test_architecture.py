@@ -81,7 +81,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.core", "osctld.daemon.records", "osctld.daemon.tasks", "osctld.lifecycle.host_phase"),
         "osctld.lifecycle.lives",
     ),
+    "osctld.daemon.guest_files": (
+        *("osctld.core", "osctld.guest", "osctld.shell.rootfs", "osctld.lifecycle.lives", "osctld.daemon.records"),
+        "osctld.sync.host",
+    ),
     "osctld.lifecycle.supervisor": (
+        "osctld.daemon.guest_files",
         *("osctld.core", "osctld.sync.containers", "osctld.lifecycle.engine", "osctld.daemon.event_log"),
         *("osctld.lifecycle.host_phase", "osctld.sync.host", "osctld.lifecycle.lives", "osctld.daemon.records"),
         "osctld.lifecycle.retries",
@@ -119,7 +124,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.daemon.event_log", "osctld.lifecycle.host_phase", "osctld.sync.host", "osctld.lifecycle.lives"),
         *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
         *("osctld.sync.stopped", "osctld.daemon.net_actions", "osctld.sync.obstacles", "osctld.daemon.condition"),
-        *("osctld.daemon.blocking", "osctld.daemon.failures"),
+        *("osctld.daemon.blocking", "osctld.daemon.failures", "osctld.daemon.guest_files"),
     ),
     "osctld.daemon.perform": (
         "osctld.aside",
@@ -129,7 +134,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
         *("osctld.sync.stopped", "osctld.sync.tracked"),
         *("osctld.sync.obstacles", "osctld.sync.plan_sender", "osctld.daemon.parking", "osctld.daemon.reservations"),
-        *("osctld.daemon.condition", "osctld.daemon.blocking", "osctld.daemon.failures"),
+        *("osctld.daemon.condition", "osctld.daemon.blocking", "osctld.daemon.failures", "osctld.daemon.guest_files"),
     ),
     "osctld.maintenance": ("osctld.core", "osctld.config", "osctld.shell"),
     "osctld.at_shutdown": (

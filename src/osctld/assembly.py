@@ -16,6 +16,7 @@ from osctld.daemon.disk import Disk
 from osctld.daemon.effects import Ports
 from osctld.daemon.event_log import EventLog
 from osctld.daemon.failures import Failures
+from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.perform import Daemon
 from osctld.daemon.records import Records
 from osctld.daemon.since import MomentsFile, Since
@@ -97,10 +98,11 @@ def assemble(
         settings=settings, kernel=kernel, lives=lives, editions=editions, host=host_sync, sender=plans, notes=notes,
         drift=drift, obstacles=obstacles, tell=tell,
     )  # fmt: skip
+    guest_files = GuestFiles(root_of=roots.path, records=records, host=host_sync, lives=lives, tell=tell)
     phase = HostPhase(booted, disk=disk)
     supervisor = Supervisor(
         runtime=bind(engine), roots=roots, pending_starts=pending_starts, lives=lives, containers=containers,
-        host=host_sync, records=records, phase=phase, events=events, turns=turns,
+        host=host_sync, records=records, phase=phase, events=events, turns=turns, guest_files=guest_files,
     )  # fmt: skip
     boot = Boot(phase, lives=lives, supervisor=supervisor, records=records, events=events, turns=turns)
     reconciler = Reconciler(
@@ -120,11 +122,11 @@ def assemble(
     actions = Actions(
         records=records, host=host_sync, containers=containers, obstacles=obstacles, lives=lives,
         supervisor=supervisor, phase=phase, boot=boot, reconciler=reconciler, turns=turns, events=events,
-        condition=condition, blocking=blocking, stopped=stopped, failures=failures,
+        condition=condition, blocking=blocking, stopped=stopped, failures=failures, guest_files=guest_files,
     )  # fmt: skip
     return Daemon(
         about=about, records=records, lives=lives, kernel=kernel, host_sync=host_sync, containers=containers,
         drift=drift, obstacles=obstacles, ports=ports, phase=phase, supervisor=supervisor, boot=boot,
         reconciler=reconciler, actions=actions, events=events, turns=turns, condition=condition, blocking=blocking,
-        stopped=stopped, tracked=tracked, failures=failures, above=above,
+        stopped=stopped, tracked=tracked, failures=failures, guest_files=guest_files, above=above,
     )  # fmt: skip

@@ -357,6 +357,8 @@ async def serve(places: Places, settings: Settings) -> None:
     tracked.add_done_callback(log_failure)
     tasks.add(failing := asyncio.create_task(daemon.failures.run(), name="failures"))
     failing.add_done_callback(log_failure)
+    tasks.add(writing := asyncio.create_task(daemon.guest_files.run(), name="guest files"))
+    writing.add_done_callback(log_failure)
     if daemon.reservations is not None:
         tasks.add(reserving := asyncio.create_task(daemon.reservations.run(), name="reservations"))
         reserving.add_done_callback(log_failure)

@@ -361,6 +361,24 @@ class WaitForState(msgspec.Struct, frozen=True):
     states: tuple[str, ...]
 
 
+class ShowGuestFiles(msgspec.Struct, frozen=True):
+    """Say in what the files of the network tool inside differ from the configuration."""
+
+    container: str
+
+
+class ApplyGuestFiles(msgspec.Struct, frozen=True):
+    """Write the files of the network tool inside, whatever the policy is."""
+
+    container: str
+
+
+class RestoreGuestFiles(msgspec.Struct, frozen=True):
+    """Take back what was written into them."""
+
+    container: str
+
+
 class CheckHealth(msgspec.Struct, frozen=True):
     """Find what on the host hinders containers."""
 
@@ -429,6 +447,8 @@ class ListBlocks(msgspec.Struct, frozen=True):
     """List the networks that are blocked."""
 
 
+GuestFilesAction: TypeAlias = ShowGuestFiles | ApplyGuestFiles | RestoreGuestFiles
+
 #: Actions that change nothing.
 Look: TypeAlias = (
     CheckHealth
@@ -442,6 +462,7 @@ Look: TypeAlias = (
     | ListUplinks
     | ListPools
     | ListBlocks
+    | ShowGuestFiles
 )
 
 Action: TypeAlias = (
@@ -459,6 +480,8 @@ Action: TypeAlias = (
     | DeclareUplink
     | BlockNetworks
     | UnblockNetworks
+    | ApplyGuestFiles
+    | RestoreGuestFiles
     | Look
 )
 

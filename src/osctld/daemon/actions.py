@@ -35,6 +35,7 @@ from osctld.daemon.blocking import Blocking
 from osctld.daemon.condition import Condition
 from osctld.daemon.event_log import EventLog
 from osctld.daemon.failures import Failures
+from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.net_actions import NetActions
 from osctld.daemon.records import CopiedHost, Kept, Records
 from osctld.daemon.turns import Turns
@@ -95,6 +96,7 @@ class Actions:
         blocking: Blocking,
         stopped: Stopped,
         failures: Failures,
+        guest_files: GuestFiles,
     ) -> None:
         self._records = records
         self._host = host
@@ -111,6 +113,7 @@ class Actions:
         self._blocking = blocking
         self._stopped = stopped
         self._failures = failures
+        self._guest_files = guest_files
         #: Whether the original's client has listed containers.
         self.serves_original = False
         self._net = NetActions(records=records, host=host, turns=turns)
@@ -174,6 +177,8 @@ class Actions:
             case commands.WaitForState(name, states):
                 await self._wait(name, states)
                 return commands.Text()
+            case commands.ShowGuestFiles() | commands.ApplyGuestFiles() | commands.RestoreGuestFiles():
+                return await _to_the_end(self._guest_files.perform(action))
             case commands.BlockNetworks() | commands.UnblockNetworks():
                 return await _to_the_end(self._blocking.perform(action, caller.asked))
             case commands.ListBlocks():
@@ -261,6 +266,8 @@ class Actions:
                 lines += self._net.rehearse(action)
             case commands.BlockNetworks() | commands.UnblockNetworks():
                 lines += await self._blocking.rehearse(action)
+            case commands.ApplyGuestFiles() | commands.RestoreGuestFiles():
+                lines += await self._guest_files.rehearse(action)
             case _:
                 raise UsageError("--dry-run requires a command that changes something")
         return commands.Text(tuple(lines) or NOTHING)
@@ -273,7 +280,8 @@ class Actions:
         plan = await self._containers.plan_start(host.container(name), facts, is_running=is_running)
         made = f"# start container {name}: its namespaces, then this, then its first process"
         after = [] if is_running else await self._stopped.lines(host, host, begins=name)
-        return [*host_level.text().splitlines(), made, *plan.text().splitlines(), *after]
+        files = await self._guest_files.lines_of_start(host.container(name))
+        return [*host_level.text().splitlines(), made, *plan.text().splitlines(), *files, *after]
 
     async def _lines_of_end(self, name: str) -> list[str]:
         if self._lives.state(name) == "stopped":
@@ -485,6 +493,7 @@ class Actions:
             if not is_deleted:  # somebody started it in between
                 self._check_deletable(name, is_forced=is_forced)
         await self._records.settle_mirrors()
+        await self._guest_files.forget(name)
         await self._supervisor.forget(name)
 
     def _check_deletable(self, name: str, *, is_forced: bool) -> None:

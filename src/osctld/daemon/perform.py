@@ -43,6 +43,7 @@ from osctld.daemon.condition import Condition
 from osctld.daemon.effects import Ports, Rank, Undoing, lines_of, of_rank, press_on
 from osctld.daemon.event_log import EventLog
 from osctld.daemon.failures import LEFT, Failures
+from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.kernel_effects import kernel_effects
 from osctld.daemon.parking import Parking
 from osctld.daemon.records import Kept, Records
@@ -92,6 +93,7 @@ class Daemon:
         stopped: Stopped,
         tracked: Tracked,
         failures: Failures,
+        guest_files: GuestFiles,
         above: Authority | None = None,
     ) -> None:
         """`above` is an authority on addresses above this host."""
@@ -106,6 +108,7 @@ class Daemon:
         self.stopped = stopped
         self.tracked = tracked
         self.failures = failures
+        self.guest_files = guest_files
         self.condition = condition
         self.blocking = blocking
         self._about = about
@@ -252,6 +255,8 @@ class Daemon:
         if options.dry_run:
             only_kept = "# configuration only" if planned is not None else "# stopped: configuration only"
             lines = await considered(weight, lambda: lines_of(effects))
+            for each in pairs.values():
+                lines += await self.guest_files.lines(*each, is_running=each[1].name in running)
             lines = (*lines, *await self.stopped.lines(self.host, edited.host)) or (only_kept,)
             return commands.Text(lines if is_changed else NOTHING)
         if not is_changed:
@@ -262,8 +267,9 @@ class Daemon:
                 await done.apply(of_rank(Rank.BEFORE_SAVE, effects))
                 await saving.commit()
             done.keep()
-        for name in pairs:
+        for name, pair in pairs.items():
             self._ports.notes.saved(name)
+            self.guest_files.note(*pair)
         for name in running:
             self._containers.is_renewed(name)
         for error in await press_on(of_rank(Rank.AFTER_SAVE, effects), self._ports):

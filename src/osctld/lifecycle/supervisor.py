@@ -17,6 +17,7 @@ from osctld.core.config.host import POOL
 from osctld.core.config.life import ContainerSpec, End, StopMethod
 from osctld.core.errors import OsctlError, Unavailable
 from osctld.daemon.event_log import EventLog
+from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.records import Records
 from osctld.daemon.tasks import log_failure
 from osctld.daemon.turns import Turns
@@ -49,6 +50,7 @@ class Supervisor:
         phase: HostPhase,
         events: EventLog,
         turns: Turns,
+        guest_files: GuestFiles,
     ) -> None:
         self.runtime = runtime
         self.roots = roots
@@ -59,6 +61,7 @@ class Supervisor:
         self._phase = phase
         self._events = events
         self._turns = turns
+        self._guest_files = guest_files
         self._starting: dict[str, asyncio.Task[None]] = {}
         again = functools.partial(self.start, wait_seconds=LONGEST_START)
         self.retries = Retries(again, pending=pending_starts, records=records, lives=lives, phase=phase)
@@ -185,6 +188,8 @@ class Supervisor:
                 checked.result()
                 if has_network:
                     await self._turns.take(functools.partial(self._configure, current, namespaces))
+                if has_network and runs_init:
+                    await self._guest_files.before_start(name)
                 life = await namespaces.launch()
             except BaseException:
                 # Before the namespaces are given up: an edit that comes now must not reach for them.

@@ -19,6 +19,7 @@ from osctld.core.authority.blocks import routes_of
 from osctld.core.authority.host_networks import HostNetwork, HostSpace, networks_of_others
 from osctld.core.authority.null_routes import NullRoute
 from osctld.core.config.edition import LATEST
+from osctld.core.config.guest_side import GuestInterface
 from osctld.core.config.host import POOL, Container, Host
 from osctld.core.config.settings import Settings
 from osctld.core.errors import ApplyFailed
@@ -137,6 +138,11 @@ class HostSync:
         )
         hidden = self._ways.hidden_sources(container)
         return desired.with_objects(hidden) if hidden else desired
+
+    def inside(self, container: Container) -> tuple[GuestInterface, ...]:
+        """Its interfaces as the guest's own network tool has to know them."""
+        facts = self._facts
+        return container.inside(self._settings, default_mtu=default_mtu(facts), has_ipv6=facts.has_ipv6)
 
     # --- what is seen to ------------------------------------------------------------------------------------------
 
