@@ -68,3 +68,5 @@ def test_a_new_order_a_new_name_and_other_fields_are_told() -> None:
     assert told(container(ETH0), container(renamed)) == [("ct_netif", "rename", "eth0"), ("ct_netif", "set", "wan0")]
     assert told(container(), container(wanted=True)) == [("ct_wanted", "", "")]
     assert told(container(nesting=True), container()) == [("ct_nesting", "", "")]
+    assert told(container(), container(guest_files="report")) == [("ct_guest_files", "", "")]
+    assert told(container(guest_files="write"), container()) == []

@@ -68,6 +68,9 @@ CASES: tuple[tuple[str, ...], ...] = (
     ("ct", "unset", "nesting", "web"),
     ("ct", "set", "autostart", "-p", "5", "-d", "2", "web"),
     ("ct", "unset", "autostart", "web"),
+    ("ct", "set", "guest-files", "web", "report"),
+    ("ct", "guest-files", "apply", "web"),
+    ("ct", "guest-files", "restore", "web"),
     ("net", "reconcile", "web"),
     ("ct", "new", "--distribution", "busybox", "shop"),
     ("ct", "restart", "-k", "web"),
@@ -81,7 +84,7 @@ CASES: tuple[tuple[str, ...], ...] = (
 #: are stopped (test_store_care.py).
 ACTING_ONLY = {
     *(("ct", "exec"), ("ct", "monitor"), ("ct", "wait"), ("monitor",), ("history",), ("self", "check")),
-    *(("self", "backup"), ("self", "restore")),
+    *(("self", "backup"), ("self", "restore"), ("ct", "guest-files", "diff")),
     *(("net", "who"), ("net", "ls"), ("net", "blocks"), ("net", "pool", "ls"), ("status",), ("self", "metrics")),
     *(("net", "uplink", "ls"), ("net", "uplink", "add"), ("net", "uplink", "del")),
 }

@@ -66,6 +66,7 @@ CHANGES = (
     Change("ct stop -k web", ("ct start web",)),
     Change("ct restart -k web", (), between=("ct stop -k web",)),
     Change("ct set nesting db", ("ct unset nesting db",)),
+    Change("ct set guest-files db report", ("ct set guest-files db write",)),
     Change("ct set autostart --priority 3 db", ("ct unset autostart db",)),
     Change(f"ct netif new routed {' '.join(VIAS_2)} web eth1", ("ct netif del web eth1",)),
     Change(

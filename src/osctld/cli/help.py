@@ -20,6 +20,7 @@ _WIDEST_NAME = 28
 _GROUPS = {
     (): "Manage containers and their routed network interfaces. osctl passes the command line to the daemon, osctld.",
     ("ct",): "Containers.",
+    ("ct", "guest-files"): "Configuration files of the network tool inside a container.",
     ("ct", "netif"): "Network interfaces of containers.",
     ("ct", "netif", "new"): "Create a network interface.",
     ("ct", "netif", "ip"): "Addresses assigned to an interface.",

@@ -67,7 +67,7 @@ class GuestFiles:
         self._wake = asyncio.Event()
         #: One for each container: its files are changed by one at a time.
         self._locks: dict[str, asyncio.Lock] = {}
-        #: What was told of each container, so that it is told once.
+        #: What was reported for each container, so that it is reported once.
         self._told: dict[str, Mapping[str, list[str]]] = {}
         #: How often what failed was tried.
         self._tries: dict[str, int] = {}

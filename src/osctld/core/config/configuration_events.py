@@ -46,6 +46,8 @@ def events_between(
         for field in ("wanted", "nesting"):
             if before.get(field, False) != after.get(field, False):
                 yield f"ct_{field}", {**subject, field: after.get(field, False)}
+        if before.get("guest_files", "write") != after.get("guest_files", "write"):
+            yield "ct_guest_files", {**subject, "guest_files": after.get("guest_files", "write")}
         if before.get("autostart") != after.get("autostart"):
             how = after.get("autostart") or {"priority": None, "delay": None}
             yield "ct_autostart", {**subject, "autostart": after.get("autostart") is not None, **how}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from osctld.core.config.guest_side import GuestInterface
 from osctld.core.root_files import FoundFiles
-from osctld.guest.ip_commands import has_busybox_ip, ip_commands
+from osctld.guest.ip_commands import ip_commands
 from osctld.guest.stack import Stack, WantedFile
 from osctld.guest.tenant_text import edited, without_ours
 
@@ -34,7 +34,7 @@ class Netctl(Stack):
                 continue
             named = _INTERFACE.findall(without_ours(found.text(path)) or "")
             interface = names.get(named[-1]) if named else None
-            profile = tuple(_profile(interface, found)) if interface is not None else ()
+            profile = tuple(_profile(interface)) if interface is not None else ()
             text = edited(
                 found.text(path),
                 path=path,
@@ -44,12 +44,12 @@ class Netctl(Stack):
             yield WantedFile(path, text)
 
 
-def _profile(interface: GuestInterface, found: FoundFiles) -> Iterator[str]:
+def _profile(interface: GuestInterface) -> Iterator[str]:
     yield from (
         f"Interface={interface.name}", "Connection=ethernet", "ForceConnect=yes", "SkipNoCarrier=yes", "IP=no",
         "IPCustom=(",
     )  # fmt: skip
-    for command in ip_commands(interface, is_busybox=has_busybox_ip(found)):
+    for command in ip_commands(interface, is_busybox=False):
         yield f"  '{command.removeprefix('ip ')}'"
     yield ")"
 
