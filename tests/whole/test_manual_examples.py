@@ -39,6 +39,7 @@ USUAL = (
 
 #: What those of some commands find beside that; what is so already is left.
 ALSO = {
+    ("ct", "guest-files", "restore"): ("ct set guest-files myct01 report",),
     ("ct", "netif", "ip", "move"): ("ct netif new routed --via 10.100.10.104/30 --via fd00:10:104::/126 myct02 eth0",),
     ("net", "unblock"): ("net block 1.2.3.4",),
     ("net", "uplink", "add"): ("net uplink del up0",),
