@@ -469,7 +469,8 @@ def test_installed_files_say_what_the_settings_say() -> None:
     }
     for rules in ("mark.rules", "last.rules"):
         text = (PACKAGING / rules).read_text()
-        assert f'ATTR{{netdev_group}}=="{settings.host.link_group}"' in text
+        groups = "|".join(map(str, settings.host.link_groups))
+        assert f'ATTR{{netdev_group}}=="{groups}"' in text
         assert f'KERNEL=="{LINK_PREFIX}*"' in text
     assert f"interface-name:{LINK_PREFIX}*-*\n" in (PACKAGING / "networkmanager.conf").read_text()
 

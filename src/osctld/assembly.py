@@ -89,7 +89,7 @@ def assemble(
     drift = Drift(tell)
     obstacles = Obstacles(kernel, settings, blocks=lambda: records.host.blocks)
     plans = PlanSender(kernel, lives=lives, notes=notes, obstacles=obstacles)
-    ways = Ways(kernel, link_group=settings.host.link_group)
+    ways = Ways(kernel, link_groups=settings.host.link_groups)
     host_sync = HostSync(
         settings=settings, kernel=kernel, lives=lives, sender=plans, host_settings=host_settings, stopped=stopped,
         ways=ways, tell=tell, routers=Routers(kernel, functools.partial(look_at_host, kernel, settings)),

@@ -41,6 +41,10 @@ class DummyInterface(msgspec.Struct, frozen=True):
         return "dummy"
 
     @property
+    def bridge(self) -> None:
+        return None
+
+    @property
     def versions(self) -> Collection[int]:
         return ()
 

@@ -26,7 +26,7 @@ from osctld.core.plan.packet_filter import packet_filter
 from osctld.core.plan.planner import plan_changes
 from osctld.shell.kernel.port import Kernel
 
-TABLE = packet_filter(GROUP)
+TABLE = packet_filter(GROUP, bridge_group=112)
 
 #: An address of each version that is routed to the first link.
 ROUTED = {4: "1.2.3.4", 6: "2001:db8:5::4"}

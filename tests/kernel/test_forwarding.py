@@ -33,8 +33,10 @@ class WatchedKernel(Kernel):
         self.before_write: Callable[[str], Any] = lambda _: None
         super().__init__(fault=self._before)
 
-    def see_host(self, *, link_group: int, own_protocols: Collection[int]) -> HostSight:
-        sight = super().see_host(link_group=link_group, own_protocols=own_protocols)
+    def see_host(self, *, link_group: int, bridge_link_group: int, own_protocols: Collection[int]) -> HostSight:
+        sight = super().see_host(
+            link_group=link_group, bridge_link_group=bridge_link_group, own_protocols=own_protocols
+        )
         self.after_look()
         return sight
 

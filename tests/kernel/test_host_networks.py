@@ -17,7 +17,7 @@ pytestmark = pytest.mark.requires_kernel("veth")
 
 
 def present(kernel: Kernel) -> HostSpace:
-    return kernel.host_networks(link_group=GROUP)
+    return kernel.host_networks(link_groups=[GROUP])
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_one_look_at_the_host_side_tells_of_a_container_what_a_look_at_it_tells(
     want = container.desired(Settings(), default_mtu=1500)
     private = (PrivateNetwork(HOST, f"osweb01-{number}", Network.parse(via[0])) for number, via in enumerate(VIAS))
     want = want.with_objects(private)
-    table = plan_of(Add(packet_filter(Settings().host.link_group)))
+    table = plan_of(Add(packet_filter(Settings().host.link_group, bridge_group=112)))
     for plan in (table, plan_changes(want, KernelState())):
         assert all(each.succeeded for each in kernel.apply(plan, host.namespaces))
     names = [each.name for each in want.objects if isinstance(each, Veth)]

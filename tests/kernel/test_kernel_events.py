@@ -172,7 +172,7 @@ def test_a_default_route_and_settings_of_all_links_are_heard(host: Host, events:
 def test_what_others_change_in_our_tables_is_heard(
     host: Host, kernel: Kernel, events: KernelEvents, command: str
 ) -> None:
-    plan = plan_of(Add(packet_filter(111)), Add(SiblingLinks(HOST, HOST_LINK, HOST_LINK)))
+    plan = plan_of(Add(packet_filter(111, bridge_group=112)), Add(SiblingLinks(HOST, HOST_LINK, HOST_LINK)))
     assert errors(kernel.apply(plan, {})) == [None, None]
     events.read()
 
@@ -183,7 +183,7 @@ def test_what_others_change_in_our_tables_is_heard(
 
 @pytest.mark.requires_kernel("nftables fib")
 def test_what_we_do_ourselves_tells_nobody(kernel: Kernel, events: KernelEvents) -> None:
-    kernel.apply(plan_of(Add(packet_filter(111))), {})
+    kernel.apply(plan_of(Add(packet_filter(111, bridge_group=112))), {})
     events.read()
     gateway, gateway_6 = Address.parse("10.0.0.2"), Address.parse("fd00::2")
     first, first_6 = Network.parse("20.0.0.0/32").number, Network.parse("2001:db8::/128").number

@@ -113,7 +113,7 @@ def test_a_table_of_another_version_is_replaced_in_one_transaction_and_keeps_its
     assert errors(kernel.apply(plan_of(Replace(OTHER, TABLE)), {})) == [None]
 
     assert kernel.observe_host_level([]) == KernelState([TABLE])
-    assert set(elements) <= set(kernel.observe_links(link_group=GROUP).objects)
+    assert set(elements) <= set(kernel.observe_links(link_groups=[GROUP]).objects)
 
 
 def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kernel) -> None:
@@ -126,7 +126,7 @@ def test_a_table_without_the_sets_of_today_is_replaced(host: Host, kernel: Kerne
     assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
 
     assert kernel.observe_host_level([]) == KernelState([TABLE])
-    assert pair in set(kernel.observe_links(link_group=GROUP).objects)
+    assert pair in set(kernel.observe_links(link_groups=[GROUP]).objects)
 
 
 #: As far as they differ, the tables before version 13, and with sets of a kind that no version had.
@@ -148,12 +148,12 @@ OTHER_LAYOUTS = {
 def test_a_table_of_another_layout_is_replaced(host: Host, kernel: Kernel, layout: str) -> None:
     mark = packet_filter.mark(OTHER)
     host.run("nft -f -", stdin=f"table inet osctl {{\n{OTHER_LAYOUTS[layout]}\nchain {mark} {{\n}}\n}}\n")
-    kernel.observe_links(link_group=GROUP)
+    kernel.observe_links(link_groups=[GROUP])
 
     assert errors(kernel.apply(plan_of(Restore(TABLE)), {}, filling=list(PERMITTED.values()))) == [None]
 
     assert kernel.observe_host_level([]) == KernelState([TABLE])
-    assert kernel.observe_links(link_group=GROUP) == KernelState(PERMITTED.values())
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState(PERMITTED.values())
 
 
 def test_a_table_that_is_made_holds_what_it_is_filled_with_as_far_as_the_links_are_there(
@@ -166,7 +166,7 @@ def test_a_table_that_is_made_holds_what_it_is_filled_with_as_far_as_the_links_a
     outcomes = kernel.apply(plan_of(Add(TABLE)), {}, filling=[own, gone, private])
 
     assert errors(outcomes) == [None]
-    found = kernel.observe_links(link_group=GROUP).objects
+    found = kernel.observe_links(link_groups=[GROUP]).objects
     assert {each for each in found if isinstance(each, SiblingLinks | PrivateNetwork)} == {own, private}
 
 
@@ -201,8 +201,8 @@ def test_siblings_are_added_observed_and_removed(host: Host, kernel: Kernel) -> 
     assert other.key not in kernel.observe(scope, {}, elements=[one])
 
     assert errors(kernel.apply(plan_of(Remove(one), Remove(one)), {})) == [None, None]
-    assert one not in set(kernel.observe_links(link_group=GROUP).objects)
-    assert other in set(kernel.observe_links(link_group=GROUP).objects)
+    assert one not in set(kernel.observe_links(link_groups=[GROUP]).objects)
+    assert other in set(kernel.observe_links(link_groups=[GROUP]).objects)
 
 
 def test_of_several_siblings_the_one_that_is_refused_is_told(host: Host, kernel: Kernel) -> None:
@@ -223,11 +223,11 @@ def test_siblings_of_links_that_are_gone_are_reported_and_removable(host: Host, 
     host.run("ip link del osweb01-eth0")
 
     stale = {SiblingLinks(HOST, str(index), other) for other in (str(index), "osweb01-eth1")}
-    assert stale <= set(kernel.observe_links(link_group=GROUP).objects)
+    assert stale <= set(kernel.observe_links(link_groups=[GROUP]).objects)
     assert stale <= set(kernel.observe([], {}, elements=[pair]).objects)
 
     assert errors(kernel.apply(plan_of(*map(Remove, stale)), {})) == [None, None]
-    assert stale.isdisjoint(kernel.observe_links(link_group=GROUP).objects)
+    assert stale.isdisjoint(kernel.observe_links(link_groups=[GROUP]).objects)
 
 
 # --- counters ----------------------------------------------------------------------------------------------------
@@ -262,12 +262,12 @@ def test_private_networks_are_added_observed_and_removed(host: Host, kernel: Ker
     assert errors(kernel.apply(plan_of(Add(one), Add(elsewhere), Add(one)), {})) == [None] * 3
 
     assert kernel.observe([], {}, elements=[one, inside]) == KernelState([one])
-    assert kernel.observe_links(link_group=GROUP) == KernelState([one, elsewhere])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([one, elsewhere])
     listed = host.run(f"nft list set inet osctl private{version}")
     assert f'{one.network} comment "{one.network} dev {HOST_LINK}"' in listed
 
     assert errors(kernel.apply(plan_of(Remove(one), Remove(one)), {})) == [None, None]
-    assert kernel.observe_links(link_group=GROUP) == KernelState([elsewhere])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([elsewhere])
 
 
 def test_of_several_private_networks_the_one_that_is_refused_is_told(kernel: Kernel) -> None:
@@ -290,10 +290,10 @@ def test_a_private_network_moves_to_another_link_and_makes_way_for_others_in_one
 
     plan = plan_changes(want, have)
     assert errors(kernel.apply(plan, {})) == [None] * 3
-    assert kernel.observe_links(link_group=GROUP) == want
+    assert kernel.observe_links(link_groups=[GROUP]) == want
 
     assert errors(kernel.apply(plan.undo(), {})) == [None] * 3
-    assert kernel.observe_links(link_group=GROUP) == have
+    assert kernel.observe_links(link_groups=[GROUP]) == have
 
 
 def test_without_a_table_there_are_no_elements_and_adding_one_fails(kernel: Kernel) -> None:
@@ -301,7 +301,7 @@ def test_without_a_table_there_are_no_elements_and_adding_one_fails(kernel: Kern
 
     assert errors(outcomes) == [None, "No such file or directory"]
     assert kernel.observe([], {}, elements=PRIVATE.values()) == KernelState()
-    assert kernel.observe_links(link_group=GROUP) == KernelState()
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState()
 
 
 PROHIBITED = {4: "Packet filtered", 6: "Administratively prohibited"}
@@ -371,13 +371,13 @@ def test_sources_are_permitted_observed_and_forbidden(host: Host, kernel: Kernel
     assert errors(kernel.apply(plan_of(*map(Add, (one, everything, single, one))), {})) == [None] * 4
 
     assert kernel.observe([], {}, elements=[one, inside]) == KernelState([one])
-    assert kernel.observe_links(link_group=GROUP) == KernelState([one, everything, single])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([one, everything, single])
     for each in (one, everything):
         listed = host.run(f"nft list set inet osctl sources{version}_{each.link}")
         assert f'elements = {{ {each.network} comment "{each.network} dev {each.link}" }}' in listed
 
     assert errors(kernel.apply(plan_of(Remove(one), Remove(one), Remove(single)), {})) == [None] * 3
-    assert kernel.observe_links(link_group=GROUP) == KernelState([everything])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([everything])
 
 
 def listed_table(host: Host) -> list[str]:
@@ -403,11 +403,11 @@ def test_what_a_link_s_sources_need_is_the_same_whether_made_with_the_table_or_l
     assert kernel.observe([], {}, elements=sources) == KernelState(sources)
     assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
     assert listed_table(host) == one_by_one != empty
-    assert kernel.observe_links(link_group=GROUP) == KernelState(sources)
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState(sources)
 
     for number, each in enumerate(sources, start=1):
         assert errors(kernel.apply(plan_of(Remove(each)), {})) == [None]
-        assert kernel.observe_links(link_group=GROUP) == KernelState(sources[number:])
+        assert kernel.observe_links(link_groups=[GROUP]) == KernelState(sources[number:])
     assert listed_table(host) == empty
 
 
@@ -417,10 +417,10 @@ def test_sources_that_make_way_for_others_of_their_link_leave_it_what_it_needs(h
     kernel.apply(plan_of(Add(TABLE), Add(old)), {})
 
     assert errors(kernel.apply(plan_of(Remove(old), Add(new)), {})) == [None, None]
-    assert kernel.observe_links(link_group=GROUP) == KernelState([new])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([new])
 
     assert errors(kernel.apply(plan_of(Add(old), Remove(old), Remove(new)), {})) == [None] * 3
-    assert kernel.observe_links(link_group=GROUP) == KernelState()
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState()
     assert f"sources4_{HOST_LINK}" not in host.run("nft list table inet osctl")
 
 
@@ -433,7 +433,7 @@ def test_a_link_s_chain_that_somebody_flushed_is_seen_to_be_gone(host: Host, ker
     assert kernel.observe_host_level([]) == KernelState()
     assert errors(kernel.apply(plan_of(Restore(TABLE)), {})) == [None]
     assert kernel.observe_host_level([]) == KernelState([TABLE])
-    assert kernel.observe_links(link_group=GROUP) == KernelState([PERMITTED[4]])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([PERMITTED[4]])
 
 
 def test_a_source_inside_another_of_the_same_link_is_told_to_be_refused_or_holds_too(kernel: Kernel) -> None:
@@ -443,11 +443,11 @@ def test_a_source_inside_another_of_the_same_link_is_told_to_be_refused_or_holds
 
     outcomes = kernel.apply(plan_of(Add(PERMITTED[6]), Add(PERMITTED[4]), Add(inside)), {})
 
-    there = kernel.observe_links(link_group=GROUP)
+    there = kernel.observe_links(link_groups=[GROUP])
     if outcomes[2].succeeded:
         assert there == KernelState([PERMITTED[6], PERMITTED[4], inside])
         assert errors(kernel.apply(plan_of(Remove(inside)), {})) == [None]
-        there = kernel.observe_links(link_group=GROUP)
+        there = kernel.observe_links(link_groups=[GROUP])
     else:
         assert errors(outcomes) == [None, None, "File exists"]
     assert there == KernelState([PERMITTED[6], PERMITTED[4]])
@@ -460,17 +460,17 @@ def test_sources_inside_each_other_make_way_in_one_step(kernel: Kernel, version:
     have, want = KernelState([wide]), KernelState([narrow])
     for plan in (plan_of(Add(TABLE)), plan_changes(have, KernelState()), plan_changes(want, have)):
         assert set(errors(kernel.apply(plan, {}))) == {None}
-    assert kernel.observe_links(link_group=GROUP) == want
+    assert kernel.observe_links(link_groups=[GROUP]) == want
 
     assert set(errors(kernel.apply(plan.undo(), {}))) == {None}
-    assert kernel.observe_links(link_group=GROUP) == have
+    assert kernel.observe_links(link_groups=[GROUP]) == have
 
 
 def test_a_range_that_is_no_network_is_passed_over(host: Host, kernel: Kernel) -> None:
     kernel.apply(plan_of(Add(TABLE), Add(PERMITTED[4])), {})
     host.run(f"nft add element inet osctl sources4_{HOST_LINK} '{{ 10.0.0.1-10.0.0.6 }}'")
 
-    assert kernel.observe_links(link_group=GROUP) == KernelState([PERMITTED[4]])
+    assert kernel.observe_links(link_groups=[GROUP]) == KernelState([PERMITTED[4]])
 
 
 def without_reverse_path_filter(host: Host, *links: str) -> None:

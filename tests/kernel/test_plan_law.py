@@ -45,7 +45,7 @@ class Scene:
         self.host.add_guest(GUEST)
         self.have = have
         self.kernel = Kernel()
-        self.apply(plan_of(Add(packet_filter(GROUP))))
+        self.apply(plan_of(Add(packet_filter(GROUP, bridge_group=112))))
         self.apply(plan_changes(have, KernelState()))
 
     def apply(self, plan: Plan, *, fault: FaultHook | None = None) -> tuple[Outcome, ...]:

@@ -190,7 +190,7 @@ def test_many_links_are_observed_as_few_are(host: Host, kernel: Kernel) -> None:
 
     assert at_once == KernelState(each for seen in one_by_one for each in seen.objects)
     assert set(states) <= set(at_once.objects)
-    assert len(list(kernel.observe_links(link_group=GROUP).objects)) == 20
+    assert len(list(kernel.observe_links(link_groups=[GROUP]).objects)) == 20
 
 
 # --- what leads out ----------------------------------------------------------------------------------------------

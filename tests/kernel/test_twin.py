@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from kernel.container_objects import GROUP, GUEST, fresh_host, listed_order, observed
+from kernel.container_objects import GROUP, GUEST, PEER, VETH, fresh_host, listed_order, observed
 from kernel.edited_states import pairs
 from kernel.network_namespaces import Host
-from osctld.core.plan.kernel_state import HOST, KernelState, container_of
+from osctld.core.plan.kernel_state import BRIDGE, HOST, KernelState, Master, container_of
 from osctld.core.plan.packet_filter import packet_filter
 from osctld.core.plan.planner import Plan, plan_changes
 from pure.edited_states import desired, order_in_guest
@@ -19,7 +20,7 @@ from pure.generated import container_without_interfaces, interface
 
 pytestmark = [pytest.mark.requires_kernel("nftables fib"), pytest.mark.time_limit(300)]
 
-TABLE = KernelState([packet_filter(GROUP)])
+TABLE = KernelState([packet_filter(GROUP, bridge_group=112)])
 
 
 class Twin:
@@ -67,6 +68,23 @@ def check(have: KernelState, want: KernelState, *, renames_while_up: bool = True
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 def test_printed_lines_lead_where_the_plan_leads(pair: tuple[KernelState, KernelState], renames_while_up: bool) -> None:
     check(*pair, renames_while_up=renames_while_up)
+
+
+@pytest.mark.requires_kernel("bridge")
+def test_printed_lines_make_a_port_of_a_bridge_and_move_it() -> None:
+    on_br0, on_br1 = (
+        KernelState([msgspec.structs.replace(VETH, master=Master(bridge, BRIDGE)), PEER]) for bridge in ("br0", "br1")
+    )
+    made, moved = plan_changes(on_br0, KernelState()), plan_changes(on_br1, on_br0)
+    with fresh_host() as (host, kernel):
+        host.run("sysctl -w net.ipv6.conf.default.addr_gen_mode=1")  # no addresses of the kernel's own making
+        for bridge in ("br0", "br1"):
+            host.run(f"ip link add {bridge} type bridge")
+        twin = Twin(host)
+
+        for plan, want in ((made, on_br0), (moved, on_br1), (moved.undo(), on_br0), (made.undo(), KernelState())):
+            twin.perform(plan)
+            assert observed(kernel, host.namespaces, on_br0) == want
 
 
 @pytest.mark.parametrize(

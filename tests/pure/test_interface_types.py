@@ -86,10 +86,10 @@ def two_types(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("two_types")
 def test_a_type_is_found_by_its_file() -> None:
-    assert {"routed", "dummy"} == set(interface_types())
+    assert {"routed", "bridge", "dummy"} == set(interface_types())
     assert type_named("dummy").name == "dummy"
-    with pytest.raises(Refused, match="'bridge' is not supported, only 'routed', 'dummy'"):
-        type_named("bridge")
+    with pytest.raises(Refused, match="'macvlan' is not supported, only 'bridge', 'routed', 'dummy'"):
+        type_named("macvlan")
 
 
 @pytest.mark.usefixtures("two_types")

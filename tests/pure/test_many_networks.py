@@ -105,7 +105,7 @@ def test_changes_of_routes_that_are_alike_are_kept_together(some: list[Change]) 
 @given(st.lists(routes, max_size=12, unique_by=lambda each: each.key), st.data())
 def test_a_message_for_one_of_many_routes_is_that_for_it_alone(some: list[Route], data: st.DataObject) -> None:
     have = KernelState(data.draw(st.lists(st.sampled_from(some), unique=True)) if some else [])
-    encode = Encoder({"os1": 7, "os2": 0x01020304}.__getitem__).encode
+    encode = Encoder({"os1": 7, "os2": 0x01020304}.__getitem__, lambda master: int(master.name)).encode
     first = data.draw(st.integers(1, 1 << 31))
     plan = plan_changes(KernelState(some), have)
 

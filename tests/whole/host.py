@@ -50,6 +50,8 @@ HOST_6, ROUTER_6, WORLD_6 = "2001:db8:1::1", "2001:db8:1::2", "2001:db8:ffff::1"
 
 #: What differs between two runs with the same configuration, or changes by itself.
 _VOLATILE = VOLATILE | {"ifindex", "link_index", "link_netnsid", "probes", "refcnt"}
+#: The clocks of bridges and their ports.
+_VOLATILE |= {f"{each}_timer" for each in ("forward_delay", "gc", "hello", "hold", "message_age", "tcn")}
 
 _numbers = itertools.count(1)
 

@@ -18,6 +18,7 @@ from osctld import commands
 from osctld.cli.catalogue import find_commands
 from osctld.core.command import ActCommand, EditCommand
 from whole.bare_daemon import BARE
+from whole.bridges import make_bridge
 from whole.host import Topology, differences, run, wait_until
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
@@ -40,6 +41,10 @@ CASES: tuple[tuple[str, ...], ...] = (
     ("ct", "netif", "ip", "reorder", "--first", "web", "eth0", "1.2.3.5"),
     ("ct", "netif", "ip", "reorder", "--before", "2001:db8:2::4", "web", "eth0", "2001:db8:2::5"),
     (*NEW, "web", "eth1"),
+    ("ct", "netif", "new", "bridge", "--link", "br0", "web", "lan0"),
+    ("ct", "netif", "set", "--link", "br1", "--mtu", "1400", "web", "lan0"),
+    ("ct", "netif", "rename", "web", "lan0", "lan1"),
+    ("ct", "netif", "del", "web", "lan1"),
     (*NEW, "--via", "10.0.0.0/24", "--host-addr", "10.0.0.9", "--ct-addr", "10.0.0.1", "--mtu", "1400", "web", "eth2"),
     ("ct", "netif", "rename", "web", "eth2", "wan0"),
     ("ct", "netif", "ip", "move", "web", "eth0", "web", "wan0", "1.2.3.4"),
@@ -151,6 +156,9 @@ class Twin:
 def pair() -> Iterator[tuple[Topology, Twin]]:
     """A host with a running container, and its twin whose daemon is gone."""
     with Topology(program=BARE) as host, Topology(program=BARE, start_daemon=False) as other:
+        for number, bridge in enumerate(("br0", "br1")):
+            for each in (host, other):
+                make_bridge(each, bridge, mac=f"02:00:00:00:b{number}:00")
         host.new_container("web", via=VIAS[1::2])
         host.stop_daemon()
         shutil.copytree(host.state_dir, other.state_dir)

@@ -138,7 +138,7 @@ def test_options_and_commands_of_one_type_are_refused_for_another_by_name(emptie
         (("ct", "netif", "set", "--logs", "web", "eth1"), "--logs: eth1 is a routed interface", 64),
         (("ct", "netif", "set", "web", "eth0"), "nothing to set, give --reserve, --logs", 64),
         (("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4"), "not a routed interface", 1),
-        (("ct", "netif", "new", "other", "web", "eth2"), "expected dummy, routed", 64),
+        (("ct", "netif", "new", "other", "web", "eth2"), "expected bridge, dummy, routed", 64),
     ):
         assert words in emptied.refusal_without_trace(*argv, running=["web"], status=status)
 
@@ -158,7 +158,7 @@ def test_the_original_s_protocol_makes_changes_lists_and_deletes_another_type(em
         assert client.call("netif_show", id="web", name="eth0")["logs"] is True
         assert client.call("netif_ip_list", id="web") == []
         assert "eth0 is a dummy interface: no via" in client.error("netif_set", id="web", name="eth0", via={})
-        assert "'bridge' is not supported, only" in client.error("netif_create", id="web", name="eth1", type="bridge")
+        assert "'macvlan' is not supported, only" in client.error("netif_create", id="web", name="eth1", type="macvlan")
         client.call("netif_rename", id="web", old_name="eth0", new_name="wan0")
         client.call("netif_delete", id="web", name="wan0")
         assert inside(emptied) == []
@@ -193,7 +193,7 @@ def test_help_completion_and_manual_have_another_type(emptied: Topology) -> None
     assert "--reserve NETWORK" in emptied.osctl("ct", "netif", "new", "dummy", "--help").stdout
     in_help = emptied.osctl("help", "ct", "netif", "set").stdout
     assert in_help.count("--mtu") == in_help.count("--hwaddr") == 2, "declared once, and in one example"
-    assert completed("ct", "netif", "new", "") == ["dummy", "routed"]
+    assert completed("ct", "netif", "new", "") == ["bridge", "dummy", "routed"]
     assert {"--reserve", "--via"} <= set(completed("ct", "netif", "set", "--"))
     assert completed("ct", "netif", "new", "dummy", "--reserve", "") == ["192.0.2.64/28"]
     assert completed("ct", "netif", "set", "web", "") == ["eth0"]

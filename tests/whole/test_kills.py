@@ -19,6 +19,7 @@ import pytest
 
 import osctl.client
 from whole.bare_daemon import BARE
+from whole.bridges import make_bridge
 from whole.host import BIN, Topology, differences, run
 
 ASSASSIN = str(Path(__file__).with_name("assassin.py"))
@@ -69,6 +70,8 @@ CHANGES = (
     Change("ct set guest-files db report", ("ct set guest-files db write",)),
     Change("ct set autostart --priority 3 db", ("ct unset autostart db",)),
     Change(f"ct netif new routed {' '.join(VIAS_2)} web eth1", ("ct netif del web eth1",)),
+    Change("ct netif new bridge --link br0 web eth1", ("ct netif del web eth1",)),
+    Change("ct netif set --link br1 web lan0", ("ct netif set --link br0 web lan0",)),
     Change(
         "ct netif del web eth0",
         (f"ct netif new routed {' '.join(VIAS)} web eth0", "ct netif ip add web eth0 1.2.3.4 2001:db8:2::4"),
@@ -93,6 +96,7 @@ PREPARED = {
     "net unblock 1.2.3.4": ("net block 1.2.3.4",),
     "self restore {copy}": ("ct netif ip add db eth0 1.2.3.7",),
     "ct netif set --mtu 1400 web eth0": ("ct netif set --mtu 1500 web eth0",),
+    "ct netif set --link br1 web lan0": ("ct netif new bridge --link br0 web lan0",),
 }
 
 
@@ -100,6 +104,8 @@ PREPARED = {
 def web() -> Iterator[Topology]:
     """A host on which `web` runs, and `db` does not."""
     with Topology(program=BARE) as topology:
+        for number, bridge in enumerate(("br0", "br1")):
+            make_bridge(topology, bridge, mac=f"02:00:00:00:b{number}:00")
         topology.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
         topology.new_container("db", via=("10.100.10.96/30",), start=False)
         yield topology

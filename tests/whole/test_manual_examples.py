@@ -16,6 +16,7 @@ import pytest
 
 from osctld.cli.catalogue import Group, catalogue
 from osctld.core.command import Command
+from whole.bridges import make_bridge
 from whole.host import BIN, Result, Topology, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,7 @@ USUAL = (
 #: What those of some commands find beside that; what is so already is left.
 ALSO = {
     ("ct", "guest-files", "restore"): ("ct set guest-files myct01 report",),
+    ("ct", "netif", "set"): ("ct netif new bridge --link br0 myct02 lan0",),
     ("ct", "netif", "ip", "move"): ("ct netif new routed --via 10.100.10.104/30 --via fd00:10:104::/126 myct02 eth0",),
     ("net", "unblock"): ("net block 1.2.3.4",),
     ("net", "uplink", "add"): ("net uplink del up0",),
@@ -109,6 +111,8 @@ def lines_of(text: str) -> list[str]:
 def prepared() -> Iterator[Topology]:
     """One host for all tests of the file, with the settings that examples are about."""
     with Topology(settings=SETTINGS) as topology:
+        for bridge in ("br0", "br1"):
+            make_bridge(topology, bridge)
         yield topology
 
 

@@ -447,7 +447,11 @@ def test_what_is_asked_for_and_not_known_is_refused_by_name_and_nothing_is_done(
         ("ct_create", {"id": "x", "user": "u1", "group": "/g"}, "group not found"),
         ("ct_create", {"id": "a.b", "user": "u1", "distribution": "busybox"}, "invalid"),
         ("netif_create", {"id": "none", "name": "eth1", "type": "routed"}, "container not found"),
-        ("netif_create", {"id": "web", "name": "eth1", "type": "bridge", "link": "br0"}, "'bridge' is not supported"),
+        ("netif_create", {"id": "web", "name": "eth1", "type": "macvlan", "link": "up0"}, "'macvlan' is not supported"),
+        ("netif_create", {"id": "web", "name": "eth1", "type": "bridge"}, "link is required"),
+        ("netif_create", {"id": "web", "name": "eth1", "type": "bridge", "link": "br0"}, "'br0': no such link"),
+        ("netif_create", {"id": "web", "name": "eth1", "type": "bridge", "link": "br0", "via": {}}, "no via"),
+        ("netif_set", {"id": "web", "name": "eth0", "link": "br0"}, "eth0 is a routed interface: no link 'br0'"),
         ("netif_create", {"id": "web", "name": "eth0", "type": "routed", "via": {}}, "'eth0' already exists"),
         ("netif_create", {"id": "web", "name": "eth1"}, "missing required field `type`"),
         (

@@ -43,7 +43,7 @@ REST = 19.0
 #: About this many networks are looked up: whether packets for them go out through our links.
 ASKED_ABOUT = 200
 #: Events after which something may be otherwise than it should.
-TELLING = frozenset({"blocked", "drift", "parked", "address_conflict", "mended", "state", "fight", "block"})
+TELLING = frozenset({"blocked", "drift", "parked", "address_conflict", "mended", "state", "fight", "block", "bridge"})
 
 
 class Condition:
@@ -145,6 +145,7 @@ class Condition:
             }
 
             ways = self.look_at_ways(most=ASKED_ABOUT)
+            named = frozenset().union(*(host.containers[name].bridges for name in states))
 
             def find() -> tuple[Trouble, ...]:
                 facts = self._host.look()
@@ -154,7 +155,7 @@ class Condition:
                 seen = Seen(
                     facts=facts, states=states, yielded=yielded, older_holdings=older, drift=drift, failed=failed,
                     unrouted=dict(self._unrouted_of(host)), findings=found, shutdown=shutdown,
-                    blocked=blocked, astray=astray,
+                    blocked=blocked, astray=astray, bridges={each: self._host.host_link(each) for each in named},
                 )  # fmt: skip
                 return troubles.troubles(host, seen)
 

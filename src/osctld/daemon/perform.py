@@ -190,7 +190,9 @@ class Daemon:
     def _surroundings(self) -> Surroundings:
         """What an edit must know of the world."""
         networks = self.host_sync.networks_in_use(self.host)
-        return Surroundings(self.records.claims, networks, released=self.records.released())
+        return Surroundings(
+            self.records.claims, networks, released=self.records.released(), host_link=self.host_sync.host_link
+        )
 
     async def _edit(
         self,

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Protocol, TypeAlias
 from osctld.core.address.hardware_address import complete_mac
 from osctld.core.command import Column, Flag, Option
 from osctld.core.config.host import GuestPolicy, derived_mac
-from osctld.core.errors import UsageError
+from osctld.core.errors import Refused, UsageError
 
 #: The fields of listings that say what was chosen.
 HWADDR = Column("hwaddr", "MAC address of the container end", type=str | None)
-MTU = Column("mtu", "MTU of both ends, if one was set", type=int | None)
+MTU = Column("mtu", "MTU, if one was set", type=int | None)
 GUEST = Column("guest", "policy for changes made inside: report, enforce or once")
 
 
@@ -28,7 +28,8 @@ Mtu: TypeAlias = Annotated[
     Option(
         ("--mtu",),
         "N|-",
-        "MTU of both ends; - for the default: the smallest MTU of the host's uplinks, at least 1280 with IPv6",
+        "MTU; - for the default: that of its bridge or, if it is routed, the smallest MTU of the host's uplinks,"
+        " at least 1280 with IPv6",
     ),
 ]
 Guest: TypeAlias = Annotated[
@@ -76,6 +77,26 @@ def chosen_properties(options: LinkOptions, uuid: str) -> dict[str, Any]:
     if options.guest is not None:
         found["guest_policy"] = GuestPolicy(options.guest)
     return found
+
+
+#: RFC 791: what every link has to carry. Below it the kernel refuses.
+LEAST_MTU = 68
+#: ETH_MAX_MTU (linux/include/uapi/linux/if_ether.h), which veth takes at most.
+LARGEST_MTU = 65535
+
+
+def check_mtu(mtu: int | None) -> None:
+    """Raise Refused for an MTU that the kernel would not take."""
+    if mtu is not None and not LEAST_MTU <= mtu <= LARGEST_MTU:
+        raise Refused(f"MTU {mtu}: must be from {LEAST_MTU} to {LARGEST_MTU}", code="bad-mtu", subject=str(mtu))
+
+
+def check_mac(mac: str, *, host_mac: str, interface: str) -> None:
+    """Raise Refused when a MAC address for the guest's end is the host end's."""
+    if mac == host_mac:
+        raise Refused(
+            f"{mac!r}: already the MAC address of the host end of {interface}", code="bad-hwaddr", subject=mac
+        )
 
 
 def _mtu(text: str) -> int | None:

@@ -17,7 +17,7 @@ import msgspec
 from osctld.aside import considered
 from osctld.core.authority.null_routes import Yielded
 from osctld.core.config.edition import LATEST
-from osctld.core.config.host import POOL, Container, Host
+from osctld.core.config.host import POOL, Container, Host, why_no_bridge
 from osctld.core.config.settings import Settings
 from osctld.core.errors import ApplyFailed
 from osctld.core.plan.address_order import is_in_order
@@ -26,6 +26,7 @@ from osctld.core.plan.kernel_state import (
     HOST,
     FilterElement,
     HostFacts,
+    HostLink,
     KernelState,
     Key,
     LinkScope,
@@ -58,8 +59,9 @@ class Planned(msgspec.Struct, frozen=True):
 
     plan: Plan
     drift: tuple[str, ...] = ()
-    #: The life was configured by an earlier version, and what that wanted differently becomes as it is wanted now.
-    is_renewal: bool = False
+    #: Since the life was configured, what is wanted of it has changed without an edit, and becomes as it is wanted now:
+    #: for what reason; empty where nothing has.
+    renewal: str = ""
 
 
 class PlannedTogether(msgspec.Struct, frozen=True):
@@ -81,14 +83,19 @@ class Aimed(msgspec.Struct, frozen=True):
 
 
 class Before(msgspec.Struct, frozen=True):
-    """What was wanted of a container until now: in the edition in which its life was configured, and all that may be
-    ours, for that edition may have been left half way."""
+    """What was wanted of a container until now: in the edition in which its life was configured, beside its bridges as
+    they were then; and all that may be ours, for that may have been left half way."""
 
     saved: KernelState
     ours: KernelState
     #: What a change wanted that was neither kept nor undone.
     begun: KernelState | None
-    is_old: bool
+    #: Why something else is wanted now; empty where it is not.
+    renewal: str = ""
+
+    @property
+    def is_old(self) -> bool:
+        return bool(self.renewal)
 
 
 class ContainerSync:
@@ -117,6 +124,8 @@ class ContainerSync:
         self._drift = drift
         self._obstacles = obstacles
         self._tell = tell
+        #: The bridges of a container as the last look for it saw them.
+        self._bridges: dict[str, Mapping[str, HostLink]] = {}
 
     # --- plans ----------------------------------------------------------------------------------------------------
 
@@ -128,8 +137,9 @@ class ContainerSync:
         The tenant's changes inside are repaired with `mends_guest`, or as the interface's policy and the change
         require. With `facts` the host is taken to be as a look of just now saw it.
         """
-        until_now = self._before(before, facts)
-        want, yielded = self._wanted(before, after, until_now, facts)
+        links = self._look_at_bridges(before, after)
+        until_now = self._before(before, facts, links=links)
+        want, yielded = self._wanted(before, after, until_now, facts, links=links)
         if yielded:
             self._obstacles.refuse_asked(yielded, self._host.desired(before, facts), container=after)
         work = functools.partial(
@@ -145,13 +155,15 @@ class ContainerSync:
         if len(changes) == 1:
             planned = await self.plan(*changes[0])
             return PlannedTogether(planned.plan, {changes[0][1].name: planned.drift})
-        reduced = [self._reduced(after) for _, after in changes]
+        links = [self._look_at_bridges(before, after) for before, after in changes]
+        reduced = [self._reduced(after, links=those) for (_, after), those in zip(changes, links, strict=True)]
         # What yields may be passed on: that asks for nothing new.
         before = union(self._host.desired(before) for before, _ in changes)
         for (_, yielded), (_, after) in zip(reduced, changes, strict=True):
             self._obstacles.refuse_asked(yielded, before, container=after)
         states = [
-            (self._before(before), want, after) for (before, after), (want, _) in zip(changes, reduced, strict=True)
+            (self._before(before, links=those), want, after)
+            for (before, after), (want, _), those in zip(changes, reduced, links, strict=True)
         ]
         size = sum(len(until_now.saved) + len(want) for until_now, want, _ in states)
         return await considered(size, lambda: self._plan_union(states))
@@ -160,9 +172,10 @@ class ContainerSync:
         """One plan that brings some of the host's own objects from what they are to what is wanted, and with them those
         running containers to what is wanted of them then: what passes from one to the other is replaced."""
         states = [
-            (until_now, self._wanted(each, each, until_now, None)[0], each)
+            (until_now, self._wanted(each, each, until_now, None, links=links)[0], each)
             for each in containers
-            for until_now in [self._before(each)]
+            for links in [self._look_at_bridges(each, each)]
+            for until_now in [self._before(each, links=links)]
         ]
 
         def plan() -> Plan:
@@ -202,26 +215,38 @@ class ContainerSync:
         plan = plan_changes(aimed.want, aimed.have, aimed.foreign, renames_while_up=self._host.facts.renames_while_up)
         if is_change:
             refuse_ipv6_in_vain(plan.changes, aimed.want, without_ipv6=aimed.without_ipv6)
-        return Planned(plan, aimed.drift, is_renewal=until_now.is_old)
+        return Planned(plan, aimed.drift, renewal=until_now.renewal)
 
-    def _before(self, before: Container, facts: HostFacts | None = None) -> Before:
+    def _before(
+        self, before: Container, facts: HostFacts | None = None, *, links: Mapping[str, HostLink]
+    ) -> Before:
+        """`links` are its bridges as they are now."""
         edition = self._editions.of(before.name)
-        saved = self._desired(before, facts, edition=edition)
+        then = {**links, **self._editions.links_of(before.name)}
+        is_of_bridge = any(then.get(each) != links.get(each) for each in before.bridges)
+        renewal = "for this version" if edition != LATEST else "for its bridge" if is_of_bridge else ""
+        saved = self._desired(before, facts, edition=edition, links=then)
         unsettled = self._notes.begun(before.name)
         begun = self._desired(unsettled, edition=edition) if unsettled is not None else None
         ours = saved if begun is None else begun.with_objects(saved.objects)
-        if edition != LATEST:
+        if renewal:
             # Among them the wanted ones, which take the place of others that they would be unlike otherwise.
-            renewed = [self._desired(each, facts) for each in (unsettled, before) if each is not None]
-            ours = union([*renewed, ours])
-        return Before(saved, ours, begun, is_old=edition != LATEST)
+            renewed = [self._desired(unsettled, facts)] if unsettled is not None else []
+            ours = union([*renewed, self._desired(before, facts, links=links), ours])
+        return Before(saved, ours, begun, renewal)
 
     def _wanted(
-        self, before: Container, after: Container, until_now: Before, facts: HostFacts | None
+        self,
+        before: Container,
+        after: Container,
+        until_now: Before,
+        facts: HostFacts | None,
+        *,
+        links: Mapping[str, HostLink],
     ) -> tuple[KernelState, tuple[Yielded, ...]]:
         if after is before and not until_now.is_old:
             return until_now.saved, ()
-        want, yielded = self._reduced(after, facts)
+        want, yielded = self._reduced(after, facts, links=links)
         return want, yielded if after is not before else ()
 
     def _aim(
@@ -260,6 +285,7 @@ class ContainerSync:
 
         Of one that `is_running` nothing is left by then, nor of what others put on its links.
         """
+        self.check_bridges(container)
         desired = self._desired(container, facts)
         return plan_changes(desired, KernelState()) if is_running else await self._plan_new(container, desired)
 
@@ -287,11 +313,13 @@ class ContainerSync:
 
     async def configure(self, container: Container) -> None:
         """Give a container whose namespaces exist all that is wanted for it. Raises ApplyFailed, and undoes."""
+        self.check_bridges(container)
         self._obstacles.try_again(container.name)
-        self._editions.note(container.name)
+        links = self._links(container)
+        self._editions.note(container.name, links)
         for attempt in range(FOUND_IN_THE_WAY):
             try:
-                plan = await self._plan_new(container, self._desired(container))
+                plan = await self._plan_new(container, self._desired(container, links=links))
                 await self._sender.apply(plan, names=[container.name])
                 return
             except ApplyFailed as error:
@@ -305,6 +333,7 @@ class ContainerSync:
         self._drift.forget(name)
         self._obstacles.forget(name)
         self._editions.forget(name)
+        self._bridges.pop(name, None)
         for each in (begun, container):
             if each is not None:
                 await self._take_down(each)
@@ -320,8 +349,20 @@ class ContainerSync:
         self._kernel.forget_counted(each.link for each in container.interfaces)
 
     def is_renewed(self, name: str) -> None:
-        """Everything of a container is as it is wanted now, whichever version has begun its life."""
-        self._editions.note(name)
+        """Everything of a container is as it is wanted now: as the last look at it has found its bridges."""
+        self._editions.note(name, self._bridges.get(name, {}))
+
+    def check_bridges(self, container: Container) -> None:
+        """Raise ApplyFailed if the container is attached to a bridge that is not there, or is none."""
+        found = self._host.bridges_of(container)
+        for each in container.interfaces:
+            why = why_no_bridge(found.get(each.bridge)) if each.bridge is not None else None
+            if why is not None:
+                raise ApplyFailed(
+                    f"{each.bridge!r}: {why}, and {each.name} of {container.name} is to be a port of it",
+                    code="no-bridge",
+                    subject=each.bridge or "",
+                )
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -336,7 +377,7 @@ class ContainerSync:
 
         Without it the host is looked at now.
         """
-        desired = self._desired(container)
+        desired = self._desired(container, links=self._look_at_bridges(container, container))
 
         def look() -> bool:
             have = self._observe(container.name, [desired], host_side)
@@ -346,14 +387,48 @@ class ContainerSync:
 
         return await considered(len(desired), look)
 
-    def _desired(self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST) -> KernelState:
-        """What the kernel should hold for the container now: without what yields to others."""
-        return self._reduced(container, facts, edition=edition)[0]
+    def _desired(
+        self,
+        container: Container,
+        facts: HostFacts | None = None,
+        *,
+        edition: int = LATEST,
+        links: Mapping[str, HostLink] | None = None,
+    ) -> KernelState:
+        """What the kernel should hold for the container now: without what yields to others. `links` are its bridges,
+        as they are now unless given."""
+        return self._reduced(container, facts, edition=edition, links=links)[0]
 
     def _reduced(
-        self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST
+        self,
+        container: Container,
+        facts: HostFacts | None = None,
+        *,
+        edition: int = LATEST,
+        links: Mapping[str, HostLink] | None = None,
     ) -> tuple[KernelState, tuple[Yielded, ...]]:
-        return self._obstacles.reduce(container.name, self._host.desired(container, facts, edition=edition))
+        links = self._links(container) if links is None else links
+        desired = self._host.desired(container, facts, edition=edition, links=links)
+        return self._obstacles.reduce(container.name, desired)
+
+    def _look_at_bridges(self, before: Container, after: Container) -> Mapping[str, HostLink]:
+        """The bridges that a container is attached to, and those that it is to be: what is noted of its life when it is
+        as it is wanted."""
+        links = {**self._links(before), **(self._links(after) if after is not before else {})}
+        self._bridges[after.name] = {name: link for name, link in links.items() if name in after.bridges}
+        return links
+
+    def _links(self, container: Container) -> Mapping[str, HostLink]:
+        """The bridges that a container is attached to. One that is gone, or none any more, is as it was last seen for
+        this container: what depends on it does not change for lack of it."""
+        if not container.bridges:
+            return {}
+        found, then = self._host.bridges_of(container), self._editions.links_of(container.name)
+        links = {name: each for name, each in found.items() if each.is_bridge}
+        for name in container.bridges - links.keys():
+            if name in then:
+                links[name] = msgspec.structs.replace(then[name], is_there=False)
+        return links
 
     def note_yielded(self, container: Container) -> None:
         """Tell which routes of a container are not made because of others on the host, once for each difference."""

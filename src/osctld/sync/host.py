@@ -28,6 +28,7 @@ from osctld.core.plan.kernel_state import (
     HOST,
     FilterElement,
     HostFacts,
+    HostLink,
     KernelObject,
     KernelState,
     Key,
@@ -118,7 +119,7 @@ class HostSync:
     def networks_in_use(self, host: Host) -> HostSpace:
         """What the host uses of the address space for itself now. It costs nothing while nothing changes there."""
         ours = (interface.link for one in host.containers.values() for interface in one.interfaces)
-        found = self._kernel.host_networks(link_group=self._settings.host.link_group)
+        found = self._kernel.host_networks(link_groups=self._settings.host.link_groups)
         return networks_of_others(found, ours)
 
     def learned_routes(self, networks: Iterable[Network]) -> Sequence[HostNetwork]:
@@ -130,11 +131,30 @@ class HostSync:
         """Read the notifications about the host's own networks, since the daemon is awake anyway."""
         self._kernel.hear_of_host_networks()
 
-    def desired(self, container: Container, facts: HostFacts | None = None, *, edition: int = LATEST) -> KernelState:
-        """What the kernel should hold for a container on this host, as last observed unless given."""
+    def host_link(self, name: str) -> HostLink | None:
+        """A link of the host as it is now; None when there is none of that name."""
+        return self._kernel.host_link(name)
+
+    def bridges_of(self, container: Container) -> dict[str, HostLink]:
+        """The links with the names of the bridges that a container is attached to; those that are there."""
+        found = (self._kernel.host_link(each) for each in sorted(container.bridges))
+        return {each.name: each for each in found if each is not None}
+
+    def desired(
+        self,
+        container: Container,
+        facts: HostFacts | None = None,
+        *,
+        edition: int = LATEST,
+        links: Mapping[str, HostLink] | None = None,
+    ) -> KernelState:
+        """What the kernel should hold for a container on this host, as last observed unless given.
+
+        `links` are its bridges; without them nothing that depends on these is as it should be.
+        """
         facts = facts or self._facts
         desired = container.desired(
-            self._settings, default_mtu=default_mtu(facts), has_ipv6=facts.has_ipv6, edition=edition
+            self._settings, default_mtu=default_mtu(facts), has_ipv6=facts.has_ipv6, edition=edition, links=links
         )
         hidden = self._ways.hidden_sources(container)
         return desired.with_objects(hidden) if hidden else desired
@@ -303,7 +323,7 @@ class HostSync:
     def plan_sweep(self, host: Host, facts: HostFacts | None = None) -> Plan:
         """Give links their names back, and remove leftovers from the host."""
         settings = self._settings
-        have = self._kernel.observe_links(link_group=settings.host.link_group)
+        have = self._kernel.observe_links(link_groups=settings.host.link_groups)
         renamed = self._strayed_links(host, have, facts or self._facts)
         strayed = {each.old.name for each in renamed if isinstance(each, RenameLink)}
         recorded = {each.link: name for name, one in host.containers.items() for each in one.interfaces}

@@ -13,6 +13,7 @@ from osctld.core.authority.uplinks import HostSight
 from osctld.core.authority.ways import Answer, Ask
 from osctld.core.plan.kernel_state import (
     FilterElement,
+    HostLink,
     KernelState,
     Key,
     LinkScope,
@@ -27,10 +28,10 @@ from osctld.core.plan.planner import Plan
 class Kernel(Protocol):
     """The port to the kernels' network state. Namespaces are given as open descriptors, for the call alone."""
 
-    def see_host(self, *, link_group: int, own_protocols: Collection[int]) -> HostSight:
+    def see_host(self, *, link_group: int, bridge_link_group: int, own_protocols: Collection[int]) -> HostSight:
         """Look at the links other than loopback and ours, at forwarding, and at who takes router advertisements.
 
-        Routes of `own_protocols` are ours.
+        Of our two groups, links of the second one are to be ports. Routes of `own_protocols` are ours.
         """
 
     def links_with_global_address(self) -> Collection[str]:
@@ -39,7 +40,10 @@ class Kernel(Protocol):
     def solicit_routers(self, link: str) -> None:
         """Ask for router advertisements on a link."""
 
-    def host_networks(self, *, link_group: int) -> HostSpace:
+    def host_link(self, name: str) -> HostLink | None:
+        """A link of the host by its own name, with its addresses; None when there is none."""
+
+    def host_networks(self, *, link_groups: Collection[int]) -> HostSpace:
         """All that links of the host other than ours use of the address space."""
 
     def learned_routes(self, networks: Iterable[Network], *, ours: Collection[int]) -> Sequence[HostNetwork]:
@@ -89,8 +93,8 @@ class Kernel(Protocol):
     def observe_host_side(self, names: Collection[str]) -> Any:
         """These links on the host at once, and what is on them: for `observe` alone."""
 
-    def observe_links(self, *, link_group: int) -> KernelState:
-        """The host's links of the group, and all elements of the packet filter, those of gone links included."""
+    def observe_links(self, *, link_groups: Collection[int]) -> KernelState:
+        """The host's links of these groups, and all elements of the packet filter, those of gone links included."""
 
     def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:
         """The packet filter and these settings."""
@@ -142,8 +146,11 @@ class Editions(Protocol):
     """The port to notes of how each living container was configured, see `core.config.edition`."""
 
     def of(self, name: str) -> int: ...
-    def note(self, name: str) -> None:
-        """It is configured as the latest edition has it."""
+    def links_of(self, name: str) -> Mapping[str, HostLink]:
+        """The bridges that it is attached to, as they were when it was configured."""
+
+    def note(self, name: str, links: Mapping[str, HostLink]) -> None:
+        """It is configured as the latest edition has it, beside these bridges."""
 
     def forget(self, name: str) -> None:
         """The life has ended."""

@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from osctld.core.authority.host_networks import HostSpace
 from osctld.core.authority.rules import older_holdings
-from osctld.core.config.host import POOL
+from osctld.core.config.host import POOL, why_no_bridge
 from osctld.core.errors import OsctlError
-from osctld.core.plan.kernel_state import Route
+from osctld.core.plan.kernel_state import HostLink, Route
 from osctld.core.plan.text import describe_in_place
 from osctld.core.reconcile.fights import PEACE, Fight
 from osctld.core.reconcile.host_level import links_without_default
@@ -108,6 +108,8 @@ class Reconciler:
         self._tidy = tidy
         #: What the host used when it was last compared with what containers hold.
         self._space: HostSpace | None = None
+        #: Bridges of containers as they were when they were last looked at because of news.
+        self._bridges: dict[str, HostLink | None] = {}
         #: What the last one did, as text.
         self.last = "none yet"
         #: When everything was last checked, in seconds since 1970; how many differences were repaired so far.
@@ -130,6 +132,7 @@ class Reconciler:
     async def run(self, news: KernelNews) -> None:
         """Reconcile for ever; the first look is the caller's, who wants to know how it went."""
         self._space = self._host.networks_in_use(self._records.host)
+        self._learn_of_bridges()
         self._obstacles.on_refused = functools.partial(news.hear_all_removals, is_wanted=True)
         news.hear_all_removals(is_wanted=bool(self._obstacles.refused_of))
         self._due |= self._obstacles.refused_of  # what was in the way may have gone unheard since
@@ -180,13 +183,37 @@ class Reconciler:
         self._host.hear()
         self._tell_what_the_host_took()
         concerned = concerned_by(heard, self._records.host, self._records.claims, facts=self._host.facts)
-        self._due |= concerned.containers
+        self._due |= concerned.containers | self._attached_to_changed(concerned.bridges)
+        self._learn_of_bridges()
         if heard.links:
             self._due |= self._obstacles.refused_of  # foreign routes disappear with a link, without a notification
         if concerned.everything:
             self._due.add(Part.EVERYTHING)
         if concerned.forwarding:
             self._due.add(Part.FORWARDING)
+
+    def _learn_of_bridges(self) -> None:
+        """See what bridges are like to which containers have been attached since the last time."""
+        for each in self._records.host.containers.values():
+            for name in each.bridges - self._bridges.keys():
+                self._bridges[name] = self._host.host_link(name)
+
+    def _attached_to_changed(self, bridges: Iterable[str]) -> set[str]:
+        """The containers on those of these bridges that have changed. A bridge is in the news whenever a port comes or
+        goes, which is no change for the others on it."""
+        found: set[str] = set()
+        for name in bridges:
+            is_known, before = name in self._bridges, self._bridges.get(name)
+            now = self._bridges[name] = self._host.host_link(name)
+            if is_known and now == before:
+                continue
+            containers = self._records.host.containers.values()
+            found.update(each.name for each in containers if name in each.bridges)
+            if is_known and (why_no_bridge(before) is None) != (why_no_bridge(now) is None):
+                state = "missing" if why_no_bridge(now) is not None else "there"
+                self._tell("bridge", {"pool": POOL, "id": None, "link": name, "state": state})
+                log.warning("%s: bridge of %d containers is %s", name, len(found), state)
+        return found
 
     def _listen_for_learned(self, news: KernelNews) -> None:
         """Hear of what makes other links uplinks."""
@@ -349,11 +376,12 @@ class Reconciler:
             if is_all:
                 await self._notes.settle(name)
                 self._containers.is_renewed(name)
-            if planned.is_renewal:
-                # Inside, that is nobody's doing: an earlier version wanted it otherwise.
+            if planned.renewal:
+                # Inside, that is nobody's doing: it was wanted otherwise.
                 inside = [each for each in here.mended if each.endswith(f" in container {name}")]
                 here.mended = [each for each in here.mended if each not in inside]
-                here.set_up = [f"{name}: updated for this version: {each.removeprefix('repaired ')}" for each in inside]
+                updated = f"{name}: updated {planned.renewal}"
+                here.set_up = [f"{updated}: {each.removeprefix('repaired ')}" for each in inside]
             self._drift.note(name, planned.drift)
             self._containers.note_yielded(container)
             came_and_went = {*before} ^ {*self._obstacles.told(name)}

@@ -114,9 +114,9 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Ways:
-    def __init__(self, kernel: Kernel, *, link_group: int) -> None:
+    def __init__(self, kernel: Kernel, *, link_groups: Collection[int]) -> None:
         self._kernel = kernel
-        self._link_group = link_group
+        self._link_groups = link_groups
 
     # --- who does not reach a container ---------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class Ways:
                 continue  # nearly always
             networks = _routed(container, version)
             if networks and self._is_hidden(networks, misleading):
-                links = [each.link for each in container.interfaces]
+                links = [each.link for each in container.interfaces if each.bridge is None]
                 found += [PermittedSource(HOST, link, each, is_routed=True) for link in links for each in networks]
         return found
 
@@ -179,7 +179,7 @@ class Ways:
         return any(each is not None and each.table not in USUAL_TABLES for each in answers)
 
     def _space(self) -> HostSpace:
-        return self._kernel.host_networks(link_group=self._link_group)
+        return self._kernel.host_networks(link_groups=self._link_groups)
 
 
 def _held(container: Container, uuid: str) -> list[ClaimedNetworks]:

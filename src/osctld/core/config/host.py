@@ -25,7 +25,16 @@ from osctld.core.config.guest_side import GuestFilesPolicy, GuestInterface
 from osctld.core.config.life import IdMap
 from osctld.core.config.settings import Settings
 from osctld.core.errors import Refused, Unavailable
-from osctld.core.plan.kernel_state import HOST, KernelObject, KernelState, PermittedSource, Route, Routes, SiblingLinks
+from osctld.core.plan.kernel_state import (
+    HOST,
+    HostLink,
+    KernelObject,
+    KernelState,
+    PermittedSource,
+    Route,
+    Routes,
+    SiblingLinks,
+)
 
 #: The only pool; `default:CT` names the same container as `CT`.
 POOL = "default"
@@ -65,6 +74,8 @@ class InterfaceContext(msgspec.Struct, frozen=True):
     is_only_interface: bool
     #: As which edition has it.
     edition: int = LATEST
+    #: Links of the host that interfaces of the container are attached to, by name. One that was never seen is not here.
+    links: Mapping[str, HostLink] = {}
 
 
 class Interface(Protocol):
@@ -84,6 +95,10 @@ class Interface(Protocol):
     def type_name(self) -> str: ...
     @property
     def guest_policy(self) -> GuestPolicy: ...
+    @property
+    def bridge(self) -> str | None:
+        """The bridge of the host that its link is a port of; None: the host routes to it."""
+
     @property
     def versions(self) -> Collection[int]:
         """IP versions for which it gives the container a default route."""
@@ -228,26 +243,42 @@ class Container(msgspec.Struct, frozen=True):
         ]
 
     @property
+    def bridges(self) -> frozenset[str]:
+        """The bridges that its interfaces are attached to."""
+        return frozenset(each.bridge for each in self.interfaces if each.bridge is not None)
+
+    @property
     def network_count(self) -> int:
         """How many networks it holds: what there is to do about it grows with them."""
         return sum(len(each.networks) for each in self.claims())
 
     def desired(
-        self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True, edition: int = LATEST
+        self,
+        settings: Settings,
+        *,
+        default_mtu: int,
+        has_ipv6: bool = True,
+        edition: int = LATEST,
+        links: Mapping[str, HostLink] | None = None,
     ) -> KernelState:
-        """Everything that the kernel holds for the container while it is running, in a given edition."""
+        """Everything that the kernel holds for the container while it is running, in a given edition.
+
+        `links` are the bridges that it is attached to.
+        """
         objects: list[KernelObject | Routes] = []
-        contexts = self._contexts(settings, default_mtu=default_mtu, has_ipv6=has_ipv6, edition=edition)
+        contexts = self._contexts(
+            settings, default_mtu=default_mtu, has_ipv6=has_ipv6, edition=edition, links=links or {}
+        )
         for each, context in zip(self.interfaces, contexts, strict=True):
             objects.extend(each.objects(context))
         if self.set_aside:
             objects = list(self._without_routes_aside(objects))
-        links = [each.link for each in self.interfaces]
-        objects.extend(SiblingLinks(HOST, one, other) for one in links for other in links)
+        routed = [each.link for each in self.interfaces if each.bridge is None]
+        objects.extend(SiblingLinks(HOST, one, other) for one in routed for other in routed)
         return KernelState(objects)
 
     def _contexts(
-        self, settings: Settings, *, default_mtu: int, has_ipv6: bool, edition: int
+        self, settings: Settings, *, default_mtu: int, has_ipv6: bool, edition: int, links: Mapping[str, HostLink]
     ) -> Iterator[InterfaceContext]:
         """What each of its interfaces has to know."""
         rank = {4: 0, 6: 0}
@@ -260,13 +291,23 @@ class Container(msgspec.Struct, frozen=True):
                 rank=dict(rank),
                 is_only_interface=len(self.interfaces) == 1,
                 edition=edition,
+                links=links,
             )
             for version in each.versions:
                 rank[version] += 1
 
-    def inside(self, settings: Settings, *, default_mtu: int, has_ipv6: bool = True) -> tuple[GuestInterface, ...]:
-        """Its interfaces as the guest's own network tool has to know them."""
-        contexts = self._contexts(settings, default_mtu=default_mtu, has_ipv6=has_ipv6, edition=LATEST)
+    def inside(
+        self,
+        settings: Settings,
+        *,
+        default_mtu: int,
+        has_ipv6: bool = True,
+        links: Mapping[str, HostLink] | None = None,
+    ) -> tuple[GuestInterface, ...]:
+        """Its interfaces as the guest's own network tool has to know them. `links` as for `desired`."""
+        contexts = self._contexts(
+            settings, default_mtu=default_mtu, has_ipv6=has_ipv6, edition=LATEST, links=links or {}
+        )
         return tuple(each.inside(context) for each, context in zip(self.interfaces, contexts, strict=True))
 
     def _without_routes_aside(self, objects: Iterable[KernelObject | Routes]) -> Iterator[KernelObject | Routes]:
@@ -409,6 +450,13 @@ class Host(msgspec.Struct, frozen=True):
             if shortened not in taken:
                 return shortened
         raise Unavailable(f"no host link name is free for {interface} of {container}", code="names-exhausted")
+
+
+def why_no_bridge(link: HostLink | None) -> str | None:
+    """Why nothing can be attached to what the name of a bridge stands for; None when something can."""
+    if link is None or not link.is_there:
+        return "no such link"
+    return None if link.is_bridge else f"not a bridge, but a link of the kind {link.kind or 'device'}"
 
 
 def check_link_name(name: str) -> None:

@@ -85,6 +85,13 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(description="Link group (ip link ... group) of the links of containers, which the packet filter matches."),
     ] = 111
+    bridge_link_group: Annotated[
+        int,
+        Meta(
+            description="Link group of those links of containers that are ports of bridges. What comes from such a "
+            "link while it is no port is dropped."
+        ),
+    ] = 112
     transit: Annotated[
         Literal["auto", "reject", "allow"],
         Meta(
@@ -110,6 +117,11 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "through it are dropped in either case."
         ),
     ] = "release"
+
+    @property
+    def link_groups(self) -> tuple[int, ...]:
+        """The groups of all links of containers."""
+        return self.link_group, self.bridge_link_group
 
 
 class ConfinementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -325,8 +337,14 @@ def _check(settings: Settings, *, text: str, file: str) -> None:
         if source.version in sources:
             refuse("routes.host_source", f"{text_of_source} is a second IPv{source.version} address")
         sources.add(source.version)
-    if not 0 < settings.host.link_group < 2**31:
-        refuse("host.link_group", f"{settings.host.link_group} is not a group number from 1 to 2147483647")
+    for name in ("link_group", "bridge_link_group"):
+        if not 0 < getattr(settings.host, name) < 2**31:
+            refuse(f"host.{name}", f"{getattr(settings.host, name)} is not a group number from 1 to 2147483647")
+    if settings.host.link_group == settings.host.bridge_link_group:
+        refuse(
+            "host.bridge_link_group",
+            f"{settings.host.bridge_link_group}: links that are ports of bridges need a group of their own",
+        )
     if settings.ids.first < 65536 or settings.ids.last >= 2**32 or settings.ids.last - settings.ids.first < 65535:
         refuse(
             "ids.first",

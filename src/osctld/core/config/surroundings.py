@@ -6,7 +6,7 @@ to observe it costs nothing as long as nothing changed on the host (`osctld.shel
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -17,18 +17,21 @@ from osctld.core.authority.host_networks import HostSpace, Use
 from osctld.core.authority.rules import Holdings, comes_to_need, held_by, is_given_on, needed_by_its_holder
 from osctld.core.config.host import Container, Host, Interface
 from osctld.core.errors import Conflict
+from osctld.core.plan.kernel_state import HostLink
 
 
 class Surroundings(msgspec.Struct, frozen=True):
     """The world as an edit finds it.
 
     `holdings`: who holds what, good until the change that the edit is for is saved. `networks`: what the host itself
-    uses. `released`: addresses that were given back, each with the seconds since then.
+    uses. `released`: addresses that were given back, each with the seconds since then. `host_link` tells of a link of
+    the host that an edit names, as it is at that moment; None if there is none.
     """
 
     holdings: Holdings
     networks: HostSpace = HostSpace()
     released: Mapping[PackedNetwork, float] = {}
+    host_link: Callable[[str], HostLink | None] = lambda _: None
 
     def check_free_on_host(self, network: Network, *, is_forced: bool = False) -> None:
         """Raise Conflict when the host itself uses a part of the network.

@@ -19,9 +19,9 @@ from osctld.core.authority.null_routes import NullRoute, Yielded
 from osctld.core.authority.rules import OlderHolding
 from osctld.core.authority.ways import Astray
 from osctld.core.command import Column, Listing
-from osctld.core.config.host import Container, Host
+from osctld.core.config.host import Container, Host, why_no_bridge
 from osctld.core.health.finding import Finding, Severity
-from osctld.core.plan.kernel_state import HostFacts
+from osctld.core.plan.kernel_state import HostFacts, HostLink
 
 #: For one interface, at most this many problems of one kind without a common command are listed one by one.
 NAMED = 10
@@ -103,12 +103,14 @@ class Seen(msgspec.Struct, frozen=True):
     blocked: Mapping[str, Sequence[Holder]] = {}
     findings: tuple[Finding, ...] = ()
     astray: tuple[Astray, ...] = ()
+    #: Links with the names of bridges of running containers, None for one that is not there.
+    bridges: Mapping[str, HostLink | None] = {}
     shutdown: str = ""
 
 
 def troubles(host: Host, seen: Seen) -> tuple[Trouble, ...]:
     """All that is not as it should be, the worst first."""
-    rules = (_of_host, _not_running, _ports, _held_by_both, _astray, _yielded, _blocks, _not_mended)
+    rules = (_of_host, _not_running, _ports, _unattached, _held_by_both, _astray, _yielded, _blocks, _not_mended)
     choices = (_parked, _unrouted, _drifted)
     found = [each for rule in (*rules, *choices) for each in rule(host, seen)]
     severities, states = tuple(Severity), tuple(State)
@@ -163,6 +165,20 @@ def _ports(host: Host, seen: Seen) -> Iterator[Trouble]:
             Severity.ERROR, State.UNREACHABLE, f"{link} is a port of {master.name} ({master.kind})",
             (f"ip link set dev {link} nomaster",), container, interface,
         )  # fmt: skip
+
+
+def _unattached(host: Host, seen: Seen) -> Iterator[Trouble]:
+    for bridge, link in sorted(seen.bridges.items()):
+        why = why_no_bridge(link)
+        if why is None:
+            continue
+        for container in host.sorted_containers:
+            for each in container.interfaces:
+                if each.bridge == bridge and container.name in seen.states:
+                    yield Trouble(
+                        Severity.ERROR, State.UNREACHABLE, f"{bridge!r}: {why}; it is attached again once there is one",
+                        (), container.name, each.name,
+                    )  # fmt: skip
 
 
 def _held_by_both(_host: Host, seen: Seen) -> Iterator[Trouble]:
@@ -307,7 +323,7 @@ def unrouted_of(container: Container) -> tuple[Unrouted, ...]:
         addresses = tuple(
             claim.network
             for claims in interface.claims(container.name)
-            if claims.kind is ClaimKind.ADDRESS
+            if claims.kind is ClaimKind.ADDRESS and interface.bridge is None
             for claim in claims
         )
         if addresses:

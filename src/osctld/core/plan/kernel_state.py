@@ -64,12 +64,16 @@ class Master(msgspec.Struct, frozen=True):
     kind: str
 
 
+#: The kind of a bridge.
+BRIDGE = "bridge"
+
+
 class Veth(msgspec.Struct, frozen=True):
     """A veth pair: its end here, and the peer that is created with it inside `peer_namespace`.
 
     `mac` and `peer_mac` are lower-case text; `mtu` holds for both ends at creation. `group` is the host link's
     group, which the packet filter keys on. The peer's later state (up, mtu) is a `Link` of its own. `master` is the
-    link that the host's end is a port of: none of ours ever has one.
+    link that the host's end is a port of: a bridge, or none.
     """
 
     namespace: Namespace
@@ -328,15 +332,17 @@ class StoppedNetwork(msgspec.Struct, frozen=True):
 
 
 class PacketFilter(msgspec.Struct, frozen=True):
-    """Our own nftables tables, whole: which rules they hold, and for which link group. `packet_filter` has their text.
+    """Our own nftables tables, whole: which rules they hold, and for which link groups. `packet_filter` has their text.
 
-    `no_transit` are the IP versions of which nothing passes from one foreign link to another.
+    `group` is that of links that the host routes to, `bridge_group` that of ports of bridges. `no_transit` are the IP
+    versions of which nothing passes from one foreign link to another.
     """
 
     namespace: Namespace
     table: str
     version: int
     group: int
+    bridge_group: int
     no_transit: tuple[int, ...] = ()
 
     @property
@@ -508,6 +514,26 @@ class LinkScope(msgspec.Struct, frozen=True):
 
     namespace: Namespace
     name: str
+
+
+class HostLink(msgspec.Struct, frozen=True):
+    """A link of the host that is not ours, as far as it matters to those who are attached to it.
+
+    `kind` is `bridge`, `bond`, `veth` and so on, empty for hardware; `mtu` is in bytes. `addresses` are those of more
+    than the link itself. One that is gone is kept as it was, so that nothing changes for lack of it.
+    """
+
+    name: str
+    kind: str
+    mtu: int
+    addresses: tuple[InterfaceAddress, ...] = ()
+    is_there: bool = True
+    #: By which the kernel knows it: another link of the same name has another one.
+    index: int = 0
+
+    @property
+    def is_bridge(self) -> bool:
+        return self.is_there and self.kind == BRIDGE
 
 
 class SoughtRoutes(msgspec.Struct, frozen=True):

@@ -32,10 +32,10 @@ BRIDGE_TABLE = f"bridge {NAME}"
 TABLES = (TABLE, ARP_TABLE, BRIDGE_TABLE)
 
 #: Grows with every change of the rules, so that a newer daemon replaces an older one's table.
-VERSION = 13
+VERSION = 14
 
 #: How many rules TABLE has, beside one for each IP version that does not pass between foreign links.
-_RULES = 48
+_RULES = 52
 
 #: The sets that plans fill.
 OWN, SIBLINGS = "own", "siblings"
@@ -58,20 +58,26 @@ ARP_COUNTERS = ("limited",)
 #: What BRIDGE_TABLE counts.
 BRIDGE_COUNTERS = ("bridged",)
 
+#: The bit of a packet's mark that says, between two of our chains, that a bridge is passing it on.
+_PASSED_ON = 0x8000_0000
+
 #: An empty chain whose name says which rules the table holds; table comments need a newer kernel than we do.
 _MARK = "rules_"
 _OF_LINKS = tuple(f"{each}_" for each in VERSION_OF)
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
-def packet_filter(group: int, *, no_transit: tuple[int, ...] = ()) -> PacketFilter:
-    """The tables for links of this group; between others, packets of the IP versions `no_transit` do not pass."""
-    return PacketFilter(HOST, TABLE, version=VERSION, group=group, no_transit=no_transit)
+def packet_filter(group: int, *, bridge_group: int, no_transit: tuple[int, ...] = ()) -> PacketFilter:
+    """The tables for links of these groups; between others, packets of the IP versions `no_transit` do not pass."""
+    return PacketFilter(
+        HOST, TABLE, version=VERSION, group=group, bridge_group=bridge_group, no_transit=no_transit
+    )
 
 
 def mark(wanted: PacketFilter) -> str:
     """The name of the chain that marks the table."""
-    return "_".join([f"{_MARK}{wanted.version}", str(wanted.group), *map(str, wanted.no_transit)])
+    groups = (wanted.group, wanted.bridge_group)
+    return "_".join([f"{_MARK}{wanted.version}", *map(str, groups), *map(str, wanted.no_transit)])
 
 
 def read_mark(chain: str) -> PacketFilter | None:
@@ -79,8 +85,12 @@ def read_mark(chain: str) -> PacketFilter | None:
     words = chain.removeprefix(_MARK).split("_")
     if not chain.startswith(_MARK) or len(words) < 2 or not all(map(str.isdigit, words)):
         return None
-    version, group, *no_transit = map(int, words)
-    return PacketFilter(HOST, TABLE, version=version, group=group, no_transit=tuple(no_transit))
+    version, group, *rest = map(int, words)
+    # Before version 14 there was one group.
+    bridge_group, no_transit = (rest[0], rest[1:]) if version >= 14 and rest else (0, rest)
+    return PacketFilter(
+        HOST, TABLE, version=version, group=group, bridge_group=bridge_group, no_transit=tuple(no_transit)
+    )
 
 
 def rules(wanted: PacketFilter, chains: Iterable[str]) -> int:
@@ -232,6 +242,14 @@ def script(wanted: PacketFilter) -> str:
     Bridges: our links are nobody's ports. Whoever makes one a port takes it out of the host's routing, and with that
     out of the source check: what enters a bridge by it goes no further, from its first packet on.
 
+    Ports of bridges have a group of their own, and the host sees what they carry as coming from the bridge. What comes
+    by such a link itself comes while it is no port, because somebody took it out or the bridge is gone: the host would
+    take it for its own, unchecked.
+
+    Where br_netfilter is loaded, what a bridge passes on from port to port goes through the chains for forwarding as
+    well, as if it came by the bridge and left by it (br_nf_forward in linux/net/bridge/br_netfilter_hooks.c). It is no
+    transit: nobody routes it. It bears a mark from right before that to right behind, which nobody else sees.
+
     Counting and dropping are rules of their own: a set that is full ends the rule that adds to it, and what stands
     behind it in that rule does not happen.
     """
@@ -334,6 +352,7 @@ table {TABLE} {{
     chain source_check {{
         type filter hook prerouting priority -310; policy accept;
         meta {links} jump from_container
+        meta iifgroup {wanted.bridge_group} drop
     }}
     chain from_container {{
         ip6 saddr :: ip6 daddr ff02::/16 icmpv6 type {{
@@ -380,11 +399,16 @@ table {TABLE} {{
     }}
     chain private_networks {{
         type filter hook forward priority -310; policy accept;
+        meta mark & {_PASSED_ON:#x} != 0 goto passed_on
         meta {links} meta oifgroup != {wanted.group} jump leaving
         meta oifgroup {wanted.group} meta iifgroup != {wanted.group} jump entering
         meta iifgroup != {wanted.group} meta oifgroup != {wanted.group} ip daddr @stopped4 goto reject_stopped
         meta iifgroup != {wanted.group} meta oifgroup != {wanted.group} ip6 daddr @stopped6 goto reject_stopped
 {transit}\
+    }}
+    chain passed_on {{
+        meta mark set meta mark & {_PASSED_ON - 1:#x}
+        accept
     }}
     chain reject_stopped {{
         reject with icmpx host-unreachable
@@ -431,6 +455,7 @@ table {ARP_TABLE} {{
     chain input {{
         type filter hook input priority 0; policy accept;
         meta {links} update @asking {{ iifname {rarely} }} goto limiting
+        meta iifgroup {wanted.bridge_group} drop
     }}
     chain limiting {{
         update @limited {{ iifname }}
@@ -448,6 +473,14 @@ table {BRIDGE_TABLE} {{
         type filter hook prerouting priority -310; policy accept;
         meta {links} update @bridged {{ iifname }}
         meta {links} drop
+    }}
+    chain passing_on {{
+        type filter hook forward priority -2; policy accept;
+        meta mark & {_PASSED_ON:#x} == 0 meta mark set meta mark | {_PASSED_ON:#x}
+    }}
+    chain passed_on {{
+        type filter hook forward priority 1; policy accept;
+        meta mark & {_PASSED_ON:#x} != 0 meta mark set meta mark & {_PASSED_ON - 1:#x}
     }}
 }}
 """

@@ -98,8 +98,9 @@ def _lines_of_presence(each: KernelObject, verb: str) -> Iterator[str]:
         case Veth():
             container = container_of(each.peer_namespace)
             place = f" netns {container}" if container else ""
+            master = f" master {each.master.name}" if each.master is not None else ""
             yield (
-                f"ip link add {each.name} address {each.mac} mtu {each.mtu} group {each.group} type veth"
+                f"ip link add {each.name} address {each.mac} mtu {each.mtu} group {each.group}{master} type veth"
                 f" peer name {each.peer_name} address {each.peer_mac} mtu {each.mtu}{place}"
             )
             # iproute2 sets a group only on links that exist already when the pair is made in one go.

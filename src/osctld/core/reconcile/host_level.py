@@ -32,7 +32,9 @@ def desired_host_level(
     for containers on this boot, which stays when the last one goes."""
     forwarding = desired_forwarding(settings, facts, has_containers=has_containers, is_ours=is_ours)
     no_transit = tuple(_no_transit(settings, facts, forwards=has_containers or was_changed, is_ours=is_ours))
-    return KernelState([packet_filter(settings.host.link_group, no_transit=no_transit), *forwarding.objects])
+    groups = settings.host
+    table = packet_filter(groups.link_group, bridge_group=groups.bridge_link_group, no_transit=no_transit)
+    return KernelState([table, *forwarding.objects])
 
 
 def _no_transit(settings: Settings, facts: HostFacts, *, forwards: bool, is_ours: bool) -> Iterator[int]:

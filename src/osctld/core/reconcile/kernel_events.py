@@ -52,11 +52,14 @@ class Concerned(msgspec.Struct, frozen=True):
     containers: frozenset[str]
     everything: bool
     forwarding: bool = False
+    #: Bridges of containers that may have changed.
+    bridges: frozenset[str] = frozenset()
 
 
 def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFacts) -> Concerned:
     """Return which containers notifications concern. `facts` is the last observed state of the uplinks."""
     containers = {each.link: name for name, one in host.containers.items() for each in one.interfaces}
+    bridges = frozenset().union(*(one.bridges for one in host.containers.values()))
     uplinks = {each.name: each for each in facts.uplinks}
     gone = {each.index for each in heard.links if each.is_gone}
     found = set()
@@ -66,7 +69,7 @@ def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFac
         uplink = uplinks.get(link.name)
         if link.name in containers:
             found.add(containers[link.name])
-        elif link.group == host.settings.host.link_group and uplink is None:
+        elif link.group in host.settings.host.link_groups and uplink is None:
             # One of ours was renamed, and nothing says whose it was; or it is a leftover.
             everything |= link.index not in gone
         else:
@@ -90,4 +93,5 @@ def concerned_by(heard: Heard, host: Host, holdings: Holdings, *, facts: HostFac
     # link.
     forwarding |= any(name not in containers for name in named)
     is_ours_to_manage = host.settings.host.manage_forwarding and bool(host.containers)
-    return Concerned(frozenset(found), everything, forwarding and is_ours_to_manage)
+    about = bridges & {*named, *(each.name for each in heard.links)} if bridges else bridges
+    return Concerned(frozenset(found), everything, forwarding and is_ours_to_manage, about)

@@ -41,13 +41,13 @@ def is_abandoned_link(each: KernelObject, *, settings: Settings, recorded: Itera
     return (
         isinstance(each, Veth)
         and each.name.startswith(LINK_PREFIX)
-        and each.group == settings.host.link_group
+        and each.group in settings.host.link_groups
         and each.name not in recorded
     )
 
 
 def strayed_links(observed: KernelState, wanted: Iterable[Veth]) -> Iterator[RenameLink]:
-    """Host links of our group that somebody renamed, with their current names: they are recognised by their address."""
+    """Links of our groups that somebody renamed, with their current names: they are recognised by their address."""
     missing = {each.mac: each.name for each in wanted if each.key not in observed}
     for each in observed.objects:
         if isinstance(each, Veth) and each.mac in missing:
@@ -57,7 +57,7 @@ def strayed_links(observed: KernelState, wanted: Iterable[Veth]) -> Iterator[Ren
 
 def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> tuple[KernelState, KernelState]:
     """Part what was observed into ours and the rest. `saved` is what the saved configuration asks for."""
-    observed = _without_tolerated_masters(observed, settings)
+    observed = _without_tolerated_masters(observed, saved, settings)
     links = [each for each in observed.others.values() if isinstance(each, Veth | Link)]
     others_links = {
         each.name for each in links if each.namespace == HOST and not _is_ours_on_host(each, saved, settings)
@@ -97,14 +97,23 @@ def split(observed: KernelState, *, saved: KernelState, settings: Settings) -> t
     return KernelState(ours), KernelState(foreign)
 
 
-def _without_tolerated_masters(observed: KernelState, settings: Settings) -> KernelState:
+def _without_tolerated_masters(observed: KernelState, saved: KernelState, settings: Settings) -> KernelState:
     """The same without masters that a link of ours is left to: those are reported, and no plan changes them."""
     left = [
         msgspec.structs.replace(each, master=None)
         for each in observed.others.values()
-        if isinstance(each, Veth) and each.master is not None and is_tolerated(each.master, settings)
+        if isinstance(each, Veth)
+        and each.master is not None
+        and is_tolerated(each.master, settings)
+        and not _belongs_to_a_bridge(each, saved, settings)
     ]
     return observed.with_objects(left) if left else observed
+
+
+def _belongs_to_a_bridge(link: Veth, saved: KernelState, settings: Settings) -> bool:
+    """Whether a link is to be a port of one bridge, and is not left to any other master."""
+    recorded = saved.get(link.key)
+    return link.group == settings.host.bridge_link_group or (isinstance(recorded, Veth) and recorded.master is not None)
 
 
 def is_tolerated(master: Master, settings: Settings) -> bool:
@@ -165,7 +174,7 @@ def _is_ours_on_host(each: KernelObject | Way, saved: KernelState, settings: Set
             # address identifies our own link if its group was changed, manually or in the settings.
             recorded = saved.get(each.key)
             is_recorded = isinstance(recorded, Veth) and recorded.mac == each.mac
-            return is_recorded or each.group == settings.host.link_group
+            return is_recorded or each.group in settings.host.link_groups
         case Link():
             # Under a name of ours but not created by us: a conflict, and not ours to change.
             return False

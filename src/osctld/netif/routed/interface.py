@@ -33,6 +33,7 @@ from osctld.core.plan.kernel_state import (
     Way,
     guest,
 )
+from osctld.netif.link_options import check_mac, check_mtu
 from osctld.netif.routed.draft import Draft
 from osctld.netif.routed.networks import RoutedNetwork, RoutedNetworks
 
@@ -49,11 +50,6 @@ METRIC_STEP = 100
 LEAST_METRIC = {4: 0, 6: 16}
 #: As the first edition had it.
 FIRST_LEAST_METRIC = {4: 0, 6: IPV6_DEFAULT_METRIC}
-
-#: RFC 791 and RFC 8200: what every link has to carry. Below it the kernel refuses, or switches IPv6 off.
-LEAST_MTU = {4: 68, 6: LEAST_IPV6_MTU}
-#: ETH_MAX_MTU (linux/include/uapi/linux/if_ether.h), which veth takes at most.
-LARGEST_MTU = 65535
 
 
 class RoutedInterface(msgspec.Struct, frozen=True):
@@ -81,6 +77,10 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     @property
     def type_name(self) -> str:
         return "routed"
+
+    @property
+    def bridge(self) -> None:
+        return None
 
     @property
     def versions(self) -> Collection[int]:
@@ -141,23 +141,15 @@ class RoutedInterface(msgspec.Struct, frozen=True):
 
     def with_mac(self, mac: str) -> RoutedInterface:
         """Give the guest's end a MAC address. Raises Refused when it is the host end's."""
-        if mac == self.host_mac:
-            raise Refused(
-                f"{mac!r}: already the MAC address of the host end of {self.name}", code="bad-hwaddr", subject=mac
-            )
+        check_mac(mac, host_mac=self.host_mac, interface=self.name)
         return msgspec.structs.replace(self, mac=mac)
 
     def check_mtu(self) -> None:
         """Raise Refused for an MTU that the kernel would not take, or at which it would switch IPv6 off."""
-        if self.mtu is None:
-            return
-        if not LEAST_MTU[4] <= self.mtu <= LARGEST_MTU:
+        check_mtu(self.mtu)
+        if self.mtu is not None and 6 in self.vias and self.mtu < LEAST_IPV6_MTU:
             raise Refused(
-                f"MTU {self.mtu}: must be from {LEAST_MTU[4]} to {LARGEST_MTU}", code="bad-mtu", subject=str(self.mtu)
-            )
-        if 6 in self.vias and self.mtu < LEAST_MTU[6]:
-            raise Refused(
-                f"MTU {self.mtu}: IPv6 requires at least {LEAST_MTU[6]}, and {self.name} has {self.vias[6].network}",
+                f"MTU {self.mtu}: IPv6 requires at least {LEAST_IPV6_MTU}, and {self.name} has {self.vias[6].network}",
                 code="bad-mtu",
                 subject=str(self.mtu),
             )
@@ -258,7 +250,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         mtu = self.mtu or context.default_mtu
         if self.mtu is None and 6 in self.vias:
             # An uplink that cannot carry IPv6 takes none away from what is reached without it.
-            mtu = max(mtu, LEAST_MTU[6])
+            mtu = max(mtu, LEAST_IPV6_MTU)
         inside = guest(context.container)
         yield Veth(
             namespace=HOST,
@@ -276,7 +268,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             # The guest answers through the default route of the first one: a strict check drops what arrives through
             # another.
             yield Sysctl(inside, f"ipv4/conf/{self.name}/rp_filter", "2", link=self.name)
-        has_ipv6 = context.has_ipv6 and mtu >= LEAST_MTU[6]
+        has_ipv6 = context.has_ipv6 and mtu >= LEAST_IPV6_MTU
         yield from self._host_settings(has_ipv6=has_ipv6, is_only_interface=context.is_only_interface)
         yield from self.permissions()
         if has_ipv6:

@@ -39,7 +39,7 @@ from osctld.protocol.request import EditRequest, ViewRequest, check_pool, find_c
 _LENGTH_OF_HWADDR = 17
 
 #: Keys of the original's bridged interfaces, refused by name until a type has them.
-_NOT_HERE = ("link", "dhcp", "gateways")
+_NOT_HERE = ("gateways",)
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -89,7 +89,6 @@ class RequestOfInterface(EditRequest, frozen=True, kw_only=True):
     id: str
     name: str
     hwaddr: str | UnsetType | None = UNSET
-    link: Any = None
     tx_queues: int = 1
     rx_queues: int = 1
     max_tx: int = 0
@@ -117,7 +116,6 @@ class RequestOfInterface(EditRequest, frozen=True, kw_only=True):
 
 class CreateInterface(RequestOfInterface, frozen=True, kw_only=True):
     type: str
-    dhcp: Any = None
     gateways: Any = None
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:

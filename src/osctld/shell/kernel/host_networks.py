@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from osctld.core.authority.host_networks import HostNetwork, HostSpace, is_anybody_s
 from osctld.shell.kernel import rtnetlink_dumps
@@ -57,11 +57,11 @@ _GROUPS = (RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_
 class HostNetworks:
     """Answers in the network namespace in which it is made."""
 
-    def __init__(self, *, link_group: int) -> None:
-        """Links of the group are ours. Raises OSError if the kernel does not answer."""
+    def __init__(self, *, link_groups: Collection[int]) -> None:
+        """Links of these groups are ours. Raises OSError if the kernel does not answer."""
         self._news = listening(socket.NETLINK_ROUTE, _GROUPS, _filter(PROTOCOLS_OF_HOSTS))
         self._buffer = bytearray(LARGEST_DATAGRAM)
-        self._group = link_group
+        self._groups = link_groups
         #: Numbers of links that are ours.
         self._ours: set[int] = set()
         #: Names of all others, and whether they were up.
@@ -99,7 +99,7 @@ class HostNetworks:
     def _look(self, through: NetlinkSocket) -> Iterable[HostNetwork]:
         self._ours, self._others = set(), {}
         for link in rtnetlink_dumps.dump_links(through):
-            if link.group == self._group:
+            if link.group in self._groups:
                 self._ours.add(link.index)
             else:
                 self._others[link.index] = link.name, link.is_up
@@ -143,7 +143,7 @@ class HostNetworks:
             return False
         if group is None:
             return not was_ours
-        is_ours = U32.unpack(group)[0] == self._group
+        is_ours = U32.unpack(group)[0] in self._groups
         if is_ours:
             self._ours.add(index)
             # It may have been somebody else's until now, and then something of it is in the last look.

@@ -29,11 +29,17 @@ def command(change: Change, filling: Iterable[FilterElement]) -> str:
 
 
 def present(nftables: Nftables) -> PacketFilter | None:
-    """The tables that are there, by their mark; None when one or rules of the first are missing, or it bears none."""
+    """The tables that are there, by their mark; None when one or rules of the first are missing, or it bears none.
+
+    How many rules another version had is not known: whatever is left of them, they are replaced.
+    """
     items = nftables.list(f"list table {packet_filter.TABLE}", terse=True) or ()
     chains = [item["chain"]["name"] for item in items if "chain" in item]
     found = next((each for each in map(packet_filter.read_mark, chains) if each is not None), None)
-    if found is None or sum("rule" in item for item in items) != packet_filter.rules(found, chains):
+    if found is None:
+        return None
+    is_whole = sum("rule" in item for item in items) == packet_filter.rules(found, chains)
+    if found.version == packet_filter.VERSION and not is_whole:
         return None
     tables = (item.get("table", {}) for item in nftables.list("list tables") or ())
     there = {f"{each.get('family')} {each.get('name')}" for each in tables}

@@ -31,6 +31,7 @@ from osctld.core.plan.kernel_state import (
     KernelObject,
     KernelState,
     Link,
+    Master,
     Namespace,
     Neighbour,
     Outcome,
@@ -177,8 +178,8 @@ class PlanApplication:
         for part in batch.parts:
             try:
                 messages.append(encode(part, first + len(made)))
-            except rtnetlink.NoSuchLink:
-                refused = _outcome(batch[len(made)], Answer(errno.ENODEV))
+            except rtnetlink.NoSuchLink as missing:
+                refused = _outcome(batch[len(made)], _answer_to(missing))
                 if refused is not DONE:
                     return messages, [*made, refused]
             made.extend([DONE] * count_of(part))
@@ -192,21 +193,26 @@ class PlanApplication:
         self._forget_links()
         peer = self._peer_namespace(wanted.peer_namespace)
         try:
+            master = self._master(wanted.namespace, wanted.master) if wanted.master is not None else 0
             there = rtnetlink_dumps.find_link(through, wanted.name) if isinstance(change, Restore) else None
             sequence = through.reserve(1)
             if there is not None:
                 number = rtnetlink_dumps.namespace_id(through, peer)
                 if there.kind != "veth" or number is None or there.peer_namespace_id != number:
                     return _outcome(change, Answer(errno.EEXIST, "a link of that name with another peer"))
-                answer = self._send_one(rtnetlink.set_link(wanted, None, sequence), sequence, through)
+                message = rtnetlink.set_link(wanted, None, sequence, master=master)
+                answer = self._send_one(message, sequence, through)
                 return _outcome(change, answer or Answer(errno.ENOBUFS))
-            message = rtnetlink.create_veth(wanted, sequence, peer_namespace=peer)
+            message = rtnetlink.create_veth(wanted, sequence, peer_namespace=peer, master=master)
             answer = self._send_one(message, sequence, through)
+        except rtnetlink.NoSuchLink as missing:
+            return _outcome(change, _answer_to(missing))
         finally:
             os.close(peer)
         if answer is None:
             made = rtnetlink_dumps.find_link(through, wanted.name)
-            is_made = made is not None and (made.kind, made.mac, made.group) == ("veth", wanted.mac, wanted.group)
+            what = ("veth", wanted.mac, wanted.group, master)
+            is_made = made is not None and (made.kind, made.mac, made.group, made.master_index) == what
             answer = YES if is_made else Answer(errno.ENOBUFS)
         return _outcome(change, answer)
 
@@ -221,8 +227,8 @@ class PlanApplication:
             sequence = through.reserve(1)
             try:
                 answer = self._send_one(encode(step, sequence), sequence, through)
-            except rtnetlink.NoSuchLink:
-                answer = Answer(errno.ENODEV)
+            except rtnetlink.NoSuchLink as missing:
+                answer = _answer_to(missing)
             outcome = _outcome(step, answer) if answer is not None else self._look_again([step], [0], through)[0]
             if outcome.error is not None:
                 if isinstance(step, Add):
@@ -257,13 +263,7 @@ class PlanApplication:
                 observed[name] = (link, KernelState(on_link))
             link, there = observed[name]
             if isinstance(subject, Veth | Link):
-                is_there = link is not None and (
-                    isinstance(change, Remove)
-                    or (
-                        (link.mac, link.mtu, link.is_up) == (subject.mac, subject.mtu, subject.is_up)
-                        and (isinstance(subject, Link) or link.group == subject.group)
-                    )
-                )
+                is_there = link is not None and (isinstance(change, Remove) or self._is_as(link, subject, change))
             else:
                 is_there = there.get(subject.key) == subject
             if is_there != isinstance(change, Remove):
@@ -273,10 +273,36 @@ class PlanApplication:
                 outcomes[position] = Outcome(error=error, errno=errno.ENOBUFS)
         return outcomes
 
+    def _is_as(self, link: rtnetlink_dumps.LinkFacts, wanted: Veth | Link, change: Change) -> bool:
+        """Whether a link is as a change was to make it."""
+        if (link.mac, link.mtu, link.is_up) != (wanted.mac, wanted.mtu, wanted.is_up):
+            return False
+        if isinstance(wanted, Link):
+            return True
+        is_moved = isinstance(change, Replace) and isinstance(change.old, Veth) and change.old.master != wanted.master
+        if is_moved:
+            try:
+                master = self._master(wanted.namespace, wanted.master) if wanted.master is not None else 0
+            except rtnetlink.NoSuchLink:
+                return False
+            if link.master_index != master:
+                return False
+        return link.group == wanted.group
+
     # --- links and namespaces -------------------------------------------------------------------------------------
 
     def _encoder(self, namespace: Namespace) -> rtnetlink.Encoder:
-        return rtnetlink.Encoder(lambda name: self._index(namespace, name))
+        return rtnetlink.Encoder(
+            lambda name: self._index(namespace, name), lambda master: self._master(namespace, master)
+        )
+
+    def _master(self, namespace: Namespace, wanted: Master) -> int:
+        """The number of a link that is to get ports. Raises NoSuchLink, also for one of another kind: with that the
+        kernel would do what it can."""
+        found = rtnetlink_dumps.find_link(self._socket(namespace), wanted.name)
+        if found is None or found.kind != wanted.kind:
+            raise rtnetlink.NoSuchLink(wanted.name, is_of_another_kind=found is not None)
+        return found.index
 
     def _index(self, namespace: Namespace, name: str) -> int:
         key = (namespace, name)
@@ -424,6 +450,12 @@ def _batches(segment: Changes, size: int) -> Iterator[Changes]:
 
 def _all_done(outcomes: list[Outcome]) -> bool:
     return outcomes.count(DONE) == len(outcomes)
+
+
+def _answer_to(missing: rtnetlink.NoSuchLink) -> Answer:
+    if missing.is_of_another_kind:
+        return Answer(errno.EOPNOTSUPP, f"{missing.name!r} is a link of another kind")
+    return Answer(errno.ENODEV, f"no link {missing.name!r}")
 
 
 def _outcome(change: Change, answer: Answer) -> Outcome:

@@ -25,6 +25,7 @@ from osctld.core.plan.kernel_state import (
     AssignedAddress,
     FilterElement,
     HostFacts,
+    HostLink,
     KernelObject,
     KernelState,
     Key,
@@ -144,13 +145,15 @@ class Kernel:
 
     # --- observe --------------------------------------------------------------------------------------------------
 
-    def see_host(self, *, link_group: int, own_protocols: Collection[int]) -> HostSight:
+    def see_host(self, *, link_group: int, bridge_link_group: int, own_protocols: Collection[int]) -> HostSight:
         """Look at the links other than loopback and ours, at forwarding, and at who takes router advertisements.
 
-        Routes of `own_protocols` are ours.
+        Of our two groups, links of the second one are to be ports. Routes of `own_protocols` are ours.
         """
         with self._alone():
-            present = list(rtnetlink_dumps.dump_links_but(self._host, group=link_group))
+            present = list(
+                rtnetlink_dumps.dump_links_but(self._host, ports_of=link_group, nothing_of=bridge_link_group)
+            )
             links = {link.index: link for link in present if not link.is_loopback and link.group != link_group}
             ports = [link for link in present if link.master_index and link.group == link_group]
             # A link that is down has no routes.
@@ -196,11 +199,20 @@ class Kernel:
             indexes = set(rtnetlink_dumps.links_with_global_address(self._host))
             return frozenset(link.name for link in rtnetlink_dumps.dump_links(self._host) if link.index in indexes)
 
-    def host_networks(self, *, link_group: int) -> HostSpace:
+    def host_link(self, name: str) -> HostLink | None:
+        """A link of the host by its own name, with its addresses; None when there is none."""
+        with self._alone():
+            found = rtnetlink_dumps.find_link_by_any_name(self._host, name)
+            if found is None or found.name != name:
+                return None
+            addresses = rtnetlink_dumps.global_addresses_of(self._host, found.index)
+            return HostLink(name, found.kind, found.mtu, tuple(addresses), index=found.index)
+
+    def host_networks(self, *, link_groups: Collection[int]) -> HostSpace:
         """All that links of the host other than ours use of the address space."""
         with self._asking_alone():
             if self._networks is None:
-                self._networks = HostNetworks(link_group=link_group)
+                self._networks = HostNetworks(link_groups=link_groups)
             return self._networks.present(self._asking)
 
     def null_routes(self, *, own_protocols: Iterable[int]) -> tuple[NullRoute, ...]:
@@ -320,13 +332,13 @@ class Kernel:
         with self._alone():
             return HostSide(self._host, names, self._elements.dump())
 
-    def observe_links(self, *, link_group: int) -> KernelState:
-        """The host's links of our group, and all elements of our packet filter, those of gone links included.
+    def observe_links(self, *, link_groups: Collection[int]) -> KernelState:
+        """The host's links of our groups, and all elements of our packet filter, those of gone links included.
 
         Whose peers they have is not looked at: names and MACs of peers are empty.
         """
         with self._alone():
-            links = [link for link in rtnetlink_dumps.dump_links(self._host) if link.group == link_group]
+            links = [link for link in rtnetlink_dumps.dump_links(self._host) if link.group in link_groups]
             return KernelState([*self._host_links(links, {}, {}), *self._elements.dump()])
 
     def observe_host_level(self, sysctls: Iterable[str]) -> KernelState:

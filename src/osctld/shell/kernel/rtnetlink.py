@@ -17,6 +17,7 @@ from osctld.core.plan.kernel_state import (
     AssignedAddress,
     KernelObject,
     Link,
+    Master,
     Neighbour,
     PacketFilter,
     PermittedSource,
@@ -91,12 +92,21 @@ _ANY = NLM_F_CREATE | NLM_F_REPLACE
 class NoSuchLink(Exception):
     """A message would refer to a missing link. The kernel takes number 0 in its place for any link."""
 
+    def __init__(self, name: str, *, is_of_another_kind: bool = False) -> None:
+        super().__init__(name)
+        self.name = name
+        #: There is one of that name, which is none of the kind that is meant.
+        self.is_of_another_kind = is_of_another_kind
+
 
 # --- links -------------------------------------------------------------------------------------------------------
 
 
-def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
-    """Make a pair, its peer down, inside its namespace (a descriptor) under its final name."""
+def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int, master: int = 0) -> bytes:
+    """Make a pair, its peer down, inside its namespace (a descriptor) under its final name.
+
+    With `master`, the number of a link, the end here is a port of that from its first moment on.
+    """
     peer = (
         IFINFO.pack(0, 0, 0, 0, 0)
         + name_attribute(wanted.peer_name)
@@ -111,6 +121,7 @@ def create_veth(wanted: Veth, sequence: int, *, peer_namespace: int) -> bytes:
         + attribute(IFLA_ADDRESS, mac_bytes(wanted.mac))
         + attribute(IFLA_MTU, U32.pack(wanted.mtu))
         + attribute(IFLA_GROUP, U32.pack(wanted.group))
+        + (attribute(IFLA_MASTER, U32.pack(master)) if master else b"")
         + attribute(IFLA_LINKINFO, information)
     )
     return message(RTM_NEWLINK, _NEW, body, sequence)
@@ -146,10 +157,14 @@ def delete_link(name: str, sequence: int) -> bytes:
 
 
 class Encoder:
-    """Packs changes of one namespace. `index` gives a link's number by its name, or raises NoSuchLink."""
+    """Packs changes of one namespace.
 
-    def __init__(self, index: Callable[[str], int]) -> None:
+    `index` gives a link's number by its name, `master` that of a link of that kind; each raises NoSuchLink.
+    """
+
+    def __init__(self, index: Callable[[str], int], master: Callable[[Master], int]) -> None:
         self._index = index
+        self._master = master
 
     def encode(self, part: Change | RouteChanges, first: int) -> bytes:
         """The one message of a change; of many alike as many, with sequence numbers from `first` on.
@@ -181,7 +196,7 @@ class Encoder:
     def _new_master(self, old: Veth | Link, new: Veth | Link) -> int | None:
         if not isinstance(old, Veth) or not isinstance(new, Veth) or old.master == new.master:
             return None
-        return self._index(new.master.name) if new.master is not None else 0
+        return self._master(new.master) if new.master is not None else 0
 
     def _presence(self, each: KernelObject, flags: int, sequence: int) -> bytes:
         match each:

@@ -157,12 +157,16 @@ def dump_links(through: NetlinkSocket) -> Iterator[LinkFacts]:
     return map(_link, through.dump(RTM_GETLINK, _NO_LINK + _SKIP_STATISTICS))
 
 
-def dump_links_but(through: NetlinkSocket, *, group: int) -> Iterator[LinkFacts]:
-    """All links, but of this group those alone that have a master: of very many, most are not looked at any further."""
-    unwanted = U32.pack(group)
+def dump_links_but(through: NetlinkSocket, *, ports_of: int, nothing_of: int) -> Iterator[LinkFacts]:
+    """All links, but of one group those alone that have a master, and none of another one: of very many, most are not
+    looked at any further."""
+    unwanted, never = U32.pack(ports_of), U32.pack(nothing_of)
     for data in through.dump(RTM_GETLINK, _NO_LINK + _SKIP_STATISTICS):
         # The group is among the first attributes. What looks like a master and is none is looked at in vain.
-        is_of_group = attribute_of(data, IFLA_GROUP, IFINFO.size) == unwanted
+        group = attribute_of(data, IFLA_GROUP, IFINFO.size)
+        if group == never:
+            continue
+        is_of_group = group == unwanted
         if not is_of_group or _MASTER_HEADER in data:
             link = _link(data)
             if not is_of_group or link.master_index:
@@ -505,6 +509,16 @@ def links_with_global_address(through: NetlinkSocket) -> Collection[int]:
         if scope == RT_SCOPE_UNIVERSE and family in _VERSION:
             found.add(index)
     return found
+
+
+def global_addresses_of(through: NetlinkSocket, index: int) -> Iterator[InterfaceAddress]:
+    """The addresses of global scope of one link, each with the prefix length of its network."""
+    for data in through.dump(RTM_GETADDR, IFADDR.pack(_ANY_FAMILY, 0, 0, 0, index)):
+        family, length, _, scope, at = IFADDR.unpack_from(data)
+        # The kernel filters by link only for sockets that ask for strict checks.
+        if at == index and scope == RT_SCOPE_UNIVERSE and family in _VERSION:
+            found = attributes(data, IFADDR.size)
+            yield Address.from_packed(found.get(IFA_LOCAL) or found[IFA_ADDRESS]).with_length(length)
 
 
 def routes_under(

@@ -1,0 +1,61 @@
+"""The type of bridged interfaces: how they are changed, written and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from osctld.core.command import Column, Example
+from osctld.core.config.host import Container, Host
+from osctld.core.config.surroundings import Surroundings
+from osctld.netif import link_options
+from osctld.netif.bridge import document as documents
+from osctld.netif.bridge.interface import BridgeInterface
+from osctld.netif.bridge.new import CtNetifNewBridge
+from osctld.netif.bridge.options import BridgeOptions
+from osctld.netif.bridge.request import BridgeRequest
+from osctld.netif.interface_type import InterfaceType
+
+
+class BridgeType(InterfaceType[BridgeInterface]):
+    name = "bridge"
+    new = CtNetifNewBridge
+    options = BridgeOptions
+    about_set = "A bridged interface passes from one bridge to another without being taken down."
+    examples_of_set = (
+        Example("osctl ct netif set --link br1 myct02 lan0", "Attach an interface in use to another bridge"),
+    )
+    document = documents.BridgeDocument
+    columns = (
+        Column("dhcp", "whether the guest asks a DHCP server for addresses", type=bool),
+        link_options.HWADDR,
+        link_options.MTU,
+        link_options.GUEST,
+    )
+    request = BridgeRequest
+    answered = ("dhcp",)
+
+    def encode(self, interface: BridgeInterface) -> documents.BridgeDocument:
+        return documents.encode(interface)
+
+    def decode(self, document: documents.BridgeDocument) -> BridgeInterface:
+        return documents.decode(document)
+
+    def listed(self, interface: BridgeInterface) -> Mapping[str, Any]:
+        return {
+            "link": interface.bridge,
+            "dhcp": interface.dhcp,
+            "hwaddr": interface.mac,
+            "mtu": interface.mtu,
+            "guest": interface.guest_policy.value,
+        }
+
+    def changed(
+        self,
+        host: Host,  # noqa: ARG002 - the rest of the configuration does not matter
+        surroundings: Surroundings,
+        container: Container,  # noqa: ARG002
+        interface: BridgeInterface,
+        options: BridgeOptions,
+    ) -> BridgeInterface:
+        return options.applied(interface, surroundings)
