@@ -44,7 +44,7 @@ from osctld.shell.kernel.port import Kernel
 
 pytestmark = pytest.mark.requires_kernel("nftables fib")
 
-OTHER = msgspec.structs.replace(TABLE, version=TABLE.version - 1)
+OTHER = msgspec.structs.replace(TABLE, version=TABLE.version + 1)
 
 STRANGER = {4: "9.9.9.9", 6: "2001:db8:9::9"}
 

@@ -88,7 +88,7 @@ def two_types(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_type_is_found_by_its_file() -> None:
     assert {"routed", "bridge", "dummy"} == set(interface_types())
     assert type_named("dummy").name == "dummy"
-    with pytest.raises(Refused, match="'macvlan' is not supported, only 'bridge', 'routed', 'dummy'"):
+    with pytest.raises(Refused, match="'macvlan' is not supported, only 'routed', 'bridge', 'dummy'"):
         type_named("macvlan")
 
 

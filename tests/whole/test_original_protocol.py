@@ -218,18 +218,21 @@ def test_interfaces_are_created_listed_shown_renamed_and_deleted(original: Origi
             "link": None,
             "veth": None,
             "via": {"4": "10.100.10.100/30"},
+            "dhcp": None,
             "pool": "default",
             "ctid": "web",
             "hwaddr": original.call("netif_list")[0]["hwaddr"],
         }
     ]
     assert list(original.call("netif_list")[0]) == [
-        *("name", "index", "type", "link", "veth", "via", "pool", "ctid", "hwaddr"),
+        *("name", "index", "type", "link", "veth", "via", "dhcp", "pool", "ctid", "hwaddr"),
     ]
     assert original.call("netif_list", type=["bridge"]) == []
     assert original.call("netif_list", link=["lxcbr0"]) == []
     assert original.call("netif_list", pool="default") == original.call("netif_list")
-    assert list(original.call("netif_show", id="web", name="eth0")) == ["name", "index", "type", "link", "veth", "via"]
+    assert list(original.call("netif_show", id="web", name="eth0")) == [
+        *("name", "index", "type", "link", "veth", "via", "dhcp"),
+    ]
 
     assert original.call("netif_rename", id="web", pool=None, old_name="eth0", new_name="eth0") is None
     assert original.call("netif_rename", id="web", pool=None, old_name="eth0", new_name="wan0") is None
@@ -409,7 +412,7 @@ def test_null_is_absent_under_any_key_and_what_the_later_client_always_says_is_u
             "unknown field `gw`",
         ),
         ("netif_set", {"name": "eth0", "max_rx": 5}, "max_rx 5 is not supported"),
-        ("netif_set", {"name": "eth0", "dhcp": True}, "unknown key 'dhcp'"),
+        ("netif_set", {"name": "eth0", "dhcp": True}, "eth0 is a routed interface: no dhcp True"),
         ("ct_start", {"debug": True}, "debug"),
         ("ct_start", {"frob": False}, "unknown key 'frob'"),
         ("ct_stop", {"message": "we are closing"}, "unknown key 'message'"),

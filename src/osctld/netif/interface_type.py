@@ -69,6 +69,8 @@ class InterfaceType(Generic[I]):
 
     #: As in `ct netif new NAME` and in documents: that of its file or folder.
     name: ClassVar[str]
+    #: Types of a lower number come first in help and listings; those of one number by their names.
+    place: ClassVar[int] = 1
     #: The command that makes one. Its words are `ct netif new NAME`.
     new: ClassVar[type[EditCommand]]
     options: ClassVar[type[InterfaceOptions]] = InterfaceOptions
@@ -114,7 +116,8 @@ class InterfaceType(Generic[I]):
 
 @functools.cache
 def interface_types() -> Mapping[str, InterfaceType[Any]]:
-    """All types by name. Raises TypeError for one that is not called like its file."""
+    """All types by name, in the order of help and listings. Raises TypeError for one that is not called like its file.
+    """
     found = {}
     for module_info in pkgutil.iter_modules(osctld.netif.__path__):
         module = importlib.import_module(f"{osctld.netif.__name__}.{module_info.name}")
@@ -124,7 +127,7 @@ def interface_types() -> Mapping[str, InterfaceType[Any]]:
         if not kind.name == kind.document.__struct_config__.tag == module_info.name:
             raise TypeError(f"{module.__name__} holds the type {kind.name!r}: it, its file and its tag have one name")
         found[kind.name] = kind
-    return MappingProxyType(found)
+    return MappingProxyType(dict(sorted(found.items(), key=lambda each: (each[1].place, each[0]))))
 
 
 def type_of(interface: Interface) -> InterfaceType[Any]:

@@ -20,6 +20,7 @@ from osctld.netif.routed.request import RoutedRequest
 
 class RoutedType(InterfaceType[RoutedInterface]):
     name = "routed"
+    place = 0
     new = CtNetifNewRouted
     options = RoutedOptions
     about_set = (
