@@ -46,7 +46,8 @@ class GuestInterface(msgspec.Struct, frozen=True):
     """One interface, as the guest has to configure it to agree with the host.
 
     `addresses` in the order in which they are added, `defaults` one for each IP version at most. `mtu` is None unless
-    the operator asked for one: the link has the right one already.
+    the operator asked for one: the link has the right one already. With `dhcp` the guest's tool asks for addresses and
+    default routes beside these, and on a link that `is_shared` with others, routers may advertise some.
     """
 
     name: str
@@ -54,6 +55,8 @@ class GuestInterface(msgspec.Struct, frozen=True):
     addresses: tuple[GuestAddress, ...] = ()
     defaults: tuple[GuestDefault, ...] = ()
     mtu: int | None = None
+    dhcp: bool = False
+    is_shared: bool = False
 
     @classmethod
     def of(cls, objects: Iterable[KernelObject], *, name: str, mac: str, mtu: int | None = None) -> GuestInterface:

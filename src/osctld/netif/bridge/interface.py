@@ -8,6 +8,7 @@ import msgspec
 
 from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.authority.claims import ClaimedNetworks
+from osctld.core.config.guest_side import GuestInterface
 from osctld.core.config.host import (
     Container,
     GuestPolicy,
@@ -102,6 +103,9 @@ class BridgeInterface(msgspec.Struct, frozen=True):
 
     def reason_not_delegable(self, network: Network) -> str | None:  # noqa: ARG002 - it routes nothing
         return None
+
+    def inside(self, context: InterfaceContext) -> GuestInterface:  # noqa: ARG002 - the same in every one
+        return GuestInterface(self.name, self.mac, mtu=self.mtu, dhcp=self.dhcp, is_shared=True)
 
     def objects(self, context: InterfaceContext) -> Iterator[KernelObject]:
         bridge = context.links.get(self.bridge)
