@@ -19,7 +19,7 @@ import pytest
 
 import osctl.client
 from whole.bare_daemon import BARE
-from whole.bridges import make_bridge
+from whole.bridges import make_bridge, plug_router_in
 from whole.host import BIN, Topology, differences, run
 
 ASSASSIN = str(Path(__file__).with_name("assassin.py"))
@@ -106,6 +106,7 @@ def web() -> Iterator[Topology]:
     with Topology(program=BARE) as topology:
         for number, bridge in enumerate(("br0", "br1")):
             make_bridge(topology, bridge, mac=f"02:00:00:00:b{number}:00")
+            plug_router_in(topology, bridge, link=f"lan{number}")  # it has a carrier whoever comes and goes
         topology.new_container("web", via=VIAS[1::2], addresses=("1.2.3.4", "2001:db8:2::4"))
         topology.new_container("db", via=("10.100.10.96/30",), start=False)
         yield topology

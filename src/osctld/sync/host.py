@@ -160,9 +160,15 @@ class HostSync:
         return desired.with_objects(hidden) if hidden else desired
 
     def inside(self, container: Container) -> tuple[GuestInterface, ...]:
-        """Its interfaces as the guest's own network tool has to know them."""
+        """Those of its interfaces that the host configures, as the guest's own network tool has to know them."""
         facts = self._facts
-        return container.inside(self._settings, default_mtu=default_mtu(facts), has_ipv6=facts.has_ipv6)
+        found = container.inside(
+            self._settings,
+            default_mtu=default_mtu(facts),
+            has_ipv6=facts.has_ipv6,
+            links=self.bridges_of(container),
+        )
+        return tuple(each for each in found if not each.dhcp)
 
     # --- what is seen to ------------------------------------------------------------------------------------------
 
