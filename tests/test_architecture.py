@@ -101,6 +101,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "osctld.aside",
         *("osctld.core", "osctld.commands", "osctld.sync.host", "osctld.daemon.records", "osctld.daemon.turns"),
     ),
+    "osctld.daemon.static_routes": (
+        *("osctld.aside", "osctld.core", "osctld.announce", "osctld.commands", "osctld.daemon.records"),
+    ),
     "osctld.daemon.parking": ("osctld.core", "osctld.daemon.event_log", "osctld.daemon.records", "osctld.daemon.turns"),
     "osctld.daemon.reservations": ("osctld.core",),
     "osctld.sync.reconciler": (
@@ -125,6 +128,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
         *("osctld.sync.stopped", "osctld.daemon.net_actions", "osctld.sync.obstacles", "osctld.daemon.condition"),
         *("osctld.daemon.blocking", "osctld.daemon.failures", "osctld.daemon.guest_files"),
+        "osctld.daemon.static_routes",
     ),
     "osctld.daemon.perform": (
         "osctld.aside",

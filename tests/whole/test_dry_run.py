@@ -91,6 +91,7 @@ ACTING_ONLY = {
     *(("ct", "exec"), ("ct", "monitor"), ("ct", "wait"), ("monitor",), ("history",), ("self", "check")),
     *(("self", "backup"), ("self", "restore"), ("ct", "guest-files", "diff")),
     *(("net", "who"), ("net", "ls"), ("net", "blocks"), ("net", "pool", "ls"), ("status",), ("self", "metrics")),
+    ("router", "static"),
     *(("net", "uplink", "ls"), ("net", "uplink", "add"), ("net", "uplink", "del")),
 }
 

@@ -31,6 +31,7 @@ _GROUPS = {
     ("net",): "The network of all containers.",
     ("net", "pool"): "Address pools defined in the settings.",
     ("net", "uplink"): "Links of the host whose networks containers may use addresses from.",
+    ("router",): "What routers need to know to reach containers.",
     ("self",): "The daemon itself.",
 }
 

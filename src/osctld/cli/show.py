@@ -57,6 +57,8 @@ def _show_listing(listing: Listing, command: Command, options: GlobalOptions, *,
         if listing.is_record:
             return _json(dict(listing.rows[0]) if listing.rows else None)
         return _json([dict(row) for row in listing.rows])
+    if listing.lines is not None:
+        return "".join(f"{line}\n" for line in listing.lines)
     columns = chosen_columns(listing, wishes.output)
     when_empty = listing.verdict or listing.when_empty
     if not listing.rows and when_empty and not wishes.hide_header:

@@ -23,6 +23,7 @@ from osctld.core.events import EventFilter
 
 if TYPE_CHECKING:
     from osctld.core.address.addresses import Network
+    from osctld.core.address.next_hop import NextHop
     from osctld.core.authority.null_routes import Yielded
     from osctld.core.config.host import Host
     from osctld.core.config.life import StopMethod
@@ -180,6 +181,10 @@ class Listing(msgspec.Struct, frozen=True):
     #: What is printed before the rows, or instead of them if there are none.
     verdict: str = ""
     exit_status: int = 0
+    #: Lines that people get instead of a table.
+    lines: tuple[str, ...] | None = None
+    #: What is told on standard error beside it.
+    notes: tuple[str, ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -423,6 +428,17 @@ class ListPools(msgspec.Struct, frozen=True):
     """List the pools of addresses, and how much of each is used."""
 
 
+class PrintStaticRoutes(msgspec.Struct, frozen=True):
+    """Print the static routes that a router needs, in a dialect: all of them, or what has changed since a file.
+
+    `next_hops` are those of the routes of each IP version; without one, these are left out.
+    """
+
+    dialect: str
+    next_hops: Mapping[int, NextHop]
+    since: str | None
+
+
 class DeclareUplink(msgspec.Struct, frozen=True):
     """Allow or stop allowing containers to use parts of the networks of a link."""
 
@@ -463,6 +479,7 @@ Look: TypeAlias = (
     | ListPools
     | ListBlocks
     | ShowGuestFiles
+    | PrintStaticRoutes
 )
 
 Action: TypeAlias = (
@@ -566,7 +583,7 @@ class GlobalOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     json: Annotated[bool, Flag(("-j", "--json"), "Print data as one line of JSON")] = False
     parsable: Annotated[bool, Flag(("-p", "--parsable"), "Print exact values instead of human-readable ones")] = False
-    quiet: Annotated[bool, Flag(("-q", "--quiet"), "Do not print progress")] = False
+    quiet: Annotated[bool, Flag(("-q", "--quiet"), "Do not print progress and notes")] = False
     color: Annotated[bool, Flag(("--color",), "Colour the output on a terminal", negatable=True)] = True
     pool: Annotated[str | None, Option(("--pool",), "NAME", "Pool; the only one is default", keywords=("default",))] = (
         None

@@ -38,6 +38,7 @@ from osctld.daemon.failures import Failures
 from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.net_actions import NetActions
 from osctld.daemon.records import CopiedHost, Kept, Records
+from osctld.daemon.static_routes import StaticRouting
 from osctld.daemon.turns import Turns
 from osctld.lifecycle.boot import Boot
 from osctld.lifecycle.host_phase import HostPhase
@@ -117,6 +118,7 @@ class Actions:
         #: Whether the original's client has listed containers.
         self.serves_original = False
         self._net = NetActions(records=records, host=host, turns=turns)
+        self._static = StaticRouting(records=records)
         self._building: set[str] = set()
         # A client that asks repeatedly uses at most this much of the disk thread, and of the threads that starts need.
         self._one_history = asyncio.Lock()
@@ -183,6 +185,8 @@ class Actions:
                 return await _to_the_end(self._blocking.perform(action, caller.asked))
             case commands.ListBlocks():
                 return self._blocking.listing()
+            case commands.PrintStaticRoutes():
+                return await self._static.perform(action, caller)
             case commands.ShowHistory(columns, shown, has_failures):
                 rows = await self._history(has_failures=has_failures)
                 return commands.Listing(columns=columns, shown=shown, rows=rows)

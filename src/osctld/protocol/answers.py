@@ -28,8 +28,8 @@ def answer(reply: Reply, command: Command, options: GlobalOptions) -> Answer:
     match reply:
         case Listing(rows=rows, is_record=True):
             return Answer(dict(rows[0]))
-        case Listing(rows=rows):
-            return Answer([dict(row) for row in rows])
+        case Listing(rows=rows, notes=notes):
+            return Answer([dict(row) for row in rows], progress=notes)
         case Text(lines=lines):
             return Answer(list(lines), changed)
         case ExitStatus(status=status):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from osctld.cli.interpret import ErrorLine
-from osctld.core.command import Command, ListOptions
+from osctld.core.command import Command, ListOptions, ShowOptions
 from osctld.protocol.catalogue import commands, requests
 from osctld.protocol.families.ct import ExitStatusAnswer
 from osctld.protocol.request import Request
@@ -75,7 +75,8 @@ def answer_of_command(command: type[Command]) -> dict[str, Any]:
             "required": [each.name for each in command.columns],
             "additionalProperties": False,
         }
-        return {"type": "array", "items": row} if issubclass(command, ListOptions) else row
+        is_record = issubclass(command, ShowOptions) and not issubclass(command, ListOptions)
+        return row if is_record else {"type": "array", "items": row}
     if command.words == ("ct", "exec"):
         return _closed(ExitStatusAnswer)
     return _closed(list[str])

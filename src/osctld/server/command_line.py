@@ -93,7 +93,9 @@ async def _perform(invocation: Invocation, performer: Performer, caller: Caller,
         case _:
             status = 0
     work = functools.partial(show, reply, command, invocation.options, is_colored=is_colored)
-    return CliResponse(stdout=await considered(_length(reply), work), exit=status)
+    notes = reply.notes if isinstance(reply, Listing) and not invocation.options.quiet else ()
+    told = "".join(f"note: {printable(note)}\n" for note in notes)
+    return CliResponse(stdout=await considered(_length(reply), work), stderr=told, exit=status)
 
 
 def _length(reply: Reply) -> int:
