@@ -147,8 +147,9 @@ def test_a_line_that_was_not_printed_is_refused_and_quoted(dialect: Dialect) -> 
             with pytest.raises(Refused) as refused:
                 dialect.read(as_text([*lines[:number], line, *lines[number + 1 :]]), file="routes")
 
+            shown = line if len(line) <= 100 else f"{line[:100]}..."
             assert refused.value.message == (
-                f"'routes': line {number + 1} was not printed by osctl router static --format {dialect.name}: {line!r}"
+                f"'routes': line {number + 1} was not printed by osctl router static --format {dialect.name}: {shown!r}"
             )
         assert refused.value.subject == "routes"
 
@@ -161,6 +162,15 @@ def test_a_route_that_stands_twice_or_with_host_bits_was_not_printed(dialect: Di
     for changed in (text.replace("10.5.5.0", "10.5.5.1"), text.replace("2001:db8:2::", "2001:db8:02::"), text + text):
         with pytest.raises(Refused, match="was not printed by osctl router static"):
             dialect.read(changed, file="routes")
+
+
+@each_dialect
+def test_a_next_hop_that_a_dialect_cannot_have_was_not_printed(dialect: Dialect) -> None:
+    hop = NextHop.parse(f"192.0.2.1{link_of(dialect)}")
+    text = as_text(dialect.lines([StaticRoutes(6, hop, [Network.parse("2001:db8:2::/64").packed])]))
+
+    with pytest.raises(Refused, match="was not printed by osctl router static"):
+        dialect.read(text, file="routes")
 
 
 @pytest.mark.parametrize("dialect", [each for each in DIALECTS if isinstance(each, File)], ids=lambda each: each.name)
@@ -407,6 +417,13 @@ def test_the_help_says_which_formats_are_files() -> None:
     files = [each.name for each in DIALECTS if isinstance(each, File)]
     assert f"The formats {', '.join(files[:-1])} and {files[-1]} are files" in text
     assert catalogue().children["router"] is not None
+
+
+def test_the_guide_has_a_row_for_each_dialect() -> None:
+    text = (Path(__file__).parents[2] / "docs/static-routes.md").read_text()
+
+    rows = re.findall(r"^\| (\w+) \| ([^|]+) \| [^|]+ \| (the file|commands) \|$", text, re.MULTILINE)
+    assert rows == [(each.name, each.title, "the file" if isinstance(each, File) else "commands") for each in DIALECTS]
 
 
 def test_a_program_gets_a_list_of_rows() -> None:

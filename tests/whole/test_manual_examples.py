@@ -22,7 +22,7 @@ from whole.host import BIN, Result, Topology, wait_until
 ROOT = Path(__file__).parents[2]
 
 #: Pages with sessions: what is typed stands behind `# `, what is shown below it.
-PAGES = ("README.md", "docs/osctl-routed.md")
+PAGES = ("README.md", "docs/osctl-routed.md", "docs/static-routes.md")
 
 #: Commands that go on until they are interrupted.
 ENDLESS = {("monitor",), ("ct", "monitor")}
@@ -195,17 +195,19 @@ def test_the_sessions_of_a_page_show_what_a_person_would_see(host: Topology, tmp
         result = type_in(host, tmp_path, step.typed)
 
         where = f"{page}:{step.line}: {step.typed}"
-        refusals = [line for line in step.shown if line.startswith("error: ")]
-        assert (result.status != 0) == bool(refusals), f"{where}\n{result}"
-        assert lines_of(result.stderr) == refusals, where
-        if step.shown and not refusals:
-            assert lines_of(result.stdout) == lines_of("\n".join(step.shown)), where
+        told = [line for line in step.shown if line.startswith(("error: ", "note: "))]
+        is_refused = any(line.startswith("error: ") for line in told)
+        assert (result.status != 0) == is_refused, f"{where}\n{result}"
+        assert lines_of(result.stderr) == told, where
+        if step.shown and not is_refused:
+            printed = [line for line in step.shown if line not in told]
+            assert lines_of(result.stdout) == lines_of("\n".join(printed)), where
 
 
 def test_no_session_of_a_page_is_left_out() -> None:
     """A session that is not run, because a fence or a prompt is missing, would go unnoticed."""
     for page in PAGES:
         text = (ROOT / page).read_text()
-        typed = [line for line in text.splitlines() if re.match(r"#? ?osctl (?:ct|self|net) ", line)]
+        typed = [line for line in text.splitlines() if re.match(r"#? ?osctl (?:-\w )?(?:ct|self|net|router) ", line)]
 
         assert len(typed) == sum(step.typed.startswith("osctl") for step in steps(text)), page

@@ -15,9 +15,10 @@ from osctld.core.address.next_hop import NextHop
 
 class Bird(File):
     name = "bird"
-    title = "BIRD"
+    title = "BIRD 2 and 3"
     place = "a file to include"
     takes_ipv4_via_ipv6 = True
+    shapes = re.compile(r"protocol static \w+ \{|    ipv[46];|    route \S+ via \S+;|\}")
     pattern = re.compile(r"^    route (?P<network>\S+) via (?P<hop>[^\s%;]+)(?:%'(?P<link>[^\s']+)')?;$", re.MULTILINE)
 
     def body(self, routes: Sequence[StaticRoutes]) -> Iterator[str]:

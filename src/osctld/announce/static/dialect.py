@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,8 +55,8 @@ class Dialect:
         return next_hops
 
     def _check(self, hop: NextHop, version: int) -> None:
-        if version != hop.version and not self.takes_ipv4_via_ipv6:
-            raise self._refusal(hop, f"{self.name} has no IPv4 routes with an IPv6 next hop")
+        if version != hop.version and not (version == 4 and self.takes_ipv4_via_ipv6):
+            raise self._refusal(hop, f"{self.name} has no IPv{version} routes with an IPv{hop.version} next hop")
         if self.requires_link and not hop.link:
             raise self._refusal(hop, f"{self.name} requires the router's link to it, as in {hop}%eth0")
         if self.is_linux and hop.link and not _LINUX_LINK.fullmatch(hop.link):
@@ -94,8 +95,22 @@ class Dialect:
         routes = self._found("\n".join(there))
         again = [line for line in self.lines(routes) if line]
         if there != again:
-            raise _not_ours(self.name, numbered, again, file=file)
+            raise Refused(f"{file!r}: {self._fault(numbered, again)}", code="bad-earlier-routes", subject=file)
         return routes
+
+    def looks_like_ours(self, line: str) -> bool:
+        """Whether a line could be one of those that this dialect prints, wherever it stands."""
+        return self.pattern.fullmatch(line) is not None
+
+    def _fault(self, numbered: Sequence[tuple[int, str]], again: Sequence[str]) -> str:
+        """Why a text is not what was printed: the first line that no text has, else the first that this one has not."""
+        wrong = next((each for each in numbered if not self.looks_like_ours(each[1])), None)
+        pairs = itertools.zip_longest(numbered, again)
+        number, line = wrong or next(each for each, other in pairs if each is None or each[1] != other) or (0, "")
+        if not number:
+            return f"incomplete, osctl router static --format {self.name} printed more" if numbered else "empty"
+        shown = f"{line[:_LONGEST_QUOTE]}..." if len(line) > _LONGEST_QUOTE else line
+        return f"line {number} was not printed by osctl router static --format {self.name}: {shown!r}"
 
     def _found(self, text: str) -> tuple[StaticRoutes, ...]:
         """What there is of routes. What is left out here is missing when they are written again."""
@@ -121,19 +136,13 @@ class Dialect:
             return
         for size, version in ((5, 4), (17, 6)):
             of_version = sorted({each for each in networks if len(each) == size})
-            if of_version:
-                yield StaticRoutes(version, next_hop, of_version)
-
-
-def _not_ours(name: str, numbered: Sequence[tuple[int, str]], again: Sequence[str], *, file: str) -> Refused:
-    for at, (number, line) in enumerate(numbered):
-        if at >= len(again) or again[at] != line:
-            shown = f"{line[:_LONGEST_QUOTE]}..." if len(line) > _LONGEST_QUOTE else line
-            reason = f"line {number} was not printed by osctl router static --format {name}: {shown!r}"
-            break
-    else:
-        reason = f"incomplete, osctl router static --format {name} printed more" if numbered else "empty"
-    return Refused(f"{file!r}: {reason}", code="bad-earlier-routes", subject=file)
+            if not of_version:
+                continue
+            try:
+                self._check(next_hop, version)
+            except Refused:
+                continue
+            yield StaticRoutes(version, next_hop, of_version)
 
 
 class Commands(Dialect):
@@ -176,9 +185,14 @@ class File(Dialect):
 
     #: Where the text belongs; what the comment says of it.
     place: ClassVar[str]
+    #: Matches each line that it may have below the comment.
+    shapes: ClassVar[re.Pattern[str]]
 
     def heading(self) -> str:
         return f"# Printed by osctl router static --format {self.name}: {self.place}"
+
+    def looks_like_ours(self, line: str) -> bool:
+        return line.startswith(self.heading()) or self.shapes.fullmatch(line) is not None
 
     def body(self, routes: Sequence[StaticRoutes]) -> Iterable[str]:
         """What follows the comment."""

@@ -21,6 +21,7 @@ class Ifupdown(File):
     place = "for the end of /etc/network/interfaces"
     takes_ipv4_via_ipv6 = True
     requires_link = True
+    shapes = re.compile(r"iface \S+ inet6? manual|    up ip route replace \S+ via (?:inet6 )?\S+ dev \S+ proto static")
     pattern = re.compile(
         r"^    up ip route replace (?P<network>\S+) via (?:inet6 )?(?P<hop>\S+) dev (?P<link>\S+) proto static$",
         re.MULTILINE,

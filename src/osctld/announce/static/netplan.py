@@ -27,6 +27,9 @@ class Netplan(File):
     title = "netplan"
     place = "a file for /etc/netplan"
     requires_link = True
+    shapes = re.compile(
+        r"network:|  version: 2|  [a-z]+:|    [^\s:]+:|      routes:|        - to: \"\S+\"|          via: \"\S+\""
+    )
     pattern = re.compile(
         r'^    (?P<link>\S+):$|^        - to: "(?P<network>\S+)"\n          via: "(?P<hop>\S+)"$', re.MULTILINE
     )

@@ -20,6 +20,7 @@ class Networkd(File):
     title = "systemd-networkd"
     place = "a drop-in for the .network file of the link"
     takes_ipv4_via_ipv6 = True
+    shapes = re.compile(r"\[Route\]|(?:Destination|Gateway)=\S+")
     pattern = re.compile(
         r"^# Printed by .* of the link (?P<link>\S+)$"
         r"|^\[Route\]\nDestination=(?P<network>\S+)\nGateway=(?P<hop>\S+)$",
