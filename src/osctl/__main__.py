@@ -232,8 +232,13 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "li
     modes = None
     need = message["need"]
     if need == "stdin":
-        text = _read_all(0).decode("utf-8", "surrogateescape")
+        try:
+            text = _read_all(0).decode("utf-8", "surrogateescape")
+        except OSError as error:
+            raise _Fault(f"cannot read standard input: {error.strerror}") from None
         _send(connection, f'{{"stdin":{_quoted(text)}}}\n'.encode())
+    elif need == "text":
+        _send(connection, _text_of(message["path"], message["longest"]))
     elif need == "descriptors":
         _come_to_the_foreground()
         modes = _terminal_modes()
@@ -252,6 +257,18 @@ def _answer_need(connection: "_socket.socket", message: "dict[str, Any]") -> "li
     else:
         raise _Fault(f"osctld requires {need!r}, which this client does not support; are both of the same version?")
     return modes
+
+
+def _text_of(path: str, longest: int) -> bytes:
+    """The answer with all of a text file, or with the reason why there is none."""
+    try:
+        opened = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        text = _read_all(opened, longest).decode("utf-8", "surrogateescape")
+        posix.close(opened)
+    except (OSError, ValueError) as error:  # ValueError: as for files that are passed
+        return f'{{"error":{_quoted(getattr(error, "strerror", "embedded null byte"))}}}\n'.encode()
+    answer = f'{{"text":{_quoted(text)}}}\n'.encode()
+    return answer if len(answer) <= longest else b'{"error":"File too large"}\n'
 
 
 def _made(path: str) -> int:
@@ -352,19 +369,20 @@ def _send(connection: "_socket.socket", data: bytes) -> None:
         return
 
 
-def _read_all(descriptor: int) -> bytes:
+def _read_all(descriptor: int, most: int = sys.maxsize) -> bytes:
+    """Until its end, or a little more than this many bytes."""
     pieces: list[bytes] = []
+    size = 0
     while True:
         try:
             piece = posix.read(descriptor, _CHUNK)
         except BlockingIOError:
             _wait_a_moment()
             continue
-        except OSError as error:
-            raise _Fault(f"cannot read standard input: {error.strerror}") from None
-        if not piece:
-            return b"".join(pieces)
         pieces.append(piece)
+        size += len(piece)
+        if not piece or size > most:
+            return b"".join(pieces)
 
 
 def _write(descriptor: int, text: str) -> None:

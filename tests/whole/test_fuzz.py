@@ -114,6 +114,8 @@ class Fuzzer:
         match need:
             case "stdin":
                 connection.sendall(b'{"stdin": "1.2.3.4 1.2.3.5 nonsense"}\n')
+            case "text":
+                connection.sendall(b'{"text": "route replace 1.2.3.4/32 via 192.0.2.1 proto static\\nnonsense"}\n')
             case "file":
                 _send_descriptor(connection, b'{"descriptors": 1}\n')
             case _:

@@ -18,6 +18,8 @@ import pytest
 import osctl.client
 from json_schema import SCHEMAS, published, violations
 from osctl.client import Client, RequestFailed
+from osctld.cli.parse import Parameter, longest_name
+from osctld.core.command import Option
 from osctld.protocol.catalogue import commands, requests
 from osctld.protocol.reading import parameters
 from whole.host import Topology, wait_until
@@ -139,6 +141,13 @@ def test_a_command_runs_on_the_programs_descriptors(host: Topology) -> None:
 # --- schemas ------------------------------------------------------------------------------------------------------
 
 
+def typed(parameter: Parameter, value: str | list[str]) -> list[str]:
+    """What stands on a command line for what a program passes."""
+    values = [value] if isinstance(value, str) else value
+    is_option = isinstance(parameter.declaration, Option)
+    return [word for each in values for word in ([longest_name(parameter), each] if is_option else [each])]
+
+
 def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
     host.new_container("web", via=["10.100.10.100/30", "2001:db8:2:1::/126"])
     host.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4", "10.5.5.1/24")
@@ -148,7 +157,7 @@ def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
     host.sysctl(host.H, "net/ipv4/conf/all/rp_filter", "2")  # something for `self check` to find
     host.osctl("net", "uplink", "add", "up0")
     host.osctl("net", "block", "203.0.113.0/24")
-    arguments = {"container": "web", "netif": "eth0", "network": "1.2.3.4"}
+    arguments = {"container": "web", "netif": "eth0", "network": "1.2.3.4", "next_hop": ["192.0.2.1"]}
     checked = set()
 
     with osctl.client.connect(str(host.socket)) as daemon:
@@ -159,7 +168,8 @@ def test_every_list_and_every_record_follows_its_schema(host: Topology) -> None:
             required: dict[str, Any] = {key: arguments[key] for key, each in known.items() if each.is_required}
             response = daemon.call(name, **required)
             # A check that finds something exits with 1 and prints it all the same.
-            printed = json.loads(host.osctl("-j", *command.words, *required.values(), check=False).stdout)
+            words = [word for key, value in required.items() for word in typed(known[key], value)]
+            printed = json.loads(host.osctl("-j", *command.words, *words, check=False).stdout)
             for answer in (response, printed):
                 assert answer or name in ("self_check", "net_pool_ls")
                 assert violations(answer, published(f"osctl/{name}")) == []

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -271,21 +272,41 @@ def test_a_file_that_is_none_of_ours_is_refused(filled: Topology, tmp_path: Path
     )
     (tmp_path / "bytes").write_bytes(b"\xff\0\x1b[2J\n")
     assert refusal(tmp_path / "bytes").endswith(r"'\\xff\x00\x1b[2J'")
-    assert refusal(tmp_path / "none") == f"'{tmp_path}/none': cannot be opened: No such file or directory"
-    assert refusal(tmp_path) == f"'{tmp_path}': cannot be opened: Is a directory"
-    with (tmp_path / "huge").open("wb") as huge:
-        huge.truncate((64 << 20) + 1)
-    assert refusal(tmp_path / "huge") == f"'{tmp_path}/huge': is larger than 64 MiB"
-    assert refusal(Path("/dev/zero")) == "'/dev/zero': is not a regular file"
-    os.mkfifo(tmp_path / "pipe")
-    holder = os.open(tmp_path / "pipe", os.O_RDWR)
-    try:
-        assert refusal(tmp_path / "pipe") == f"'{tmp_path}/pipe': is not a regular file"
-    finally:
-        os.close(holder)
+    assert refusal(tmp_path / "none") == f"'{tmp_path}/none': cannot be read: No such file or directory"
+    assert refusal(tmp_path) == f"'{tmp_path}': cannot be read: Is a directory"
+    # Without an end.
+    assert refusal(Path("/dev/zero")) == "'/dev/zero': cannot be read: File too large"
 
 
-def test_a_file_is_opened_with_the_rights_of_whoever_asks(tmp_path: Path) -> None:
+def test_earlier_routes_may_come_from_a_pipe(filled: Topology) -> None:
+    printed = filled.osctl("router", "static", *BOTH).stdout
+
+    since = filled.osctl("router", "static", *BOTH, "--since", "/dev/stdin", stdin=printed)
+
+    assert (since.stdout, since.stderr) == ("", "")
+
+
+def test_a_program_names_a_file_on_the_host(filled: Topology, tmp_path: Path) -> None:
+    (tmp_path / "told").write_text(filled.osctl("router", "static", *BOTH).stdout)
+    (tmp_path / "empty").touch()
+    with osctl.client.connect(str(filled.socket)) as daemon:
+
+        def since(file: Path | str) -> Any:
+            return daemon.call("router_static", next_hop=[HOST_4, HOST_6], since=str(file))
+
+        assert since(tmp_path / "told") == []
+        assert {each["change"] for each in since(tmp_path / "empty")} == {"add"}
+        for file, why in (
+            (Path("/dev/zero"), "not a regular file"),
+            (tmp_path, "Is a directory"),
+            ("told", "the path is not absolute"),
+            ("-", "the path is not absolute"),
+        ):
+            with pytest.raises(osctl.client.RequestFailed, match=f"^'{file}': cannot be (read|opened): {why}"):
+                since(file)
+
+
+def test_a_file_is_read_with_the_rights_of_whoever_asks(tmp_path: Path) -> None:
     """Who may only look must not read by our hand what they may not read themselves."""
     secret = tmp_path / "secret"
     secret.write_text("password\n")
@@ -296,7 +317,7 @@ def test_a_file_is_opened_with_the_rights_of_whoever_asks(tmp_path: Path) -> Non
         done = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *argv, check=False)
 
         assert (done.status, done.stdout) == (1, "")
-        assert done.stderr == f"error: '{secret}': cannot be opened: Permission denied\n"
+        assert done.stderr == f"error: '{secret}': cannot be read: Permission denied\n"
         alone = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *argv[:-2], check=False)
         assert (alone.status, alone.stderr) == (0, "")
 

@@ -17,6 +17,8 @@ answers each with one line:
     "stdin"                     {"stdin": TEXT}, all of its standard input
     "descriptors"               {"descriptors": 3} with its standard input, output and error attached (SCM_RIGHTS)
     "file"          "path"      {"descriptors": 1} with the opened file attached, or {"error": TEXT}
+    "text"          "path",     {"text": TEXT}, all of the file, or {"error": TEXT}, also if the line would have more
+                    "longest"   bytes than that
 
 Either way, while a command runs on the client's descriptors, the client may send one line for each signal that it gets
 and that is meant for the command, `{"signal": NUMBER}`; SIGWINCH says that its terminal has another size. After a

@@ -209,6 +209,10 @@ class Connection:
         return self.peer.user
 
     @property
+    def longest_line(self) -> int:
+        return self._longest
+
+    @property
     def person(self) -> Person:
         return self.peer.person
 

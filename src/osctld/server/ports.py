@@ -26,6 +26,10 @@ class Caller(Protocol):
     async def open_file(self, path: str) -> int:
         """A descriptor of a file, opened for reading with the caller's rights. Raises Refused, quoting the path."""
 
+    async def read_file(self, path: str) -> str:
+        """All of a text file, read with the caller's rights; bytes that are no text as escapes. Raises Refused, quoting
+        the path."""
+
     async def new_file(self, path: str) -> int:
         """A descriptor of a file that was made with the caller's rights, for writing; it goes again should the command
         fail. Raises Refused, quoting the path, also when there is one."""

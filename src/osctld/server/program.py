@@ -35,6 +35,9 @@ CONTINUE = "continue"
 #: Says that events follow, each as an answer of its own.
 SUBSCRIBED = "subscribed"
 
+#: Bytes of a text file that is read.
+_LONGEST_TEXT = 64 << 20
+
 #: A path that stands for a descriptor of the client.
 _STREAM = "-"
 
@@ -153,6 +156,20 @@ class _Program:
             raise Refused(f"{path!r}: cannot be opened: Is a directory", code="file", subject=path)
         os.set_blocking(descriptor, True)
         return descriptor
+
+    async def read_file(self, path: str) -> str:
+        self._check_reachable(path)
+        descriptor = await self.open_file(path)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path!r}: cannot be read: not a regular file", code="file", subject=path)
+        if status.st_size > _LONGEST_TEXT:
+            raise Refused(f"{path!r}: cannot be read: larger than {_LONGEST_TEXT >> 20} MiB", code="file", subject=path)
+        try:
+            content = await asyncio.to_thread(os.pread, descriptor, _LONGEST_TEXT, 0)
+        except OSError as error:
+            raise Refused(f"{path!r}: cannot be read: {error.strerror}", code="file", subject=path) from None
+        return content.decode(errors="backslashreplace")
 
     async def new_file(self, path: str) -> int:
         if path == _STREAM:

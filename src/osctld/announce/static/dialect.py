@@ -89,26 +89,25 @@ class Dialect:
         Raises Refused, quoting the first line that it would not have given there. Blank lines, and blanks at the end of
         lines, do not count.
         """
-        numbered = [(number, line.rstrip()) for number, line in enumerate(text.split("\n"), start=1)]
-        numbered = [each for each in numbered if each[1]]
-        there = [line for _, line in numbered]
+        there = [line for line in map(str.rstrip, text.split("\n")) if line]
         routes = self._found("\n".join(there))
         again = [line for line in self.lines(routes) if line]
         if there != again:
-            raise Refused(f"{file!r}: {self._fault(numbered, again)}", code="bad-earlier-routes", subject=file)
+            raise Refused(f"{file!r}: {self._fault(text, again)}", code="bad-earlier-routes", subject=file)
         return routes
 
     def looks_like_ours(self, line: str) -> bool:
         """Whether a line could be one of those that this dialect prints, wherever it stands."""
         return self.pattern.fullmatch(line) is not None
 
-    def _fault(self, numbered: Sequence[tuple[int, str]], again: Sequence[str]) -> str:
+    def _fault(self, text: str, again: Sequence[str]) -> str:
         """Why a text is not what was printed: the first line that no text has, else the first that this one has not."""
-        wrong = next((each for each in numbered if not self.looks_like_ours(each[1])), None)
-        pairs = itertools.zip_longest(numbered, again)
-        number, line = wrong or next(each for each, other in pairs if each is None or each[1] != other) or (0, "")
-        if not number:
-            return f"incomplete, osctl router static --format {self.name} printed more" if numbered else "empty"
+        wrong = next((each for each in _numbered(text) if not self.looks_like_ours(each[1])), None)
+        pairs = itertools.zip_longest(_numbered(text), again)
+        found = wrong or next(each for each, other in pairs if each is None or each[1] != other)
+        if found is None:
+            return f"incomplete, osctl router static --format {self.name} printed more" if text.strip() else "empty"
+        number, line = found
         shown = f"{line[:_LONGEST_QUOTE]}..." if len(line) > _LONGEST_QUOTE else line
         return f"line {number} was not printed by osctl router static --format {self.name}: {shown!r}"
 
@@ -143,6 +142,12 @@ class Dialect:
             except Refused:
                 continue
             yield StaticRoutes(version, next_hop, of_version)
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that count, with their numbers."""
+    lines = enumerate(map(str.rstrip, text.split("\n")), start=1)
+    return ((number, line) for number, line in lines if line)
 
 
 class Commands(Dialect):
