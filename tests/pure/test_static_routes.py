@@ -1,13 +1,15 @@
 """Static routes for routers: which there are, and how each kind of router is told them.
 
 Each dialect has a folder of expected texts in tests/golden/static: `usual`, `linked` and `ipv4-via-ipv6` by their next
-hops, and `changed`: what leads from the usual routes to others.
+hops, and `changed`: what leads from the usual routes to others. `OSCTL_WRITE_GOLDEN=1 ./dev test
+tests/pure/test_static_routes.py` writes them.
 """
 
 from __future__ import annotations
 
 import importlib
 import ipaddress
+import os
 import pkgutil
 import re
 from collections.abc import Mapping
@@ -67,8 +69,12 @@ def routes_to(hops: Mapping[int, NextHop], *texts: str) -> tuple[StaticRoutes, .
     return tuple(StaticRoutes(version, hops[version], found) for version, found in by_version.items() if found)
 
 
-def expected(dialect: Dialect, case: str) -> str:
-    return (GOLDEN / dialect.name / f"{case}.txt").read_text()
+def check_expected(dialect: Dialect, case: str, printed: list[str]) -> None:
+    file = GOLDEN / dialect.name / f"{case}.txt"
+    if os.environ.get("OSCTL_WRITE_GOLDEN"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(as_text(printed))
+    assert as_text(printed) == file.read_text()
 
 
 def as_text(lines: list[str]) -> str:
@@ -100,7 +106,7 @@ def test_a_router_is_told_routes_in_its_own_words(dialect: Dialect, case: str) -
 
     printed = dialect.lines(routes_to(next_hops(dialect, *CASES[case]), *NETWORKS))
 
-    assert as_text(printed) == expected(dialect, case)
+    check_expected(dialect, case, printed)
 
 
 @each_dialect
@@ -111,7 +117,7 @@ def test_a_router_is_told_what_has_changed(dialect: Dialect) -> None:
 
     printed = dialect.changes(difference(before, after), after)
 
-    assert as_text(printed) == expected(dialect, "changed")
+    check_expected(dialect, "changed", printed)
     assert dialect.changes(difference(after, after), after) == []
 
 
