@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import itertools
 import os
 import pkgutil
 import re
@@ -21,7 +22,7 @@ from hypothesis import given
 
 import osctld.announce.static
 from osctld.announce.static.dialect import Commands, Dialect, File, dialects
-from osctld.announce.static_routes import Difference, StaticRoutes, difference, networks_of, static_routes
+from osctld.announce.static_routes import Difference, StaticRoutes, Wanted, difference, networks_of, static_routes
 from osctld.cli.catalogue import catalogue
 from osctld.commands.router_static import RouterStatic
 from osctld.core.address.addresses import Address, Network
@@ -31,7 +32,7 @@ from osctld.core.config.host import Host
 from osctld.core.config.settings import Settings
 from osctld.core.errors import OsctlError, Refused, UsageError
 from osctld.protocol.schemas import answer_of_command
-from pure.generated import HOST_UUID, any_networks, containers
+from pure.generated import HOST_UUID, any_networks, networks
 
 GOLDEN = Path(__file__).parent.parent / "golden/static"
 DIALECTS = tuple(dialects().values())
@@ -311,21 +312,41 @@ def test_commands_leave_no_gap() -> None:
 
 # --- which routes -------------------------------------------------------------------------------------------------
 
-HOPS = {4: NextHop.parse("192.0.2.1"), 6: NextHop.parse("2001:db8:1::1")}
+
+class _Routing:
+    """As much of a container as is looked at."""
+
+    def __init__(self, networks: list[Network]) -> None:
+        self.networks = networks
+
+    def routed_networks(self) -> list[bytes]:
+        return [each.packed for each in self.networks]
 
 
-@given(st.lists(containers(), max_size=4))
-def test_the_routes_lead_to_all_that_is_routed_and_to_nothing_else(some: list[object]) -> None:
-    found = static_routes(some, {4: NextHop.parse("192.0.2.1")})  # type: ignore[arg-type]
+def routes_of(*containers: list[Network], next_hops: Mapping[int, NextHop]) -> Wanted:
+    return static_routes(map(_Routing, containers), next_hops)  # type: ignore[arg-type]
 
-    routed = [Network.from_packed(packed) for each in some for packed in each.routed_networks()]  # type: ignore[attr-defined]
-    told = {str(network) for network, _ in networks_of(found.routes)}
-    wanted = [ipaddress.IPv4Network(str(each)) for each in routed if each.version == 4]
-    assert told == {str(each) for each in ipaddress.collapse_addresses(wanted)}
-    of_other_version = [ipaddress.IPv6Network(str(each)) for each in routed if each.version == 6]
-    left_out = len([*ipaddress.collapse_addresses(of_other_version)])
+
+@given(st.lists(st.lists(st.one_of(networks(4), networks(6)), max_size=10), max_size=4))
+def test_the_routes_lead_to_all_that_is_routed_and_to_nothing_else(some: list[list[Network]]) -> None:
+    found = routes_of(*some, next_hops={4: NextHop.parse("192.0.2.1")})
+
+    def collapsed(version: int) -> set[str]:
+        there = [ipaddress.ip_network(str(each)) for each in itertools.chain(*some) if each.version == version]
+        return {str(each) for each in ipaddress.collapse_addresses(there)}  # type: ignore[type-var]
+
+    assert {str(network) for network, _ in networks_of(found.routes)} == collapsed(4)
+    left_out = len(collapsed(6))
     assert found.left_out == ({6: left_out} if left_out else {})
     assert len(found.notes) == bool(left_out)
+
+
+def test_neighbours_of_different_containers_share_a_route() -> None:
+    one, other = [Network.parse("1.2.3.4")], [Network.parse("1.2.3.5")]
+
+    (routes,) = routes_of(one, other, next_hops={4: NextHop.parse("192.0.2.1")}).routes
+
+    assert routes.networks == [Network.parse("1.2.3.4/31").packed]
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -394,27 +415,16 @@ def test_a_next_hop_that_makes_no_sense_is_refused(
 
 
 @given(st.lists(any_networks.filter(lambda each: each.length > 0), min_size=1, max_size=5), st.data())
-def test_a_next_hop_inside_what_it_leads_to_is_refused(networks: list[Network], data: st.DataObject) -> None:
-    inside = data.draw(st.sampled_from(networks))
+def test_a_next_hop_inside_what_it_leads_to_is_refused(some: list[Network], data: st.DataObject) -> None:
+    inside = data.draw(st.sampled_from(some))
     number = data.draw(st.integers(inside.number, inside.last.number))
     hop = NextHop(Address(inside.version, number))
-    container = _Routing(networks)
 
     with pytest.raises(Refused) as refused:
-        static_routes([container], {inside.version: hop})  # type: ignore[list-item]
+        routes_of(some, next_hops={inside.version: hop})
 
     assert refused.value.message.startswith(f"{hop}: lies in ")
     assert Network.parse(refused.value.holder).includes(hop.address)
-
-
-class _Routing:
-    """As much of a container as is looked at."""
-
-    def __init__(self, networks: list[Network]) -> None:
-        self.networks = networks
-
-    def routed_networks(self) -> list[bytes]:
-        return [each.packed for each in self.networks]
 
 
 def test_the_help_says_which_formats_are_files() -> None:

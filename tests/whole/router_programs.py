@@ -15,7 +15,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -365,9 +365,6 @@ iface {LINK} inet6 static
         return self._interfaces("ifup", "--no-act", check=False) == 0
 
 
-def _running() -> Iterator[type[Router]]:
-    yield from (IpBatch, Bird, Frr, Networkd, Netplan, Ifupdown)
-
-
+_PROGRAMS: tuple[type[Router], ...] = (IpBatch, Bird, Frr, Networkd, Netplan, Ifupdown)
 #: By `--format`.
-RUNNING: Mapping[str, type[Router]] = {each.format: each for each in _running()}
+RUNNING: Mapping[str, type[Router]] = {each.format: each for each in _PROGRAMS}
