@@ -195,12 +195,21 @@ class Frr(Router):
         zebra = program("usr/lib/frr/zebra")
         self._zebra = self.daemon(f"{places}; {vtysh}; exec {zebra} -A 127.0.0.1 -P 0")
         wait_until(lambda: self._beside_zebra("test", "-S", "/run/frr/zserv.api").status == 0, "zebra listens")
-        staticd = [*self._prefix, str(program("usr/lib/frr/staticd")), "-A", "127.0.0.1", "-P", "0"]
+        # From 9.0 on, mgmtd reads what is for staticd.
+        for name in ("mgmtd", "staticd"):
+            if name == "staticd" or Path(f"/usr/lib/frr/{name}").exists():
+                self._start(name)
+
+    def _start(self, name: str) -> None:
         process = subprocess.Popen(
-            staticd, stdin=subprocess.DEVNULL, stdout=self._log(), stderr=subprocess.STDOUT, env={"PATH": os.defpath}
+            [*self._prefix, str(program(f"usr/lib/frr/{name}")), "-A", "127.0.0.1", "-P", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log(),
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.defpath},
         )
         self._closing.callback(_end, process)
-        wait_until(lambda: "staticd" in self._beside_zebra("vtysh", "-c", "show daemons").stdout, "staticd is there")
+        wait_until(lambda: name in self._beside_zebra("vtysh", "-c", "show daemons").stdout, f"{name} is there")
 
     @property
     def _prefix(self) -> tuple[str, ...]:
