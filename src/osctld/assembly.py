@@ -19,6 +19,7 @@ from osctld.daemon.failures import Failures
 from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.perform import Daemon
 from osctld.daemon.records import Records
+from osctld.daemon.router import Router, Routing
 from osctld.daemon.since import MomentsFile, Since
 from osctld.daemon.turns import Turns
 from osctld.lifecycle.boot import Boot
@@ -31,6 +32,7 @@ from osctld.shell.host_boot import BootedHost
 from osctld.shell.process.memory import give_memory_back
 from osctld.shell.store.database import Store
 from osctld.shell.store.mirrors import Mirrors
+from osctld.sync.announcements import Announcements
 from osctld.sync.containers import ContainerSync
 from osctld.sync.drift import Drift
 from osctld.sync.host import HostSync
@@ -63,10 +65,11 @@ def assemble(
     run: int = 1,
     above: Authority | None = None,
     moments: MomentsFile | None = None,
+    routing: Routing,
 ) -> Daemon:
     """`run` counts the runs of the daemon on this store; `begun` are documents of changes that one before noted and
     neither kept nor took back; `above` is an authority on addresses above this host; `moments` keeps since when
-    something is not as it should be."""
+    something is not as it should be; `routing` is what announces."""
     settings = host.settings
     turns = Turns()
     events = EventLog(run=run)
@@ -74,15 +77,21 @@ def assemble(
     def tell(kind: str, opts: Mapping[str, Any]) -> None:
         events.emit(kind, opts)
         condition.hear(kind)
+        if kind in ("mended", "blocked", "block"):
+            announcements.forget_wanted()
 
     def changed(name: str, state: str) -> None:
         tell("state", {"pool": POOL, "id": name, "state": state})
+        configured()
+
+    def configured() -> None:
         stopped.wake()
+        announcements.wake()
 
     lives = Lives(changed=changed)
     records = Records(host, store=store, disk=disk, mirrors=mirrors, lives=lives, events=events)
     stopped = Stopped(settings=settings, kernel=kernel, lives=lives, host=lambda: records.host, tell=tell)
-    records.on_changed = stopped.wake
+    records.on_changed = configured
     tracked = Tracked(kernel)
     records.on_gone = tracked.forget
     notes = ChangeNotes(store, disk, begun=begun)
@@ -99,10 +108,19 @@ def assemble(
         drift=drift, obstacles=obstacles, tell=tell,
     )  # fmt: skip
     guest_files = GuestFiles(root_of=roots.path, records=records, host=host_sync, lives=lives, tell=tell)
+    announcements = Announcements(
+        settings=settings, kernel=kernel, lives=lives, containers=containers, host=lambda: records.host, tell=tell,
+        table=kernel.announcement_table(settings.announce.table, protocol=settings.routes.announce_protocol),
+    )  # fmt: skip
+    router = Router(
+        settings=settings, engine=routing.engine, noted=routing.noted, read_password=routing.read_password,
+        announcements=announcements, records=records, disk=disk, tell=tell,
+    )  # fmt: skip
     phase = HostPhase(booted, disk=disk)
     supervisor = Supervisor(
         runtime=bind(engine), roots=roots, pending_starts=pending_starts, lives=lives, containers=containers,
         host=host_sync, records=records, phase=phase, events=events, turns=turns, guest_files=guest_files,
+        withdraw=announcements.settle,
     )  # fmt: skip
     boot = Boot(phase, lives=lives, supervisor=supervisor, records=records, events=events, turns=turns)
     reconciler = Reconciler(
@@ -123,10 +141,12 @@ def assemble(
         records=records, host=host_sync, containers=containers, obstacles=obstacles, lives=lives,
         supervisor=supervisor, phase=phase, boot=boot, reconciler=reconciler, turns=turns, events=events,
         condition=condition, blocking=blocking, stopped=stopped, failures=failures, guest_files=guest_files,
+        announcements=announcements, router=router,
     )  # fmt: skip
     return Daemon(
         about=about, records=records, lives=lives, kernel=kernel, host_sync=host_sync, containers=containers,
         drift=drift, obstacles=obstacles, ports=ports, phase=phase, supervisor=supervisor, boot=boot,
         reconciler=reconciler, actions=actions, events=events, turns=turns, condition=condition, blocking=blocking,
-        stopped=stopped, tracked=tracked, failures=failures, guest_files=guest_files, above=above,
+        stopped=stopped, tracked=tracked, failures=failures, guest_files=guest_files, announcements=announcements,
+        router=router, above=above,
     )  # fmt: skip

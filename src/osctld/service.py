@@ -33,6 +33,7 @@ from osctld.core.reconcile.host_level import IPV6_FORWARDING
 from osctld.daemon.disk import Disk
 from osctld.daemon.perform import Daemon
 from osctld.daemon.records import Records, documents_beside_roots
+from osctld.daemon.router import Routing
 from osctld.daemon.tasks import log_failure
 from osctld.maintenance import FILE, Maintenance
 from osctld.protocol.catalogue import commands, requests
@@ -49,12 +50,15 @@ from osctld.shell.pending_starts import PendingStarts
 from osctld.shell.process import inheritance, inherited_signals
 from osctld.shell.remote_authority import RemoteAuthority
 from osctld.shell.rootfs.roots import RootDirectories
+from osctld.shell.routing.bird_engine import BirdEngine
+from osctld.shell.routing.engine_files import read_password
 from osctld.shell.service_manager import drop, feed_watchdog, keep, notify, take_kept_sockets
 from osctld.shell.store.contents import Contents
 from osctld.shell.store.database import Store
 from osctld.shell.store.durable import make_directory
 from osctld.shell.store.mirrors import HostFacts, Mirrors
 from osctld.shell.store.moments_file import MomentsFile
+from osctld.shell.store.router_file import RouterFile
 
 log = logging.getLogger("osctld")
 
@@ -323,6 +327,7 @@ async def serve(places: Places, settings: Settings) -> None:
         booted=BootedHost(boot, contents.boot, NotedShutdown(places.state_dir)),
         about=about, begun=contents.pending, run=contents.run, above=authority_above(settings, host),
         moments=MomentsFile(places.run_dir / "since.json"),
+        routing=Routing(BirdEngine(settings.announce), RouterFile(places.state_dir), read_password),
     )  # fmt: skip
 
     stop = asyncio.Event()
@@ -355,6 +360,10 @@ async def serve(places: Places, settings: Settings) -> None:
     stopped.add_done_callback(log_failure)
     tasks.add(tracked := asyncio.create_task(daemon.tracked.run(), name="tracked"))
     tracked.add_done_callback(log_failure)
+    tasks.add(announcing := asyncio.create_task(daemon.announcements.run(), name="announcements"))
+    announcing.add_done_callback(log_failure)
+    tasks.add(routing := asyncio.create_task(daemon.router.run(), name="router"))
+    routing.add_done_callback(log_failure)
     tasks.add(failing := asyncio.create_task(daemon.failures.run(), name="failures"))
     failing.add_done_callback(log_failure)
     tasks.add(writing := asyncio.create_task(daemon.guest_files.run(), name="guest files"))

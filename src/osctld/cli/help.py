@@ -31,7 +31,7 @@ _GROUPS = {
     ("net",): "The network of all containers.",
     ("net", "pool"): "Address pools defined in the settings.",
     ("net", "uplink"): "Links of the host whose networks containers may use addresses from.",
-    ("router",): "What routers need to know to reach containers.",
+    ("router",): "How routers learn to reach containers: by a routing daemon, or static routes.",
     ("self",): "The daemon itself.",
 }
 

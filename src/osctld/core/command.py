@@ -446,6 +446,20 @@ class DeclareUplink(msgspec.Struct, frozen=True):
     is_declared: bool
 
 
+class EnableRouter(msgspec.Struct, frozen=True):
+    """Have this routing daemon announce networks."""
+
+    engine: str
+
+
+class DisableRouter(msgspec.Struct, frozen=True):
+    """Announce nothing any more."""
+
+
+class ShowRouter(msgspec.Struct, frozen=True):
+    """Show what is announced to whom."""
+
+
 class BlockNetworks(msgspec.Struct, frozen=True):
     """Drop packets to these networks for this number of seconds; None: until unblocked."""
 
@@ -480,6 +494,7 @@ Look: TypeAlias = (
     | ListBlocks
     | ShowGuestFiles
     | PrintStaticRoutes
+    | ShowRouter
 )
 
 Action: TypeAlias = (
@@ -499,6 +514,8 @@ Action: TypeAlias = (
     | UnblockNetworks
     | ApplyGuestFiles
     | RestoreGuestFiles
+    | EnableRouter
+    | DisableRouter
     | Look
 )
 

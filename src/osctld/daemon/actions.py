@@ -39,12 +39,14 @@ from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.net_actions import NetActions
 from osctld.daemon.records import CopiedHost, Kept, Records
 from osctld.daemon.static_routes import StaticRouting
+from osctld.daemon.router import Router
 from osctld.daemon.turns import Turns
 from osctld.lifecycle.boot import Boot
 from osctld.lifecycle.host_phase import HostPhase
 from osctld.lifecycle.lives import Lives
 from osctld.lifecycle.supervisor import Supervisor
 from osctld.shell.health.facts import gather_facts
+from osctld.sync.announcements import Announcements
 from osctld.sync.containers import ContainerSync
 from osctld.sync.host import HostSync
 from osctld.sync.obstacles import Obstacles
@@ -99,6 +101,8 @@ class Actions:
         stopped: Stopped,
         failures: Failures,
         guest_files: GuestFiles,
+        announcements: Announcements,
+        router: Router,
     ) -> None:
         self._records = records
         self._host = host
@@ -116,6 +120,8 @@ class Actions:
         self._stopped = stopped
         self._failures = failures
         self._guest_files = guest_files
+        self._announcements = announcements
+        self._router = router
         #: Whether the original's client has listed containers.
         self.serves_original = False
         self._net = NetActions(records=records, host=host, turns=turns)
@@ -184,6 +190,8 @@ class Actions:
                 return await _to_the_end(self._guest_files.perform(action))
             case commands.BlockNetworks() | commands.UnblockNetworks():
                 return await _to_the_end(self._blocking.perform(action, caller.asked))
+            case commands.EnableRouter() | commands.DisableRouter() | commands.ShowRouter():
+                return await _to_the_end(self._router.perform(action, caller.asked))
             case commands.ListBlocks():
                 return self._blocking.listing()
             case commands.PrintStaticRoutes():
@@ -235,6 +243,8 @@ class Actions:
         action = command.act(self._records.host)
         if isinstance(action, commands.RestoreCopy):
             return await self._restore(action, caller, is_rehearsal=True)
+        if isinstance(action, commands.EnableRouter | commands.DisableRouter):
+            return commands.Text(await self._router.rehearse(action) or NOTHING)
         return await self._turns.take(lambda: self._rehearse(command))
 
     async def _rehearse(self, command: ActCommand) -> Reply:
@@ -286,13 +296,16 @@ class Actions:
         made = f"# start container {name}: its namespaces, then this, then its first process"
         after = [] if is_running else await self._stopped.lines(host, host, begins=name)
         files = await self._guest_files.lines_of_start(host.container(name))
+        after += self._announcements.lines({}, {name: host.container(name)})
         return [*host_level.text().splitlines(), made, *plan.text().splitlines(), *files, *after]
 
     async def _lines_of_end(self, name: str) -> list[str]:
         if self._lives.state(name) == "stopped":
             return []
-        plan = await self._containers.plan_end(self._records.host.container(name))
-        return [f"# stop container {name}: its interfaces are removed with it", *plan.text().splitlines()]
+        container = self._records.host.container(name)
+        plan = await self._containers.plan_end(container)
+        withdrawn = self._announcements.lines({name: container}, {})
+        return [*withdrawn, f"# stop container {name}: its interfaces are removed with it", *plan.text().splitlines()]
 
     async def _lines_of_reconcile(self, only: str | None) -> list[str]:
         chosen = [self._records.host.container(only)] if only is not None else self._records.host.sorted_containers

@@ -48,11 +48,13 @@ from osctld.daemon.kernel_effects import kernel_effects
 from osctld.daemon.parking import Parking
 from osctld.daemon.records import Kept, Records
 from osctld.daemon.reservations import NeedsMore, Reservations
+from osctld.daemon.router import Router
 from osctld.daemon.turns import Turns
 from osctld.lifecycle.boot import Boot
 from osctld.lifecycle.host_phase import HostPhase
 from osctld.lifecycle.lives import Lives
 from osctld.lifecycle.supervisor import Supervisor
+from osctld.sync.announcements import Announcements
 from osctld.sync.containers import ContainerSync
 from osctld.sync.drift import Drift
 from osctld.sync.host import HostSync
@@ -94,6 +96,8 @@ class Daemon:
         tracked: Tracked,
         failures: Failures,
         guest_files: GuestFiles,
+        announcements: Announcements,
+        router: Router,
         above: Authority | None = None,
     ) -> None:
         """`above` is an authority on addresses above this host."""
@@ -109,6 +113,8 @@ class Daemon:
         self.tracked = tracked
         self.failures = failures
         self.guest_files = guest_files
+        self.announcements = announcements
+        self.router = router
         self.condition = condition
         self.blocking = blocking
         self._about = about
@@ -259,11 +265,13 @@ class Daemon:
             lines = await considered(weight, lambda: lines_of(effects))
             for each in pairs.values():
                 lines += await self.guest_files.lines(*each, is_running=each[1].name in running)
-            lines = (*lines, *await self.stopped.lines(self.host, edited.host)) or (only_kept,)
+            announced = self.announcements.lines(*({name: pairs[name][at] for name in running} for at in (0, 1)))
+            lines = (*announced, *lines, *await self.stopped.lines(self.host, edited.host)) or (only_kept,)
             return commands.Text(lines if is_changed else NOTHING)
         if not is_changed:
             return commands.Text(edited.messages)
-        async with Undoing(self._ports) as done:
+        befores, afters = ([pairs[name][at] for name in running] for at in (0, 1))
+        async with self.announcements.leaving(befores, afters), Undoing(self._ports) as done:
             await done.apply(of_rank(Rank.NOTE, effects))
             async with self.records.saving(edited.host, kept, asked, epoch=epoch) as saving:
                 await done.apply(of_rank(Rank.BEFORE_SAVE, effects))

@@ -268,6 +268,11 @@ class Records:
         await asyncio.shield(self.disk.run(lambda: self.store.save_blocks(blocks, line)))
         self.host = self.host.with_blocks(blocks)
 
+    async def note_done(self, asked: Asked) -> None:
+        """Add a command to the history that changed nothing of the configuration. Raises ApplyFailed."""
+        line = _history_line(asked)
+        await asyncio.shield(self.disk.run(lambda: self.store.note_done(line)))
+
     async def keep_boot(self, boot: str) -> None:
         """Remember that what is wanted was started on this boot of the host."""
         await self.disk.run(lambda: self.store.keep_boot(boot))

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from osctld.core.config.host import POOL
 from osctld.core.config.life import ContainerSpec, End, StopMethod
@@ -51,7 +51,9 @@ class Supervisor:
         events: EventLog,
         turns: Turns,
         guest_files: GuestFiles,
+        withdraw: Callable[[], Awaitable[None]],
     ) -> None:
+        """`withdraw` returns when nothing of containers that are not running is announced."""
         self.runtime = runtime
         self.roots = roots
         self._lives = lives
@@ -62,6 +64,7 @@ class Supervisor:
         self._events = events
         self._turns = turns
         self._guest_files = guest_files
+        self._withdraw = withdraw
         self._starting: dict[str, asyncio.Task[None]] = {}
         again = functools.partial(self.start, wait_seconds=LONGEST_START)
         self.retries = Retries(again, pending=pending_starts, records=records, lives=lives, phase=phase)
@@ -244,6 +247,7 @@ class Supervisor:
         # Whoever else stops it: they may have more patience, or give up. One that is about to reboot stays down.
         current.stops += 1
         current.enter("stopping")
+        await self._withdraw()
         if current.is_held:
             method = StopMethod.KILL  # there is no process to ask
         try:
@@ -305,6 +309,7 @@ class Supervisor:
         if current.is_taken_down:
             return
         current.is_taken_down = True
+        await self._withdraw()
         container = self._records.host.containers.get(current.name)
         await self._containers.take_down(current.name, container)
         for each in container.interfaces if container is not None else ():

@@ -127,6 +127,10 @@ class ContainerSync:
         #: The bridges of a container as the last look for it saw them.
         self._bridges: dict[str, Mapping[str, HostLink]] = {}
 
+    def desired(self, container: Container) -> KernelState:
+        """What kernels should hold for a running container now, without what yields to others."""
+        return self._desired(container)
+
     # --- plans ----------------------------------------------------------------------------------------------------
 
     async def plan(

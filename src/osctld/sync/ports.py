@@ -20,9 +20,29 @@ from osctld.core.plan.kernel_state import (
     Namespace,
     Outcome,
     Route,
+    Routes,
     SoughtRoutes,
 )
 from osctld.core.plan.planner import Plan
+
+
+class SeenTable(Protocol):
+    """What a table holds: our routes, the first of somebody else's as text, and the VRF that it belongs to, if any."""
+
+    @property
+    def routes(self) -> tuple[Routes, ...]: ...
+    @property
+    def foreign(self) -> str: ...
+    @property
+    def vrf(self) -> str: ...
+
+
+class AnnouncementTable(Protocol):
+    """The port to the table that a routing daemon reads."""
+
+    def look(self) -> SeenTable: ...
+    async def changed(self) -> None:
+        """Return when somebody else may have changed it."""
 
 
 class Kernel(Protocol):
@@ -69,6 +89,9 @@ class Kernel(Protocol):
 
     def routes_under(self, routes: Collection[Route]) -> Mapping[Key, Route | NullRoute]:
         """What the host's main table holds under the keys of these routes, by key; where nothing is, none."""
+
+    def announcement_table(self, table: int, *, protocol: int) -> AnnouncementTable:
+        """A table that is read by a routing daemon alone, with routes of this protocol."""
 
     def hear_of_host_networks(self) -> None:
         """Read notifications of them."""

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from osctld.core.address.addresses import Address, Network, reason_not_routable, reason_not_unicast
 from osctld.core.address.via import LONGEST_PREFIX, Via
+from osctld.core.config.announcing import AnnounceSettings, NeighborSettings, check_announcing
 from osctld.core.errors import Refused
 
 #: Seconds. What is left of the 25 minutes that packaging/osctl-shutdown.service has is for those that are killed.
@@ -287,6 +288,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shutdown: ShutdownSettings = ShutdownSettings()
     history: HistorySettings = HistorySettings()
     authority: AuthoritySettings = AuthoritySettings()
+    announce: AnnounceSettings = AnnounceSettings()
+    neighbors: dict[str, NeighborSettings] = {}
     addresses: dict[str, AddressPoolSettings] = {}
 
 
@@ -368,6 +371,7 @@ def _check(settings: Settings, *, text: str, file: str) -> None:
     for version in (4, 6):
         _check_pools(settings.via, version, refuse)
     _check_address_pools(settings.addresses, refuse)
+    check_announcing(settings.announce, settings.neighbors, refuse)
     for each in settings.via.reserved:
         _network("via.reserved", each, refuse)
 

@@ -51,6 +51,7 @@ from osctld.shell.kernel import (
     rtnetlink_dumps,
     sysctl,
 )
+from osctld.shell.kernel.announcement_table import AnnouncementTable
 from osctld.shell.kernel.events import KernelEvents
 from osctld.shell.kernel.host_networks import HostNetworks
 from osctld.shell.kernel.host_side import HostSide
@@ -371,6 +372,10 @@ class Kernel:
             return self._tracked.forget(networks)
         except OSError as error:
             raise Unavailable(error.strerror or str(error), code="kernel-unreadable") from error
+
+    def announcement_table(self, table: int, *, protocol: int) -> AnnouncementTable:
+        """A table that is read by a routing daemon alone. Close it at the end. Raises Unavailable."""
+        return AnnouncementTable(table, protocol=protocol, own_ports=[self._host.port])
 
     def solicit_routers(self, link: str) -> None:
         """Ask for router advertisements on a link, as the kernel does when one comes up.

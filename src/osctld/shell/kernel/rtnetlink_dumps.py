@@ -461,7 +461,7 @@ def _read_route(
             version,
             namespace,
             links[index],
-            _gateway(found),
+            gateway_of(found),
             protocol,
             metric,
             source=Address.from_packed(source) if source else None,
@@ -470,7 +470,7 @@ def _read_route(
     return way, address + bytes((length,))
 
 
-def _gateway(found: Mapping[int, bytes]) -> Address | None:
+def gateway_of(found: Mapping[int, bytes]) -> Address | None:
     gateway = found.get(RTA_GATEWAY)
     if gateway is None and RTA_VIA in found:
         # The gateway of an IPv4 route may be an IPv6 address, behind its family.

@@ -142,6 +142,13 @@ class Store:
             if not self._is_last(line):
                 raise ApplyFailed(f"the change could not be saved: {_told(error)}", code="save-failed") from error
 
+    def note_done(self, line: HistoryLine) -> None:
+        """Add to the history alone; durable when this returns. Raises ApplyFailed."""
+        try:
+            history.add(self._connection, [line])
+        except sqlite3.Error as error:
+            raise ApplyFailed(f"the history could not be written: {_told(error)}", code="save-failed") from error
+
     def _replace_blocks(self, blocks: Sequence[Block]) -> None:
         self._connection.execute("DELETE FROM block")
         self._connection.executemany(

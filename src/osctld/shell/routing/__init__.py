@@ -1,0 +1,1 @@
+"""Routing daemons, by their control sockets and files."""

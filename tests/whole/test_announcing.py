@@ -1,0 +1,172 @@
+"""Networks of running containers are announced by BIRD, in the right order, and nothing else is."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from whole.host import stays, wait_until
+from whole.routers import Announcing, announcing
+
+A4, B4, A6 = "198.19.5.1/32", "198.19.6.0/24", "2001:db8:5::1/128"
+
+
+@pytest.fixture
+def host() -> Iterator[Announcing]:
+    """`web` runs with an address of each version and a network; nothing is announced."""
+    with announcing() as made:
+        made.new_container("web", via=["10.100.10.100/30", "fd00:100::/126"], addresses=["198.19.5.1", "2001:db8:5::1"])
+        made.osctl("ct", "netif", "route", "add", "web", "eth0", "198.19.6.0/24")
+        yield made
+
+
+@pytest.fixture
+def announced(host: Announcing) -> Announcing:
+    """The same, announced, and the router knows."""
+    host.osctl("router", "enable", "bird")
+    wait_until(lambda: host.routes_at_router() == {A4, B4, A6}, "the router knows", seconds=30)
+    return host
+
+
+def test_nothing_is_announced_before_it_is_enabled(host: Announcing) -> None:
+    stays(lambda: host.copies() == set() and host.routes_at_router() == set(), 1)
+    assert host.include.read_text() == ""
+    assert host.osctl("router", "show").stdout.strip() == "nothing is announced"
+
+
+def test_what_a_running_container_has_is_announced_and_reached(announced: Announcing) -> None:
+    assert announced.copies() == {A4, B4, A6}
+    assert announced.ping(announced.R, "198.19.5.1") == 3
+    assert announced.ping(announced.R, "2001:db8:5::1") == 3
+    rows = announced.osctl_json("router", "show")
+    assert [(each["neighbor"], each["state"], each["wanted"], each["sent"]) for each in rows] == [
+        ("r4", "up", 2, 2),
+        ("r6", "up", 1, 1),
+    ]
+    assert "router enable bird" in announced.osctl("history").stdout
+
+
+def test_an_address_is_announced_and_withdrawn_live(announced: Announcing) -> None:
+    announced.osctl("ct", "netif", "ip", "add", "web", "eth0", "198.19.5.2")
+    wait_until(lambda: "198.19.5.2/32" in announced.routes_at_router(), "it is announced")
+
+    announced.osctl("ct", "netif", "ip", "del", "web", "eth0", "198.19.5.2")
+
+    assert "198.19.5.2/32" not in announced.copies()
+    wait_until(lambda: announced.routes_at_router() == {A4, B4, A6}, "it is withdrawn, and nothing else")
+
+
+def test_interconnecting_networks_and_what_is_not_allowed_stay_at_home(announced: Announcing) -> None:
+    announced.osctl("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4")
+    announced.osctl("ct", "netif", "ip", "add", "web", "eth0", "198.19.5.3")
+    wait_until(lambda: "198.19.5.3/32" in announced.routes_at_router(), "the allowed one is announced")
+    assert announced.copies() == {A4, B4, A6, "198.19.5.3/32"}
+
+
+def test_a_stop_withdraws_before_the_link_goes(announced: Announcing) -> None:
+    with announced.watch_routes() as seen:
+        announced.osctl("ct", "stop", "web")
+        lines = seen()
+    assert announced.copies() == set()
+    wait_until(lambda: announced.routes_at_router() == set(), "it is withdrawn")
+    gone = [line for line in lines if "Deleted" in line and "198.19.5.1 " in line]
+    assert "table 1111" in gone[0], gone
+    announced.osctl("ct", "start", "web")
+    wait_until(lambda: announced.routes_at_router() == {A4, B4, A6}, "it is announced again")
+
+
+def test_nothing_is_withdrawn_while_the_daemon_is_away(announced: Announcing) -> None:
+    with announced.watch_routes() as seen:
+        announced.kill_daemon()
+        announced.start_daemon()
+        wait_until(lambda: announced.osctl_json("router", "show")[0]["wanted"] == 2, "it has settled")
+        assert not [line for line in seen() if "table 1111" in line]
+    assert announced.routes_at_router() == {A4, B4, A6}
+
+
+def test_copies_that_somebody_deletes_come_back(announced: Announcing) -> None:
+    announced.ip(announced.H, "route", "flush", "table", "1111")
+    wait_until(lambda: announced.copies() == {A4, B4, A6}, "they are back")
+    wait_until(lambda: announced.routes_at_router() == {A4, B4, A6}, "the router has them")
+
+
+def test_a_link_that_goes_down_and_up_is_announced_again(announced: Announcing) -> None:
+    link = announced.osctl_json("ct", "netif", "show", "web", "eth0")["veth"]
+    announced.ip(announced.H, "link", "set", link, "down")
+    announced.ip(announced.H, "link", "set", link, "up")
+    wait_until(lambda: announced.copies() == {A4, B4, A6}, "they are back")
+
+
+def test_disabling_withdraws_everything_and_leaves_an_empty_file(announced: Announcing) -> None:
+    announced.osctl("router", "disable")
+    assert announced.copies() == set()
+    wait_until(lambda: announced.routes_at_router() == set(), "it is withdrawn")
+    assert "osctl" not in announced.at_host.ask("show protocols")
+    assert announced.include.read_text().startswith("# Written by osctld")
+    announced.restart_daemon()
+    stays(lambda: announced.copies() == set(), 0.5)
+
+
+def test_a_table_of_somebody_else_is_not_used(host: Announcing) -> None:
+    host.ip(host.H, "route", "add", "203.0.113.7", "dev", "up0", "proto", "static", "table", "1111")
+    refusal = host.refusal("router", "enable", "bird")
+    assert "table 1111 holds a route of somebody else: 203.0.113.7/32 proto 4" in refusal
+    assert host.copies() == {"203.0.113.7/32"}
+
+
+def test_what_bird_refuses_changes_nothing(host: Announcing) -> None:
+    """The operator's configuration has an error that nobody has noticed yet."""
+    main = host.at_host.config.read_text()
+    host.at_host.config.write_text(main + "nonsense\n")
+    refusal = host.refusal("router", "enable", "bird")
+    assert "BIRD:" in refusal
+    assert "syntax error" in refusal
+    assert host.include.read_text() == ""
+    assert sorted(each.name for each in host.include.parent.iterdir()) == [
+        "bird.conf", "bird.ctl", "bird.log", "osctl.conf",
+    ]  # fmt: skip
+
+
+def test_a_configuration_without_the_include_is_refused_with_the_line(host: Announcing) -> None:
+    main = host.at_host.config.read_text()
+    host.at_host.config.write_text(main.replace("include", "#include"))
+    refusal = host.refusal("router", "enable", "bird")
+    command = refusal.partition("; ")[2]
+    host.in_namespace(host.H, "sh", "-c", command)
+    host.osctl("router", "enable", "bird")
+
+
+def test_a_bird_that_is_not_there_is_named(host: Announcing) -> None:
+    host.at_host.end()
+    assert "package bird2" in host.refusal("router", "enable", "bird")
+
+
+def test_a_restart_of_bird_announces_everything_again(announced: Announcing) -> None:
+    announced.at_host.end(signal.SIGKILL)
+    announced.at_host.start("-R")
+    wait_until(
+        lambda: "Established" in announced.at_host.ask("show protocols osctl_r4"), "the session is up", seconds=30
+    )
+    assert announced.routes_at_router() == {A4, B4, A6}
+
+
+def test_a_dry_run_shows_the_file_and_the_copies(host: Announcing) -> None:
+    shown = host.osctl("router", "enable", "--dry-run", "bird").stdout
+    assert f"+++ {host.include}" in shown
+    assert "+protocol bgp osctl_r4 {" in shown
+    assert host.include.read_text() == ""
+    host.osctl("router", "enable", "bird")
+    assert host.include.read_text() == "".join(
+        line[1:] + "\n" for line in shown.splitlines() if line.startswith("+") and not line.startswith("+++")
+    )
+    lines = host.osctl("ct", "netif", "ip", "add", "--dry-run", "web", "eth0", "198.19.5.9").stdout
+    assert "table 1111" in lines
+
+
+def test_blocked_addresses_are_withdrawn(announced: Announcing) -> None:
+    announced.osctl("net", "block", "198.19.5.1")
+    wait_until(lambda: announced.routes_at_router() == {B4, A6}, "it is withdrawn")
+    announced.osctl("net", "unblock", "198.19.5.1")
+    wait_until(lambda: announced.routes_at_router() == {A4, B4, A6}, "it is announced again")
