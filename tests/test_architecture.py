@@ -76,6 +76,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.core", "osctld.daemon.change_notes", "osctld.sync.drift", "osctld.sync.host"),
         *("osctld.sync.plan_sender", "osctld.sync.ports", "osctld.sync.obstacles"),
     ),
+    "osctld.sync.bird_engine": ("osctld.core", "osctld.announce", "osctld.shell.routing"),
+    "osctld.sync.announcements": (*("osctld.core", "osctld.announce", "osctld.sync.containers", "osctld.sync.ports"),),
     "osctld.lifecycle.host_phase": ("osctld.core", "osctld.daemon.disk", "osctld.shell"),
     "osctld.lifecycle.retries": (
         *("osctld.core", "osctld.daemon.records", "osctld.daemon.tasks", "osctld.lifecycle.host_phase"),
@@ -104,6 +106,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.daemon.static_routes": (
         *("osctld.aside", "osctld.core", "osctld.announce", "osctld.commands", "osctld.daemon.records"),
     ),
+    "osctld.daemon.router": (
+        *("osctld.core", "osctld.announce", "osctld.commands", "osctld.daemon.disk", "osctld.daemon.records"),
+        "osctld.sync.announcements",
+    ),
     "osctld.daemon.parking": ("osctld.core", "osctld.daemon.event_log", "osctld.daemon.records", "osctld.daemon.turns"),
     "osctld.daemon.reservations": ("osctld.core",),
     "osctld.sync.reconciler": (
@@ -128,10 +134,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.sync.reconciler", "osctld.daemon.records", "osctld.lifecycle.supervisor", "osctld.daemon.turns"),
         *("osctld.sync.stopped", "osctld.daemon.net_actions", "osctld.sync.obstacles", "osctld.daemon.condition"),
         *("osctld.daemon.blocking", "osctld.daemon.failures", "osctld.daemon.guest_files"),
-        "osctld.daemon.static_routes",
+        *("osctld.daemon.static_routes", "osctld.daemon.router", "osctld.sync.announcements"),
     ),
     "osctld.daemon.perform": (
-        "osctld.aside",
+        *("osctld.aside", "osctld.daemon.router", "osctld.sync.announcements"),
         *("osctld.core", "osctld.daemon.actions", "osctld.lifecycle.boot", "osctld.sync.containers"),
         *("osctld.sync.drift", "osctld.daemon.effects", "osctld.daemon.event_log", "osctld.lifecycle.host_phase"),
         *("osctld.sync.host", "osctld.daemon.kernel_effects", "osctld.lifecycle.lives", "osctld.sync.ports"),

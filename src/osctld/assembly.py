@@ -130,7 +130,7 @@ def assemble(
     failures = Failures(store, disk)
     condition = Condition(
         about=about, records=records, kernel=kernel, host=host_sync, obstacles=obstacles, drift=drift, lives=lives,
-        phase=phase, reconciler=reconciler, ways=ways, since=Since(moments),
+        phase=phase, reconciler=reconciler, ways=ways, since=Since(moments), announcing=router.troubles,
     )  # fmt: skip
     ports = Ports(plans, notes)
     blocking = Blocking(

@@ -50,7 +50,6 @@ from osctld.shell.pending_starts import PendingStarts
 from osctld.shell.process import inheritance, inherited_signals
 from osctld.shell.remote_authority import RemoteAuthority
 from osctld.shell.rootfs.roots import RootDirectories
-from osctld.shell.routing.bird_engine import BirdEngine
 from osctld.shell.routing.engine_files import read_password
 from osctld.shell.service_manager import drop, feed_watchdog, keep, notify, take_kept_sockets
 from osctld.shell.store.contents import Contents
@@ -59,6 +58,7 @@ from osctld.shell.store.durable import make_directory
 from osctld.shell.store.mirrors import HostFacts, Mirrors
 from osctld.shell.store.moments_file import MomentsFile
 from osctld.shell.store.router_file import RouterFile
+from osctld.sync.bird_engine import BirdEngine
 
 log = logging.getLogger("osctld")
 

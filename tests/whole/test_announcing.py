@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from whole.host import stays, wait_until
-from whole.routers import Announcing, announcing
+from whole.host import ROUTER_4, run, stays, wait_until
+from whole.routers import HOST_AS, MAIN, ROUTER_AS, Announcing, announcing
 
+GOLDEN = Path(__file__).parent.parent / "pure" / "golden" / "bird"
 A4, B4, A6 = "198.19.5.1/32", "198.19.6.0/24", "2001:db8:5::1/128"
 
 
 @pytest.fixture
-def host() -> Iterator[Announcing]:
+def silent() -> Iterator[Announcing]:
     """`web` runs with an address of each version and a network; nothing is announced."""
     with announcing() as made:
         made.new_container("web", via=["10.100.10.100/30", "fd00:100::/126"], addresses=["198.19.5.1", "2001:db8:5::1"])
@@ -23,17 +27,24 @@ def host() -> Iterator[Announcing]:
 
 
 @pytest.fixture
-def announced(host: Announcing) -> Announcing:
+def announced(silent: Announcing) -> Announcing:
     """The same, announced, and the router knows."""
-    host.osctl("router", "enable", "bird")
-    wait_until(lambda: host.routes_at_router() == {A4, B4, A6}, "the router knows", seconds=30)
-    return host
+    silent.osctl("router", "enable", "bird")
+    wait_until(lambda: silent.routes_at_router() == {A4, B4, A6}, "the router knows", seconds=30)
+    return silent
 
 
-def test_nothing_is_announced_before_it_is_enabled(host: Announcing) -> None:
-    stays(lambda: host.copies() == set() and host.routes_at_router() == set(), 1)
-    assert host.include.read_text() == ""
-    assert host.osctl("router", "show").stdout.strip() == "nothing is announced"
+@pytest.mark.parametrize("case", sorted(GOLDEN.glob("*.conf")), ids=lambda each: each.stem)
+def test_bird_accepts_what_is_written_for_it(case: Path, tmp_path: Path) -> None:
+    main = tmp_path / "bird.conf"
+    main.write_text(MAIN.format(router_id="192.0.2.1") + f'include "{case}";\n')
+    run("bird", "-p", "-c", str(main))
+
+
+def test_nothing_is_announced_before_it_is_enabled(silent: Announcing) -> None:
+    stays(lambda: silent.copies() == set() and silent.routes_at_router() == set(), 1)
+    assert silent.include.read_text() == ""
+    assert silent.osctl("router", "show").stdout.strip() == "nothing is announced"
 
 
 def test_what_a_running_container_has_is_announced_and_reached(announced: Announcing) -> None:
@@ -109,38 +120,38 @@ def test_disabling_withdraws_everything_and_leaves_an_empty_file(announced: Anno
     stays(lambda: announced.copies() == set(), 0.5)
 
 
-def test_a_table_of_somebody_else_is_not_used(host: Announcing) -> None:
-    host.ip(host.H, "route", "add", "203.0.113.7", "dev", "up0", "proto", "static", "table", "1111")
-    refusal = host.refusal("router", "enable", "bird")
+def test_a_table_of_somebody_else_is_not_used(silent: Announcing) -> None:
+    silent.ip(silent.H, "route", "add", "203.0.113.7", "dev", "up0", "proto", "static", "table", "1111")
+    refusal = silent.refusal("router", "enable", "bird")
     assert "table 1111 holds a route of somebody else: 203.0.113.7/32 proto 4" in refusal
-    assert host.copies() == {"203.0.113.7/32"}
+    assert silent.copies() == {"203.0.113.7/32"}
 
 
-def test_what_bird_refuses_changes_nothing(host: Announcing) -> None:
+def test_what_bird_refuses_changes_nothing(silent: Announcing) -> None:
     """The operator's configuration has an error that nobody has noticed yet."""
-    main = host.at_host.config.read_text()
-    host.at_host.config.write_text(main + "nonsense\n")
-    refusal = host.refusal("router", "enable", "bird")
+    main = silent.at_host.config.read_text()
+    silent.at_host.config.write_text(main + "nonsense\n")
+    refusal = silent.refusal("router", "enable", "bird")
     assert "BIRD:" in refusal
     assert "syntax error" in refusal
-    assert host.include.read_text() == ""
-    assert sorted(each.name for each in host.include.parent.iterdir()) == [
+    assert silent.include.read_text() == ""
+    assert sorted(each.name for each in silent.include.parent.iterdir()) == [
         "bird.conf", "bird.ctl", "bird.log", "osctl.conf",
     ]  # fmt: skip
 
 
-def test_a_configuration_without_the_include_is_refused_with_the_line(host: Announcing) -> None:
-    main = host.at_host.config.read_text()
-    host.at_host.config.write_text(main.replace("include", "#include"))
-    refusal = host.refusal("router", "enable", "bird")
+def test_a_configuration_without_the_include_is_refused_with_the_line(silent: Announcing) -> None:
+    main = silent.at_host.config.read_text()
+    silent.at_host.config.write_text(main.replace("include", "#include"))
+    refusal = silent.refusal("router", "enable", "bird")
     command = refusal.partition("; ")[2]
-    host.in_namespace(host.H, "sh", "-c", command)
-    host.osctl("router", "enable", "bird")
+    silent.in_namespace(silent.H, "sh", "-c", command)
+    silent.osctl("router", "enable", "bird")
 
 
-def test_a_bird_that_is_not_there_is_named(host: Announcing) -> None:
-    host.at_host.end()
-    assert "package bird2" in host.refusal("router", "enable", "bird")
+def test_a_bird_that_is_not_there_is_named(silent: Announcing) -> None:
+    silent.at_host.end()
+    assert "package bird2" in silent.refusal("router", "enable", "bird")
 
 
 def test_a_restart_of_bird_announces_everything_again(announced: Announcing) -> None:
@@ -152,16 +163,16 @@ def test_a_restart_of_bird_announces_everything_again(announced: Announcing) -> 
     assert announced.routes_at_router() == {A4, B4, A6}
 
 
-def test_a_dry_run_shows_the_file_and_the_copies(host: Announcing) -> None:
-    shown = host.osctl("router", "enable", "--dry-run", "bird").stdout
-    assert f"+++ {host.include}" in shown
+def test_a_dry_run_shows_the_file_and_the_copies(silent: Announcing) -> None:
+    shown = silent.osctl("router", "enable", "--dry-run", "bird").stdout
+    assert f"+++ {silent.include}" in shown
     assert "+protocol bgp osctl_r4 {" in shown
-    assert host.include.read_text() == ""
-    host.osctl("router", "enable", "bird")
-    assert host.include.read_text() == "".join(
+    assert silent.include.read_text() == ""
+    silent.osctl("router", "enable", "bird")
+    assert silent.include.read_text() == "".join(
         line[1:] + "\n" for line in shown.splitlines() if line.startswith("+") and not line.startswith("+++")
     )
-    lines = host.osctl("ct", "netif", "ip", "add", "--dry-run", "web", "eth0", "198.19.5.9").stdout
+    lines = silent.osctl("ct", "netif", "ip", "add", "--dry-run", "web", "eth0", "198.19.5.9").stdout
     assert "table 1111" in lines
 
 
@@ -170,3 +181,85 @@ def test_blocked_addresses_are_withdrawn(announced: Announcing) -> None:
     wait_until(lambda: announced.routes_at_router() == {B4, A6}, "it is withdrawn")
     announced.osctl("net", "unblock", "198.19.5.1")
     wait_until(lambda: announced.routes_at_router() == {A4, B4, A6}, "it is announced again")
+
+
+def findings_of(host: Announcing) -> list[str]:
+    found = json.loads(host.osctl("-j", "self", "check", check=False).stdout)
+    return [each["what"] for each in found if each["code"] == "announcing"]
+
+
+def test_the_first_step_at_which_something_is_missing_is_told(announced: Announcing) -> None:
+    assert findings_of(announced) == []
+
+    os.kill(announced.at_host.pid, signal.SIGSTOP)
+    (told,) = findings_of(announced)
+    assert "BIRD: it does not answer" in told
+    os.kill(announced.at_host.pid, signal.SIGCONT)
+
+    announced.at_host.ask("disable osctl_r4")
+    (told,) = findings_of(announced)
+    assert told.startswith(f"neighbor 'r4' ({ROUTER_4}): no session since ")
+
+    announced.at_host.ask("disable osctl4_kernel")
+    (told,) = findings_of(announced)
+    assert told.startswith("bird has 0 of 2 IPv4 networks from table 1111")
+
+
+def test_a_neighbour_is_told_no_more_than_its_limit() -> None:
+    neighbor = f'[neighbors.r4]\naddress = "{ROUTER_4}"\nremote_as = {ROUTER_AS}\nlimit = 2\n'
+    with announcing(neighbor=neighbor) as host:
+        host.new_container("web", via=["10.100.10.100/30"], addresses=["198.19.5.7", "198.19.5.8"])
+        host.osctl("router", "enable", "bird")
+        wait_until(lambda: len(host.routes_at_router()) == 2, "they are announced", seconds=30)
+
+        host.osctl("ct", "netif", "ip", "add", "web", "eth0", "198.19.5.1")
+
+        wait_until(lambda: findings_of(host), "it is told")
+        assert findings_of(host) == ["1 network is not announced: neighbor 'r4' has a limit of 2"]
+        assert host.copies() == {"198.19.5.7/32", "198.19.5.8/32"}, "what is announced stays"
+
+        host.osctl("ct", "netif", "ip", "del", "web", "eth0", "198.19.5.7")
+        wait_until(lambda: host.routes_at_router() == {"198.19.5.1/32", "198.19.5.8/32"}, "there is room")
+        assert findings_of(host) == []
+
+
+def test_an_unnumbered_session_with_a_password_carries_both_versions() -> None:
+    with announcing(neighbor=UNNUMBERED, router=UNNUMBERED_ROUTER) as host:
+        password = host.birds / "password"
+        password.write_text("correct horse\n")
+        password.chmod(0o644)
+        host.config.write_text(host.config.read_text().replace("/nowhere", str(password)))
+        for namespace, link, address in ((host.H, "up0", "fe80::1:1/64"), (host.R, "down0", "fe80::1:2/64")):
+            host.ip(namespace, "-6", "addr", "flush", "dev", link, "scope", "link")
+            host.ip(namespace, "addr", "add", address, "dev", link, "nodad")
+        host.restart_daemon()
+        host.new_container("web", via=["10.100.10.100/30", "fd00:100::/126"], addresses=["198.19.5.1", "2001:db8:5::1"])
+        assert "others than its owner may read it; chmod 600" in host.refusal("router", "enable", "bird")
+        password.chmod(0o600)
+
+        shown = host.osctl("router", "enable", "--dry-run", "bird").stdout
+        assert "horse" not in shown
+        assert "password" in shown
+
+        host.osctl("router", "enable", "bird")
+        wait_until(lambda: host.routes_at_router() == {A4, A6}, "the router knows", seconds=30)
+        assert host.ping(host.R, "198.19.5.1") == 3
+        assert "horse" not in host.osctl("router", "disable", "--dry-run").stdout
+        assert host.include.stat().st_mode & 0o077 == 0o040
+        assert "horse" not in host.log_text() + host.osctl("history").stdout
+
+
+UNNUMBERED = f"""\
+[neighbors.tor]
+address = "fe80::1:2%up0"
+remote_as = {ROUTER_AS}
+limit = 100
+communities = ["65001:77"]
+password_file = "/nowhere"
+"""
+UNNUMBERED_ROUTER = f"""\
+protocol bgp host {{ local as {ROUTER_AS}; neighbor fe80::1:1%down0 as {HOST_AS}; password "correct horse";
+  connect delay time 1; connect retry time 1; error wait time 1,2;
+  ipv4 {{ import where (65001,77) ~ bgp_community; export none; extended next hop on; }};
+  ipv6 {{ import where (65001,77) ~ bgp_community; export none; }}; }}
+"""

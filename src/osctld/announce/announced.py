@@ -64,6 +64,11 @@ def packed_of(state: KernelState) -> Iterator[PackedNetwork]:
         yield from routes
 
 
+def of_version(networks: Iterable[PackedNetwork], version: int) -> list[PackedNetwork]:
+    size = BITS[version] // 8 + 1
+    return [each for each in networks if len(each) == size]
+
+
 class Limits:
     """How much each neighbour is to be told at most; a network that would exceed one of them is told to nobody."""
 
@@ -75,7 +80,7 @@ class Limits:
             for version in each.versions
         ]
         self._least = {
-            version: min((limit for _, of_version, limit, _ in self._limits if of_version == version), default=None)
+            version: min((limit for _, its_version, limit, _ in self._limits if its_version == version), default=None)
             for version in VERSIONS
         }
 
@@ -93,12 +98,11 @@ class Limits:
         found: dict[PackedNetwork, str] = {}
         for version in VERSIONS:
             least = self._least[version]
-            size = BITS[version] // 8 + 1
-            of_version = [each for each in wanted if len(each) == size]
-            if least is None or len(of_version) <= least:
+            those = of_version(wanted, version)
+            if least is None or len(those) <= least:
                 continue
             for name, its_version, limit, within in self._limits:
                 if its_version == version:
-                    told = sorted(within.of(of_version), key=lambda each: (each not in announced, each))
+                    told = sorted(within.of(those), key=lambda each: (each not in announced, each))
                     found.update(dict.fromkeys(told[limit:], name))
         return found

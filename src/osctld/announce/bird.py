@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 
 import msgspec
 
@@ -22,7 +21,8 @@ PACKAGE = "bird2"
 #: Versions from which on all that is written here was loaded and run.
 OLDEST = (2, 0, 12)
 
-#: Prefix of every symbol: BIRD has one space of names for the whole configuration.
+#: Prefix of every symbol: BIRD has one space of names for the whole configuration. Sessions are `osctl_NAME`, all else
+#: begins with `osctl4` or `osctl6`, so that no name of a neighbour can be that of something else.
 PREFIX = "osctl"
 
 #: The kernel drops notifications that a default buffer cannot hold; BIRD then misses routes until its next scan.
@@ -55,19 +55,19 @@ def _lines(settings: Settings, passwords: Mapping[str, str]) -> Iterator[str]:
     for version in VERSIONS:
         yield ""
         yield f"ipv{version} table {PREFIX}{version};"
-        yield f"define {PREFIX}_allowed{version} = {_prefixes(allowed, version)};"
-        yield f"filter {PREFIX}_learn{version} {{"
-        yield f"  if krt_source = {settings.routes.announce_protocol} && net ~ {PREFIX}_allowed{version} then accept;"
+        yield f"define {PREFIX}{version}_allowed = {_prefixes(allowed, version)};"
+        yield f"filter {PREFIX}{version}_learn {{"
+        yield f"  if krt_source = {settings.routes.announce_protocol} && net ~ {PREFIX}{version}_allowed then accept;"
         yield "  reject;"
         yield "}"
-        yield f"protocol kernel {PREFIX}_kernel{version} {{"
+        yield f"protocol kernel {PREFIX}{version}_kernel {{"
         yield f"  kernel table {announce.table}; learn; persist; graceful restart;"
         yield f"  netlink rx buffer {_BUFFER}; scan time {_SCAN_SECONDS};"
-        yield (f"  ipv{version} {{ table {PREFIX}{version}; import filter {PREFIX}_learn{version}; export none; }};")
+        yield (f"  ipv{version} {{ table {PREFIX}{version}; import filter {PREFIX}{version}_learn; export none; }};")
         yield "}"
     if any(each.bfd for _, each in neighbors):
         yield ""
-        yield f"protocol bfd {PREFIX}_bfd {{"
+        yield f"protocol bfd {PREFIX}4_bfd {{"
         yield f'  interface "*" {{ interval {_BFD_INTERVAL_MS} ms; multiplier {_BFD_MULTIPLIER}; }};'
         yield "}"
     for name, each in neighbors:
@@ -80,9 +80,9 @@ def _session(
     networks = networks_of(neighbor.networks) if neighbor.networks else allowed
     for version in neighbor.versions:
         yield ""
-        yield f"define {PREFIX}_{name}_networks{version} = {_prefixes(networks, version)};"
-        yield f"filter {PREFIX}_{name}_out{version} {{"
-        yield f"  if source != RTS_INHERIT || net !~ {PREFIX}_{name}_networks{version} then reject;"
+        yield f"define {PREFIX}{version}_{name}_networks = {_prefixes(networks, version)};"
+        yield f"filter {PREFIX}{version}_{name}_out {{"
+        yield f"  if source != RTS_INHERIT || net !~ {PREFIX}{version}_{name}_networks then reject;"
         for each in neighbor.communities:
             yield f"  bgp_community.add(({each.replace(':', ',')}));"
         yield "  accept;"
@@ -99,7 +99,7 @@ def _session(
     for version in neighbor.versions:
         extended = " extended next hop on;" if version == 4 and neighbor.link else ""
         yield (
-            f"  ipv{version} {{ table {PREFIX}{version}; import none; export filter {PREFIX}_{name}_out{version};"
+            f"  ipv{version} {{ table {PREFIX}{version}; import none; export filter {PREFIX}{version}_{name}_out;"
             f"{extended} next hop self; export limit {neighbor.limit} action warn; }};"
         )
     yield "}"
@@ -134,22 +134,24 @@ def without_passwords(text: str) -> str:
 
 def includes(text: str, file: str, *, of: str) -> bool:
     """Whether a configuration file, `of` this path, includes a file: paths are relative to it, and may be patterns."""
-    folder = PurePosixPath(of).parent
-    return any(fnmatchcase(file, str(folder / pattern)) for pattern in _INCLUDE.findall(text))
+    return any(fnmatchcase(file, _beside(of, pattern)) for pattern in _INCLUDE.findall(text))
 
 
 def including(text: str, file: str, instead: str, *, of: str) -> str:
     """The same text with another file included in the place of `file`."""
-    folder = PurePosixPath(of).parent
 
     def replaced(match: re.Match[str]) -> str:
         pattern = match[1]
-        if not fnmatchcase(file, str(folder / pattern)):
-            # It will stand in another folder.
-            return match[0].replace(f'"{pattern}"', f'"{folder / pattern}"')
-        return match[0].replace(f'"{pattern}"', f'"{instead}"')
+        path = _beside(of, pattern)
+        # Others by their whole paths: the text will stand in another folder.
+        return match[0].replace(f'"{pattern}"', f'"{instead if fnmatchcase(file, path) else path}"')
 
     return _INCLUDE.sub(replaced, text)
+
+
+def _beside(file: str, path: str) -> str:
+    """A path as it is written in a file: one that is not absolute begins in the file's own folder."""
+    return path if path.startswith("/") else f"{file.rpartition('/')[0]}/{path}"
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -184,6 +186,12 @@ def version_of(greeting: str) -> tuple[int, int, int] | None:
     """The version in what BIRD says first; None for another program."""
     found = _VERSION.search(greeting)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+def counted(line: str) -> int:
+    """The number of networks in the last line of an answer to `show route ... count`; 0 for any other line."""
+    found = re.search(r"routes for (\d+) networks", line)
+    return int(found[1]) if found else 0
 
 
 def sessions(lines: Iterable[str]) -> dict[str, Session]:

@@ -38,8 +38,8 @@ from osctld.daemon.failures import Failures
 from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.net_actions import NetActions
 from osctld.daemon.records import CopiedHost, Kept, Records
-from osctld.daemon.static_routes import StaticRouting
 from osctld.daemon.router import Router
+from osctld.daemon.static_routes import StaticRouting
 from osctld.daemon.turns import Turns
 from osctld.lifecycle.boot import Boot
 from osctld.lifecycle.host_phase import HostPhase
@@ -231,7 +231,9 @@ class Actions:
             facts = await asyncio.to_thread(self._facts_of_health, space)
             astray, without_main = await asyncio.to_thread(ways.take, facts.host)
         facts = msgspec.structs.replace(facts, astray=astray, without_main=without_main)
-        facts = msgspec.structs.replace(facts, older_holdings=self._net.older_holdings())
+        facts = msgspec.structs.replace(
+            facts, older_holdings=self._net.older_holdings(), announcing=await self._router.troubles()
+        )
         return listing(findings(facts))
 
     def _facts_of_health(self, space: HostSpace) -> HealthFacts:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -61,7 +61,9 @@ class Condition:
         reconciler: Reconciler,
         ways: Ways,
         since: Since,
+        announcing: Callable[[], Awaitable[tuple[str, ...]]],
     ) -> None:
+        """`announcing` says why not all is announced as it should be."""
         self._about = about
         self._records = records
         self._kernel = kernel
@@ -73,6 +75,7 @@ class Condition:
         self._reconciler = reconciler
         self._ways = ways
         self._since = since
+        self._announcing = announcing
         self._started = time.time()
         self._told = asyncio.Event()
         #: Of each container as it was when that was last asked: a configuration that is the same object is the same.
@@ -146,11 +149,13 @@ class Condition:
 
             ways = self.look_at_ways(most=ASKED_ABOUT)
             named = frozenset().union(*(host.containers[name].bridges for name in states))
+            announcing = await self._announcing()
 
             def find() -> tuple[Trouble, ...]:
                 facts = self._host.look()
                 astray, without_main = ways.take(facts)
-                gathered = msgspec.structs.replace(gather_facts(facts, host), without_main=without_main)
+                gathered = gather_facts(facts, host)
+                gathered = msgspec.structs.replace(gathered, without_main=without_main, announcing=announcing)
                 found = findings(gathered)
                 seen = Seen(
                     facts=facts, states=states, yielded=yielded, older_holdings=older, drift=drift, failed=failed,

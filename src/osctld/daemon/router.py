@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import msgspec
 
 from osctld.announce import bird
-from osctld.announce.announced import Within
+from osctld.announce.announced import Within, of_version
 from osctld.announce.bird import Session
 from osctld.commands import router_show
 from osctld.core import command as commands
-from osctld.core.address.addresses import BITS, PackedNetwork
+from osctld.core.address.addresses import VERSIONS, PackedNetwork
 from osctld.core.command import Reply, Row
 from osctld.core.config.announcing import NeighborSettings, networks_of
 from osctld.core.config.host import POOL
@@ -40,6 +40,7 @@ class Engine(Protocol):
     async def check(self) -> None: ...
     async def present(self) -> str: ...
     async def load(self, text: str) -> None: ...
+    async def learned(self, version: int) -> int: ...
     async def sessions(self) -> Mapping[str, Session]: ...
 
 
@@ -91,16 +92,50 @@ class Router:
         """The routing daemon that announces; empty for none."""
         return self._name
 
-    @property
-    def troubles(self) -> tuple[str, ...]:
-        """Why not all is announced as it should be."""
+    async def troubles(self) -> tuple[str, ...]:
+        """Why not all is announced as it should be: the first step at which it is not, from here to each neighbor."""
+        if not self._name:
+            return ()
         found = [self._trouble, self._announcements.trouble]
         withheld = self._announcements.withheld
         for name in sorted(set(withheld.values())):
             count = sum(1 for each in withheld.values() if each == name)
             limit = self._settings.neighbors[name].limit
-            found.append(f"neighbor {name}: {count} networks are not announced: its limit is {limit}")
-        return tuple(filter(None, found))
+            what = "1 network is" if count == 1 else f"{count} networks are"
+            found.append(f"{what} not announced: neighbor {name!r} has a limit of {limit}")
+        if not any(found):
+            try:
+                found += await self._differences()
+            except Unavailable as error:
+                found.append(error.message)
+        return tuple(dict.fromkeys(filter(None, found)))
+
+    async def _differences(self) -> list[str]:
+        announced = self._announcements.announced()
+        found = []
+        for version in VERSIONS:
+            wanted, learned = len(of_version(announced, version)), await self._engine.learned(version)
+            if learned != wanted:
+                table = self._settings.announce.table
+                found.append(
+                    f"{self._name} has {learned} of {wanted} IPv{version} networks from table {table}; "
+                    f"birdc show route table osctl{version}"
+                )
+        if found:
+            return found
+        sessions = await self._engine.sessions()
+        for name, each in sorted(self._settings.neighbors.items()):
+            session = sessions.get(bird.protocol_of(name))
+            if session is None:
+                found.append(f"neighbor {name!r}: {self._name} has no such session; osctl router enable {self._name}")
+            elif not session.is_up:
+                found.append(f"neighbor {name!r} ({each.address}): no session since {session.since}: {session.info}")
+            else:
+                for row in self._rows(name, each, session, announced, ""):
+                    if row["sent"] != row["wanted"]:
+                        told = f"{row['sent']} of {row['wanted']} IPv{row['version']} networks"
+                        found.append(f"neighbor {name!r} ({each.address}): {told} are sent")
+        return found
 
     # --- actions --------------------------------------------------------------------------------------------------
 
@@ -137,8 +172,9 @@ class Router:
             await self._announcements.begin()
             await self._disk.run(lambda: self._noted.write(engine))
         except OsctlError:
-            await self._announcements.end()
-            await self._engine.load(bird.NOTHING)
+            if not self._name:
+                await self._announcements.end()
+                await self._engine.load(bird.NOTHING)
             raise
         self._name, self._trouble = engine, ""
         await self._records.note_done(asked)
@@ -229,7 +265,6 @@ class Router:
         within = Within(networks_of(neighbor.networks or self._settings.announce.networks))
         rows: list[Row] = []
         for version in neighbor.versions:
-            size = BITS[version] // 8 + 1
             channel = session.channels.get(version) if session is not None else None
             rows.append(
                 {
@@ -241,7 +276,7 @@ class Router:
                     "state": session.state if session is not None else "unknown",
                     "since": session.since if session is not None else None,
                     "info": session.info if session is not None else why or "no such session",
-                    "wanted": len(within.of(each for each in announced if len(each) == size)),
+                    "wanted": len(within.of(of_version(announced, version))),
                     "sent": channel.exported if channel is not None else None,
                     "received": channel.received if channel is not None else None,
                     "limit": neighbor.limit,

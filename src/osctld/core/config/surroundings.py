@@ -24,7 +24,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     """The world as an edit finds it.
 
     `holdings`: who holds what, good until the change that the edit is for is saved. `networks`: what the host itself
-    uses. `released`: addresses that were given back, each with the seconds since then. `host_link` tells of a link of
+    uses. `released`: addresses that were given back, each with the seconds since then. `host_link` is a link of
     the host that an edit names, as it is at that moment; None if there is none.
     """
 

@@ -75,6 +75,8 @@ class HealthFacts(msgspec.Struct, frozen=True):
     requires_apparmor: bool = True
     #: What is not made of containers' routes because of others.
     yielded: tuple[tuple[str, Yielded], ...] = ()
+    #: Why not all is announced as it should be.
+    announcing: tuple[str, ...] = ()
     #: Packets for containers that do not go out by their links.
     astray: tuple[Astray, ...] = ()
     #: IP versions of which no routing rule looks into the main table for all packets.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from osctld.core.health.facts import HealthFacts
 from osctld.core.health.finding import Finding, Severity
-from osctld.core.health.rules import foreign_firewalls, forwarding, link_managers, requirements, routes, sysctls
+from osctld.core.health.rules import (
+    announcing,
+    foreign_firewalls,
+    forwarding,
+    link_managers,
+    requirements,
+    routes,
+    sysctls,
+)
 
 #: In the order in which findings of one severity are told.
 _RULES = (
@@ -20,6 +28,7 @@ _RULES = (
     routes.yielded,
     routes.astray,
     routes.ports,
+    announcing.announcing,
     sysctls.reverse_path,
     foreign_firewalls.strict_ipv6_reverse_path,
     sysctls.limits,

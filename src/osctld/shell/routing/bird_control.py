@@ -16,7 +16,7 @@ import msgspec
 from osctld.core.errors import Unavailable
 
 #: Seconds for one answer. BIRD answers within a millisecond; one that is stopped in a debugger does not at all.
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 #: Bytes of a line at most.
 LONGEST_LINE = 1 << 20
 _FIRST_ERROR = 8000

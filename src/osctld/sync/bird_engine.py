@@ -96,6 +96,12 @@ class BirdEngine:
         if answer.is_error:
             raise Refused(f"BIRD: {answer.last}", code="router-refused", subject="bird")
 
+    async def learned(self, version: int) -> int:
+        """How many networks BIRD has from the announcement table. Raises Unavailable."""
+        async with self._connected() as control:
+            answer = await control.ask(f"show route table {bird.PREFIX}{version} count")
+        return bird.counted(answer.last)
+
     async def sessions(self) -> Mapping[str, Session]:
         """All protocols by their names. Raises Unavailable."""
         async with self._connected() as control:
