@@ -130,8 +130,13 @@ def test_sessions_of_bird_3() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "count"),
-    [("3 of 3 routes for 2 networks in table osctl4", 2), ("0 of 0 routes for 0 networks in table osctl4", 0), ("", 0)],
+    ("lines", "count"),
+    [
+        (("3 of 3 routes for 2 networks in table osctl4",), 2),
+        (("0 of 0 routes for 0 networks in table osctl4", "Total: 0 of 0 routes for 0 networks in 1 tables"), 0),
+        (("",), 0),
+        ((), 0),
+    ],
 )
-def test_counts(line: str, count: int) -> None:
-    assert bird.counted(line) == count
+def test_counts(lines: tuple[str, ...], count: int) -> None:
+    assert bird.counted(lines) == count

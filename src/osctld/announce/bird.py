@@ -188,10 +188,10 @@ def version_of(greeting: str) -> tuple[int, int, int] | None:
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
-def counted(line: str) -> int:
-    """The number of networks in the last line of an answer to `show route ... count`; 0 for any other line."""
-    found = re.search(r"routes for (\d+) networks", line)
-    return int(found[1]) if found else 0
+def counted(lines: Iterable[str]) -> int:
+    """The number of networks in an answer to `show route ... count` of one table; 0 for any other answer."""
+    found = (re.search(r"routes for (\d+) networks", line) for line in lines)
+    return next((int(each[1]) for each in found if each is not None), 0)
 
 
 def sessions(lines: Iterable[str]) -> dict[str, Session]:

@@ -100,7 +100,7 @@ class BirdEngine:
         """How many networks BIRD has from the announcement table. Raises Unavailable."""
         async with self._connected() as control:
             answer = await control.ask(f"show route table {bird.PREFIX}{version} count")
-        return bird.counted(answer.last)
+        return bird.counted(answer.lines)
 
     async def sessions(self) -> Mapping[str, Session]:
         """All protocols by their names. Raises Unavailable."""
