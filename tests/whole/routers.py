@@ -94,7 +94,6 @@ local_as = {HOST_AS}
 bird_config = "{self.birds}/H/bird.conf"
 bird_include = "{self.include}"
 bird_socket = "{self.birds}/H/bird.ctl"
-{more_settings}
 """
             + (
                 neighbor
@@ -108,7 +107,8 @@ address = "{ROUTER_6}"
 remote_as = {ROUTER_AS}
 limit = 1000
 """
-            ),
+            )
+            + more_settings,
             start_daemon=False,
         )
         self._router = router

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,3 +264,19 @@ protocol bgp host {{ local as {ROUTER_AS}; neighbor fe80::1:1%down0 as {HOST_AS}
   ipv4 {{ import where (65001,77) ~ bgp_community; export none; extended next hop on; }};
   ipv6 {{ import where (65001,77) ~ bgp_community; export none; }}; }}
 """
+
+
+def test_the_settings_of_the_page_are_those_of_these_tests(announced: Announcing) -> None:
+    """What the page shows is what ran here, but for where files are."""
+    text = (Path(__file__).parents[2] / "docs/announcing.md").read_text()
+    shown = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])
+    used = tomllib.loads(announced.config.read_text())
+    places = {"bird_config", "bird_include", "bird_socket"}
+    assert shown["announce"] == {key: value for key, value in used["announce"].items() if key not in places}
+    assert shown["neighbors"] == used["neighbors"]
+
+
+def test_commands_give_their_help_and_refuse_other_daemons(silent: Announcing) -> None:
+    refusal = silent.refusal("router", "enable", "quagga", status=64)
+    assert "'quagga': unknown routing daemon (expected bird)" in refusal
+    assert silent.osctl("router", "disable").stdout == "nothing is announced\n"

@@ -91,7 +91,8 @@ ACTING_ONLY = {
     *(("ct", "exec"), ("ct", "monitor"), ("ct", "wait"), ("monitor",), ("history",), ("self", "check")),
     *(("self", "backup"), ("self", "restore"), ("ct", "guest-files", "diff")),
     *(("net", "who"), ("net", "ls"), ("net", "blocks"), ("net", "pool", "ls"), ("status",), ("self", "metrics")),
-    ("router", "static"),
+    *(("router", "static"), ("router", "show")),
+    *(("router", "enable"), ("router", "disable")),  # with a routing daemon, in test_announcing
     *(("net", "uplink", "ls"), ("net", "uplink", "add"), ("net", "uplink", "del")),
 }
 

@@ -18,6 +18,7 @@ from osctld.cli.catalogue import Group, catalogue
 from osctld.core.command import Command
 from whole.bridges import make_bridge
 from whole.host import BIN, Result, Topology, wait_until
+from whole.routers import announcing
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,7 +111,7 @@ def lines_of(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def prepared() -> Iterator[Topology]:
     """One host for all tests of the file, with the settings that examples are about."""
-    with Topology(settings=SETTINGS) as topology:
+    with announcing(more_settings=SETTINGS) as topology:
         for bridge in ("br0", "br1"):
             make_bridge(topology, bridge)
         yield topology
