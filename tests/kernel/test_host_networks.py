@@ -68,7 +68,7 @@ def test_what_the_host_uses_is_known_and_what_is_on_our_links_is_not(kernel: Ker
         "ip -6 route add default via 2001:db8::9 proto bird",
         "ip addr add 203.0.113.1/32 peer 203.0.113.2 dev up0",
         "ip link set up0 down",
-        "ip link set up0 name wan0",
+        pytest.param("ip link set up0 name wan0", marks=pytest.mark.requires_kernel("live rename")),
         "ip link del up0",
         f"ip link set up0 group {GROUP}",
         f"ip link set {HOST_LINK} group 0",

@@ -6,11 +6,12 @@ Everything here is sent and received by sockets of network namespaces, or put on
 from __future__ import annotations
 
 import ipaddress
+import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -32,6 +33,11 @@ OSPF_ROUTERS = {4: "224.0.0.5", 6: "ff02::5"}
 ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 #: So many the host may have at once of one link: those that are new to it, and what asks from other addresses.
 REMEMBERED = 8
+#: Beside these, one more in so many seconds.
+ONE_MORE = 30
+#: A known address is forgotten when it was silent for two minutes; on a slow machine a flood takes as long. So it
+#: speaks once in so many packets.
+SPEAKS_EVERY = 1000
 
 
 def two_links(host: Host, kernel: Kernel) -> packets.Link:
@@ -70,6 +76,14 @@ def is_heard(listening: socket.socket, count: int) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def is_heard_of(host: Host, listening: socket.socket, frames: Sequence[bytes]) -> bool:
+    """Whether all of these come, behind all that is there already."""
+    while select.select([listening], [], [], 0)[0]:
+        listening.recv(2048)
+    frames_from_guest(host, frames)
+    return is_heard(listening, len(frames))
 
 
 # --- on the link ---------------------------------------------------------------------------------------------------
@@ -136,6 +150,8 @@ def test_from_very_many_link_local_addresses_the_host_remembers_a_few_and_counts
 
     def flood() -> Iterable[bytes]:
         for number in range(65_000):
+            if number % SPEAKS_EVERY == 0:
+                yield speak
             address = f"fe80::{number >> 16:x}:{(number & 0xFFFF) + 16:x}"
             yield link.frame(packets.neighbour_solicitation(link.own_mac, address, "fe80::1", to="fe80::1"))
 
@@ -145,21 +161,22 @@ def test_from_very_many_link_local_addresses_the_host_remembers_a_few_and_counts
         frames_from_guest(host, [speak])
         assert is_heard(hearing, 1)
 
+        began = time.monotonic()
         frames_from_guest(host, flood())
+        most = REMEMBERED + int((time.monotonic() - began) / ONE_MORE)
 
         # Who was known before is heard all the same, and the other link has its own measure.
-        frames_from_guest(host, [speak] * 100)
-        assert is_heard(hearing, 100)
+        assert is_heard_of(host, hearing, [speak] * 100)
     with listener(host, HOST, socket.AF_INET6, socket.SOCK_DGRAM) as hearing:
         hearing.bind(("fe80::1", 4000, 0, index(host, HOST, OTHER_LINK)))
         other = packets.Link(own_mac="02:00:00:00:01:02", host_mac="02:00:00:00:01:01")
         frames_from_guest(host, [other.frame(packets.udp("fe80::2", "fe80::1", port=4000))] * 100, "eth1")
         assert is_heard(hearing, 100)
-    assert len(neighbours_on(host, HOST_LINK)) <= REMEMBERED
+    assert len(neighbours_on(host, HOST_LINK)) <= most
     seen = counted()
     assert seen.keys() == {HOST_LINK}
     assert seen[HOST_LINK].keys() == {"limited"}
-    assert seen[HOST_LINK]["limited"] >= 65_000 - REMEMBERED
+    assert seen[HOST_LINK]["limited"] >= 65_000 - most
     assert kernel.counted_of(HOST_LINK) == seen[HOST_LINK]
 
 
@@ -168,27 +185,29 @@ def test_to_very_many_link_local_addresses_the_host_sends_nothing_and_remembers_
     host: Host, kernel: Kernel, source: str
 ) -> None:
     link = two_links(host, kernel)
-    frames_from_guest(host, [link.frame(packets.udp("fe80::2", "fe80::1"))])
+    speak = link.frame(packets.udp("fe80::2", "fe80::1", port=4000))
+    frames_from_guest(host, [speak])
     before = neighbours_on(host, HOST_LINK)
 
     def flood() -> Iterable[bytes]:
         for number in range(65_000):
+            if number % SPEAKS_EVERY == 0:
+                yield speak
             target = f"fe80::{number >> 16:x}:{(number & 0xFFFF) + 16:x}"
             own = {"fe80::2": "fe80::2", "routed": GUEST_END[6].format(0)}.get(source, f"fe80::5:{number + 16:x}")
             yield link.frame(packets.udp(own, target, port=4000))
             yield link.frame(packets.neighbour_solicitation(link.own_mac, own, target, to="fe80::1"))
 
+    began = time.monotonic()
     frames_from_guest(host, flood())
+    most = REMEMBERED + int((time.monotonic() - began) / ONE_MORE)
 
     # It goes through the same queue: what was not done by now is not done any more.
     with listener(host, HOST, socket.AF_INET6, socket.SOCK_DGRAM) as hearing:
         hearing.bind(("fe80::1", 4000, 0, index(host, HOST, HOST_LINK)))
-        frames_from_guest(host, [link.frame(packets.udp("fe80::2", "fe80::1", port=4000))] * 100)
-        assert is_heard(hearing, 100)
-    assert len(neighbours_on(host, HOST_LINK) - before) <= REMEMBERED
-    assert (
-        sum("INCOMPLETE" in each["state"] or "FAILED" in each["state"] for each in host.ip("neigh show")) <= REMEMBERED
-    )
+        assert is_heard_of(host, hearing, [speak] * 100)
+    assert len(neighbours_on(host, HOST_LINK) - before) <= most
+    assert sum("INCOMPLETE" in each["state"] or "FAILED" in each["state"] for each in host.ip("neigh show")) <= most
 
 
 def test_a_question_for_routers_makes_nobody_known_and_is_counted(host: Host, kernel: Kernel) -> None:
@@ -214,10 +233,13 @@ def test_who_asks_from_very_many_addresses_is_limited_and_that_is_counted(
         source = f"2001:db8:6::{number:x}"
         return link.frame(packets.neighbour_solicitation(link.own_mac, source, "fe80::1", to="fe80::1"))
 
+    began = time.monotonic()
     frames_from_guest(host, map(question, range(1, 5000)))
+    # Besides those at once, one a second is let through: on a slow machine seconds pass.
+    took = time.monotonic() - began
 
-    until(lambda: counted().get(HOST_LINK, {}).get("limited", 0) >= 4900)
-    assert len(neighbours_on(host, HOST_LINK)) <= 16
+    until(lambda: counted().get(HOST_LINK, {}).get("limited", 0) >= 4900 - took)
+    assert len(neighbours_on(host, HOST_LINK)) <= 16 + took
     assert kernel.counted_of(HOST_LINK) == counted()[HOST_LINK]
     kernel.forget_counted([HOST_LINK])
     assert counted() == {}

@@ -89,7 +89,7 @@ def gather_facts(
                 "/etc/udev/rules.d/70-osctl.rules",
             )
             # A package has below /usr/lib what an operator, or an installation from source, has below /etc.
-            if (root / each[1:]).exists() or (root / each.replace("/etc/", "usr/lib/", 1)).exists()
+            if (root / each[1:]).exists() or (root / each.replace("/etc/", "/usr/lib/", 1)[1:]).exists()
         ),
     )
 
