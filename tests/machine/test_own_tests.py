@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from machine.laboratory.machine import CHECKOUT, Machine, Machines
-from machine.laboratory.qemu import SLOWNESS
+from machine.laboratory.qemu import SLOWNESS, KernelDiedError
 
 #: What a kernel or a release makes a difference to. The rest of these folders asks the same of the same code.
 PARTS = {
@@ -18,22 +18,34 @@ PARTS = {
 }
 
 
-@pytest.mark.time_limit(3600)
+#: How a kernel dies whose emulated processors see changes of its code at different times: nothing to do with the tests.
+EMULATOR_S_FAULT = "Oops: int3"
+
+
+@pytest.mark.time_limit(7200)
 @pytest.mark.parametrize("part", PARTS)
 def test_the_projects_own_tests_hold_on_this_release_with_the_product_installed(
     machines: Machines, part: str, record_property: Callable[[str, object], None]
 ) -> None:
-    machine = machines.start("installed")
-    machine.put_checkout()
-    machine.run(f"cd {CHECKOUT} && ./dev setup", 600)
     words, at_least = PARTS[part]
-
-    said = run_tests(machine, words)
+    try:
+        machine, said = tested(machines, words)
+    except KernelDiedError as died:
+        if EMULATOR_S_FAULT not in str(died):
+            raise
+        machine, said = tested(machines, words)
 
     assert re.search(r"\d+ (failed|error)", said) is None, said
     passed = int((re.search(r"(\d+) passed", said) or [0, 0])[1])
     assert passed >= at_least, said
     record_property("told", f"{machine.release.name}, {part}: {said.splitlines()[-1].strip('= ')}")
+
+
+def tested(machines: Machines, words: str) -> tuple[Machine, str]:
+    machine = machines.start("installed")
+    machine.put_checkout()
+    machine.run(f"cd {CHECKOUT} && ./dev setup", 600)
+    return machine, run_tests(machine, words)
 
 
 def run_tests(machine: Machine, words: str) -> str:

@@ -7,11 +7,16 @@ import json
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machine.laboratory.qemu import MachineError
+from machine.laboratory.qemu import KernelDiedError, MachineError
+
+#: What a kernel says last. It does not answer then; who waits looks every so many seconds.
+_PANIC = "Kernel panic - not syncing"
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,10 @@ class Done:
 class Hand:
     """A conversation with the agent; each question has a connection of its own."""
 
-    def __init__(self, port: Path) -> None:
+    def __init__(self, port: Path, *, console: Callable[[], str]) -> None:
+        """`console` gives what the kernel has said until now."""
         self._port = port
+        self._console = console
 
     def run(self, command: str, timeout_seconds: float, answer_within: float | None = None) -> Done:
         """Run a command by bash in /root. Raises MachineError when no answer comes."""
@@ -49,6 +56,7 @@ class Hand:
         deadline = time.monotonic() + seconds
         number = uuid.uuid4().hex
         said = request.get("command", request.get("path"))
+        panics = self._console().count(_PANIC)
         with socket.socket(socket.AF_UNIX) as port:
             port.settimeout(seconds)
             try:
@@ -57,8 +65,15 @@ class Hand:
                 port.sendall(b"\n" + json.dumps({"id": number, **request}).encode() + b"\n")
                 buffer = b""
                 while True:
-                    port.settimeout(max(0.01, deadline - time.monotonic()))
-                    data = port.recv(1 << 16)
+                    port.settimeout(min(_LOOK_SECONDS, max(0.01, deadline - time.monotonic())))
+                    try:
+                        data = port.recv(1 << 16)
+                    except TimeoutError:
+                        if (console := self._console()).count(_PANIC) > panics:
+                            raise KernelDiedError(f"the kernel died; asked: {said}\n{console[-8000:]}") from None
+                        if time.monotonic() > deadline:
+                            raise
+                        continue
                     if not data:
                         raise MachineError(f"the machine is gone; asked: {said}")
                     *lines, buffer = (buffer + data).split(b"\n")

@@ -44,7 +44,7 @@ class Machine:
         self._disk = disk
         self._memory_mib = memory_mib
         self._more = tuple(more)
-        self._hand = Hand(folder / "hand")
+        self._hand = Hand(folder / "hand", console=lambda: self._console_bytes().decode(errors="replace"))
         self._qemu = self._start_qemu(() if state else cards, state)
         try:
             if state is None:

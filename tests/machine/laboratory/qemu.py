@@ -32,6 +32,15 @@ class MachineError(Exception):
     """The machine did not do what it was asked to; the message says what, and what it said."""
 
 
+class KernelDiedError(MachineError):
+    """The machine's kernel has panicked; the message has the last of its console.
+
+    QEMU's own doing if it is `Oops: int3`: with several emulated processors, one goes on to execute a breakpoint that
+    another has put into the kernel's code for a moment, to change it (seen with QEMU 7.2 and Linux 6.12, once in some
+    hours of tests that open packet sockets).
+    """
+
+
 @dataclass(frozen=True)
 class Card:
     """A network card. `backend` is QEMU's -netdev without its id; the default reaches nothing but QEMU itself.
