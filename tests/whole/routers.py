@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -172,12 +173,12 @@ limit = 1000
             )
 
         def lines() -> list[str]:
-            # What was before a mark has been written when the mark has.
-            mark = f"203.0.113.{next(self._marks)}"
-
+            # What was before a mark has been written when the mark has. Each is another one: the kernel tells nobody of
+            # a route that is replaced by the same.
             def is_marked() -> bool:
-                self.ip(self.H, "route", "replace", "blackhole", mark, "table", "1112")
-                return mark in file.read_text()
+                mark = f"203.0.113.{next(self._marks)}"
+                self.ip(self.H, "route", "add", "blackhole", mark, "table", "1112")
+                return wait_a_little(lambda: f"{mark} " in file.read_text())
 
             wait_until(is_marked, "the mark is seen")
             return [line for line in file.read_text().splitlines() if "table 1112" not in line]
@@ -188,6 +189,14 @@ limit = 1000
         finally:
             process.kill()
             process.wait()
+
+
+def wait_a_little(condition: Callable[[], bool]) -> bool:
+    """Whether it becomes true within half a second."""
+    end = time.monotonic() + 0.5
+    while not (answer := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return answer
 
 
 @contextlib.contextmanager

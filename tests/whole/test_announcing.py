@@ -266,6 +266,23 @@ protocol bgp host {{ local as {ROUTER_AS}; neighbor fe80::1:1%down0 as {HOST_AS}
 """
 
 
+def test_an_interface_is_withdrawn_and_announced_again_without_a_lost_packet(announced: Announcing) -> None:
+    with announced.watch_routes() as seen:
+        announced.osctl("ct", "netif", "set", "--no-announce", "web", "eth0")
+        assert announced.copies() == set()
+        wait_until(lambda: announced.routes_at_router() == set(), "it is withdrawn")
+        lines = [line for line in seen() if "198.19.5.1 " in line]
+    # First the copy; then the route is replaced, and missing at no moment.
+    assert ["Deleted" in line for line in lines] == [True, False]
+    assert "table 1111" in lines[0]
+    assert "proto 112" in lines[1]
+    assert announced.osctl_json("ct", "netif", "show", "web", "eth0")["announce"] is False
+
+    announced.osctl("ct", "netif", "set", "--announce", "web", "eth0")
+    wait_until(lambda: announced.routes_at_router() == {A4, B4, A6}, "it is announced again")
+    assert {each["protocol"] for each in announced.ip_json(announced.H, "route", "show", "198.19.5.1")} == {"111"}
+
+
 def test_the_settings_of_the_page_are_those_of_these_tests(announced: Announcing) -> None:
     """What the page shows is what ran here, but for where files are."""
     text = (Path(__file__).parents[2] / "docs/announcing.md").read_text()

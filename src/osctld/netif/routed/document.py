@@ -38,6 +38,7 @@ class RoutedDocument(InterfaceDocument, frozen=True, omit_defaults=True, tag="ro
     sources: tuple[str, ...] = ()
     mtu: int | None = None
     guest: str = GuestPolicy.REPORT.value
+    announce: bool = True
 
 
 def encode(interface: RoutedInterface) -> RoutedDocument:
@@ -57,6 +58,7 @@ def encode(interface: RoutedInterface) -> RoutedDocument:
         sources=tuple(map(str, interface.sources)),
         mtu=interface.mtu,
         guest=interface.guest_policy.value,
+        announce=interface.is_announced,
     )
 
 
@@ -74,6 +76,7 @@ def decode(document: RoutedDocument) -> RoutedInterface:
         sources=tuple(map(Network.parse, document.sources)),
         mtu=document.mtu,
         guest_policy=GuestPolicy(document.guest),
+        is_announced=document.announce,
     )
 
 

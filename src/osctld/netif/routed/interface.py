@@ -71,6 +71,8 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     sources: tuple[Network, ...] = ()
     mtu: int | None = None
     guest_policy: GuestPolicy = GuestPolicy.REPORT
+    #: Whether a routing daemon may announce what is routed to it.
+    is_announced: bool = True
 
     # --- questions ------------------------------------------------------------------------------------------------
 
@@ -314,7 +316,8 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         routes = context.settings.routes
         metric = 0 if via.version == 4 else routes.ipv6_metric
 
-        link, announced, source = self.link, routes.announce_protocol, routes.source(via.version)
+        link, source = self.link, routes.source(via.version)
+        protocol = routes.announce_protocol if self.is_announced else routes.present_protocol
 
         def way(gateway: Address | None, protocol: int, *, is_onlink: bool = False) -> Way:
             return Way(via.version, HOST, link, gateway, protocol, metric, source, is_onlink)
@@ -330,12 +333,12 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             yield way(via.container_end, routes.present_protocol).route(via.network)
         for next_hop, networks in self.routes.by_next_hop(via.version).items():
             if next_hop is None or next_hop == via.container_end:
-                yield Routes(way(via.container_end, announced), networks)
+                yield Routes(way(via.container_end, protocol), networks)
                 continue
             # The host reaches an assigned address by the container end, which no next hop may depend on: it is said
             # to be on the link, where its MAC is known.
             yield Neighbour(HOST, link, next_hop, self.mac)
-            yield Routes(way(next_hop, announced, is_onlink=True), networks)
+            yield Routes(way(next_hop, protocol, is_onlink=True), networks)
 
     def _guest_side(self, via: Via, inside: Namespace, *, rank: int, edition: int) -> Iterator[KernelObject]:
         source = self.source(via.version)

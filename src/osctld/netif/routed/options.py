@@ -64,6 +64,14 @@ class RoutedOptions(InterfaceOptions, frozen=True, kw_only=True):
             negatable=True,
         ),
     ] = None
+    announce: Annotated[
+        bool | None,
+        Flag(
+            ("--announce",),
+            "A routing daemon may announce the networks; the default. To change it interrupts nothing",
+            negatable=True,
+        ),
+    ] = None
     hwaddr: Hwaddr = None
     mtu: Mtu = None
     guest: Guest = None
@@ -112,8 +120,10 @@ class RoutedOptions(InterfaceOptions, frozen=True, kw_only=True):
         return vias
 
     def with_properties(self, interface: RoutedInterface) -> RoutedInterface:
-        """The interface with MAC address, MTU and policy as asked for. Raises Refused for what makes no sense."""
+        """The interface with MAC address, MTU and so on as asked for. Raises Refused for what makes no sense."""
         chosen = chosen_properties(self, interface.uuid)
+        if self.announce is not None:
+            chosen["is_announced"] = self.announce
         if "mac" in chosen:
             interface = interface.with_mac(chosen.pop("mac"))
         interface = msgspec.structs.replace(interface, **chosen)

@@ -45,6 +45,7 @@ class RoutedType(InterfaceType[RoutedInterface]):
         link_options.HWADDR,
         link_options.MTU,
         link_options.GUEST,
+        Column("announce", "whether a routing daemon may announce the networks", type=bool),
         Column("public", "IP versions whose interconnecting network is public", type=list[int] | None),
     )
     details = (
@@ -70,6 +71,7 @@ class RoutedType(InterfaceType[RoutedInterface]):
             "hwaddr": interface.mac,
             "mtu": interface.mtu,
             "guest": interface.guest_policy.value,
+            "announce": interface.is_announced,
             "public": [version for version, via in sorted(interface.vias.items()) if via.is_public],
         }
 
