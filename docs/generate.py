@@ -19,7 +19,7 @@ from osctld.protocol.schemas import schemas
 DOCS = Path(__file__).parent
 SETTINGS = DOCS.parent / "packaging" / "osctld.toml"
 #: Pages of the manual that are written by hand.
-BY_HAND = ("osctl-routed.md", "osctld.md")
+BY_HAND = ("osctl-routed.md", "osctl-bridged.md", "osctld.md")
 COLUMNS = 100
 GLOBAL_OPTIONS = "global options"
 

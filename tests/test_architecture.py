@@ -59,9 +59,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "osctld.daemon.effects": ("osctld.core", "osctld.daemon.change_notes", "osctld.sync.plan_sender"),
     "osctld.daemon.kernel_effects": ("osctld.core", "osctld.daemon.effects", "osctld.daemon.records"),
     "osctld.sync.obstacles": ("osctld.core",),
+    "osctld.sync.arrivals": ("osctld.core", "osctld.sync.ports", "osctld.daemon.tasks"),
     "osctld.sync.plan_sender": (
         *("osctld.core", "osctld.daemon.change_notes", "osctld.sync.mending", "osctld.sync.obstacles"),
-        *("osctld.sync.ports",),
+        *("osctld.sync.arrivals", "osctld.sync.ports"),
     ),
     "osctld.sync.tracked": ("osctld.core",),
     "osctld.sync.stopped": ("osctld.aside", "osctld.core", "osctld.sync.ports"),
@@ -172,8 +173,8 @@ CORE_OF_ALL = ("errors", "events", "person")
 #: Who may look into the folder of a type of interface: commands for what interfaces of that type alone have.
 COMMANDS_OF_TYPES = {
     "routed": (
-        *("osctld.commands.ct_netif_ip_", "osctld.commands.ct_netif_route_", "osctld.commands.ct_netif_source_"),
-        "osctld.protocol.families.netif",  # `netif_ip_list` and `netif_route_list`
+        *("osctld.commands.ct_netif_ip_move", "osctld.commands.ct_netif_route_", "osctld.commands.ct_netif_source_"),
+        "osctld.protocol.families.netif",  # `netif_route_list`
     ),
 }
 

@@ -33,6 +33,7 @@ from osctld.shell.process.memory import give_memory_back
 from osctld.shell.store.database import Store
 from osctld.shell.store.mirrors import Mirrors
 from osctld.sync.announcements import Announcements
+from osctld.sync.arrivals import Arrivals
 from osctld.sync.containers import ContainerSync
 from osctld.sync.drift import Drift
 from osctld.sync.host import HostSync
@@ -97,7 +98,7 @@ def assemble(
     notes = ChangeNotes(store, disk, begun=begun)
     drift = Drift(tell)
     obstacles = Obstacles(kernel, settings, blocks=lambda: records.host.blocks)
-    plans = PlanSender(kernel, lives=lives, notes=notes, obstacles=obstacles)
+    plans = PlanSender(kernel, lives=lives, notes=notes, obstacles=obstacles, arrivals=Arrivals(kernel, lives))
     ways = Ways(kernel, link_groups=settings.host.link_groups)
     host_sync = HostSync(
         settings=settings, kernel=kernel, lives=lives, sender=plans, host_settings=host_settings, stopped=stopped,

@@ -15,7 +15,15 @@ from osctld.core.address.addresses import Network, PackedNetwork
 from osctld.core.authority.claims import ClaimedNetworks, ClaimKind, Holder
 from osctld.core.command import Argument, Column, ContainerName, EditCommand, Edited, Example, Flag, Option
 from osctld.core.config.guest_side import GuestInterface
-from osctld.core.config.host import Container, GuestPolicy, Host, InterfaceContext, check_interface_name, derived_mac
+from osctld.core.config.host import (
+    Container,
+    GuestPolicy,
+    Host,
+    InterfaceContext,
+    Precedence,
+    check_interface_name,
+    derived_mac,
+)
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
 from osctld.core.plan.kernel_state import HOST, KernelObject, Link, PermittedSource, Sysctl, Veth, guest
@@ -48,6 +56,10 @@ class DummyInterface(msgspec.Struct, frozen=True):
     def versions(self) -> Collection[int]:
         return ()
 
+    @property
+    def precedence(self) -> Precedence:
+        return Precedence.USUAL
+
     def claims(self, container: str) -> Iterator[ClaimedNetworks]:
         networks = tuple(each.packed for each in self.reserved)
         yield ClaimedNetworks(ClaimKind.ROUTE, Holder(container, self.name), networks)
@@ -57,6 +69,9 @@ class DummyInterface(msgspec.Struct, frozen=True):
 
     def renamed(self, name: str) -> DummyInterface:
         return msgspec.structs.replace(self, name=name)
+
+    def chosen_as_default(self, *, is_chosen: bool) -> DummyInterface:  # noqa: ARG002 - it has no default route
+        return self
 
     def routed_networks(self) -> tuple[PackedNetwork, ...]:
         return ()

@@ -74,7 +74,7 @@ def test_without_the_bridge_nothing_is_made_and_it_is_named(host: Host, kernel: 
     assert host.dump() == before
 
 
-@pytest.mark.parametrize("kind", ["dummy", "vrf table 10", "bond"])
+@pytest.mark.parametrize("kind", ["veth peer name other1", "dummy", "vrf table 10", "bond"])
 def test_what_is_no_bridge_gets_no_port_though_the_kernel_might_take_it(host: Host, kernel: Kernel, kind: str) -> None:
     make_bridges(host)
     apply(kernel, host, attached_to("br1"), KernelState())

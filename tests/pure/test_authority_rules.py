@@ -23,6 +23,7 @@ from osctld.core.authority.rules import (
     is_mentioned,
     lies_in_a_static_route,
     lies_in_an_undeclared_network,
+    lies_in_the_network_of_another_link,
     needed_by_its_holder,
     objections,
     older_holdings,
@@ -303,8 +304,43 @@ def test_each_rule_is_about_one_use_and_about_no_other(kind: ClaimKind) -> None:
     }
     of_via = {use for use in Use if use is not Use.LEARNED} if kind is VIA else set()
 
+    assert objecting.pop(lies_in_the_network_of_another_link) == set()
     assert objecting == {**USES_OF_RULES, is_a_via_beside_the_host: of_via}
     assert [use for use in Use if is_mentioned(wants("192.0.2.1", kind), uses("192.0.2.1", use))] == [Use.LEARNED]
+
+
+#: The same of an address that is used on a bridge: where the host looks for it there, and where it does not.
+USES_ON_BRIDGES: dict[str, tuple[set[Use], ...]] = {
+    "up0": (
+        {Use.ADDRESS}, {Use.EDGE}, {Use.NEXT_HOP}, set(), set(), set(), set(),
+    ),
+    "br0": (
+        {Use.ADDRESS}, {Use.EDGE}, {Use.NEXT_HOP}, {Use.CONNECTED, Use.STATIC}, {Use.STATIC}, set(), {Use.CONNECTED},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bridge", ["up0", "br0"])
+def test_an_address_on_a_bridge_may_be_in_the_networks_that_the_host_has_there_and_in_no_others(bridge: str) -> None:
+    wanted = Claim(network("192.0.2.1"), ADDRESS, WEB, bridge)
+
+    objecting = {
+        rule.objects: {use for use in Use if rule.objects(wanted, uses("192.0.2.1", use), ())} for rule in HOST_RULES
+    }
+
+    assert objecting.pop(is_a_via_beside_the_host) == set()
+    rules = (*USES_OF_RULES, lies_in_the_network_of_another_link)
+    assert objecting == dict(zip(rules, USES_ON_BRIDGES[bridge], strict=True))
+
+
+@given(networks(4), networks(4), st.sampled_from(["", "br0", "br1"]), st.sampled_from(["", "br0", "br1"]))
+def test_addresses_on_two_bridges_are_never_in_conflict(one: Network, two: Network, here: str, there: str) -> None:
+    wanted, held = Claim(one, ADDRESS, WEB, here), Claim(two, ADDRESS, DB, there)
+
+    is_refused = is_held_by_another(wanted, held)
+
+    assert is_refused == is_held_by_another(held, wanted)
+    assert is_refused == (one.overlaps(two) and not (here and there and here != there))
 
 
 def test_an_address_with_its_full_length_is_told_once_for_each_link() -> None:

@@ -137,7 +137,8 @@ def test_options_and_commands_of_one_type_are_refused_for_another_by_name(emptie
         (("ct", "netif", "set", "--via", "10.100.10.104/30", "web", "eth0"), "--via: eth0 is a dummy interface", 64),
         (("ct", "netif", "set", "--logs", "web", "eth1"), "--logs: eth1 is a routed interface", 64),
         (("ct", "netif", "set", "web", "eth0"), "nothing to set, give --reserve, --logs", 64),
-        (("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4"), "not a routed interface", 1),
+        (("ct", "netif", "ip", "add", "web", "eth0", "1.2.3.4"), "a dummy interface has no addresses", 1),
+        (("ct", "netif", "route", "add", "web", "eth0", "10.5.5.0/24"), "not a routed interface", 1),
         (("ct", "netif", "new", "other", "web", "eth2"), "expected bridge, dummy, routed", 64),
     ):
         assert words in emptied.refusal_without_trace(*argv, running=["web"], status=status)

@@ -103,7 +103,7 @@ def test_interfaces_tell_all_that_is_known_of_them(shown: Topology) -> None:
 
     assert list(eth0) == [
         *("pool", "ctid", "name", "index", "type", "link", "veth", "via", "hwaddr"),
-        *("mtu", "guest", "announce", "public", "dhcp"),
+        *("mtu", "guest", "announce", "public", "dhcp", "gateways"),
     ]
     (link,) = shown.guest_ip_json("web", "link", "show", "dev", "eth0")
     assert eth0["hwaddr"] == link["address"]

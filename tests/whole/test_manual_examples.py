@@ -23,7 +23,7 @@ from whole.routers import announcing
 ROOT = Path(__file__).parents[2]
 
 #: Pages with sessions: what is typed stands behind `# `, what is shown below it.
-PAGES = ("README.md", "docs/osctl-routed.md", "docs/static-routes.md")
+PAGES = ("README.md", "docs/osctl-routed.md", "docs/osctl-bridged.md", "docs/static-routes.md")
 
 #: Commands that go on until they are interrupted.
 ENDLESS = {("monitor",), ("ct", "monitor")}

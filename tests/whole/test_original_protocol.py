@@ -219,19 +219,20 @@ def test_interfaces_are_created_listed_shown_renamed_and_deleted(original: Origi
             "veth": None,
             "via": {"4": "10.100.10.100/30"},
             "dhcp": None,
+            "gateways": None,
             "pool": "default",
             "ctid": "web",
             "hwaddr": original.call("netif_list")[0]["hwaddr"],
         }
     ]
     assert list(original.call("netif_list")[0]) == [
-        *("name", "index", "type", "link", "veth", "via", "dhcp", "pool", "ctid", "hwaddr"),
+        *("name", "index", "type", "link", "veth", "via", "dhcp", "gateways", "pool", "ctid", "hwaddr"),
     ]
     assert original.call("netif_list", type=["bridge"]) == []
     assert original.call("netif_list", link=["lxcbr0"]) == []
     assert original.call("netif_list", pool="default") == original.call("netif_list")
     assert list(original.call("netif_show", id="web", name="eth0")) == [
-        *("name", "index", "type", "link", "veth", "via", "dhcp"),
+        *("name", "index", "type", "link", "veth", "via", "dhcp", "gateways"),
     ]
 
     assert original.call("netif_rename", id="web", pool=None, old_name="eth0", new_name="eth0") is None

@@ -25,7 +25,7 @@ from osctld.core.command import Command, GlobalOptions
 from osctld.core.config.settings import Settings
 
 #: Handwritten pages: name and section.
-GUIDE = ("osctl-routed", 7)
+GUIDES = (("osctl-routed", 7), ("osctl-bridged", 7))
 DAEMON = ("osctld", 8)
 SETTINGS = ("osctld.toml", 5)
 
@@ -104,7 +104,7 @@ def _group_page(group: Group, root: Group) -> str:
         lines += _surroundings()
     lines += roff.section("see also")
     others = [f"{page_name(each)}(8)" for each in groups(root) if each.words != group.words]
-    others += ["{}({})".format(*each) for each in (DAEMON, SETTINGS, GUIDE)]
+    others += ["{}({})".format(*each) for each in (DAEMON, SETTINGS, *GUIDES)]
     lines.append(",\n".join(roff.bold(each) for each in others))
     return roff.page(lines)
 
@@ -119,7 +119,7 @@ def _overview() -> list[str]:
             "exec runs. A single dash among addresses or networks reads more of them from standard input."
         ),
         *roff.paragraph(f"Aliases: {aliases}."),
-        *roff.paragraph("The guide to routed interfaces is osctl-routed(7)."),
+        *roff.paragraph("The guides are osctl-routed(7) to routed interfaces and osctl-bridged(7) to bridged ones."),
     ]
 
 
@@ -253,7 +253,8 @@ def settings_page() -> str:
     lines += roff.paragraph("The defaults:")
     lines += roff.literal(default_settings().splitlines())
     lines += roff.section("see also")
-    lines.append(",\n".join(roff.bold(each) for each in ("osctld(8)", "osctl(8)", "osctl-routed(7)")))
+    others = ("osctld(8)", "osctl(8)", *("{}({})".format(*each) for each in GUIDES))
+    lines.append(",\n".join(map(roff.bold, others)))
     return roff.page(lines)
 
 

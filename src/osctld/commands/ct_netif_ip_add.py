@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from osctld.core.address.addresses import InterfaceAddress, Network
+import msgspec
+
 from osctld.core.command import (
     VERSION_SHORTHANDS,
     ContainerName,
@@ -18,10 +19,11 @@ from osctld.core.command import (
 from osctld.core.config.address_pools import find_pool, next_address, pools_of
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.core.errors import Conflict, Refused, UsageError
+from osctld.core.errors import UsageError
+from osctld.netif.address_edits import ToAssign
+from osctld.netif.addressed import addressed_interface
+from osctld.netif.command_parts import words_to_add
 from osctld.netif.link_options import Delegate, Force, OverlapHost
-from osctld.netif.routed.commands import words_to_add
-from osctld.netif.routed.interface import check_broadcasts, routed_interface
 
 
 class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
@@ -80,56 +82,19 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
     force: Force = False
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
-        before = host.container(self.container)
-        interface = routed_interface(before, self.netif)
-        if self.route_as is not None and not self.route:
-            raise UsageError(f"--route-as {self.route_as}: cannot be used with --no-route")
-        route_as = Network.parse(self.route_as) if self.route_as is not None else None
-        draft = interface.draft()
-        parsed = []
-        suggestions = {}
+        container = host.container(self.container)
+        chosen = addressed_interface(container, self.netif)
         given = self._from_pool(host, surroundings)
-        for text in given or self.addresses:
-            address = InterfaceAddress.parse(text)
-            if self.if_needed and draft.has(address, typed=text):
-                continue
-            single = address.address.as_network()
-            # Nobody is sent to what is refused, too.
-            is_unused = surroundings.is_unused(single, container=before.name)
-            suggestion = f"assign {single} instead" if is_unused else f"it comes with {address}"
-            try:
-                draft.assign(address, route=self.route, route_as=route_as)
-            except Refused as refused:
-                quoted = refused.quoting(text)
-                is_too_wide = quoted.code == "contains-via" and route_as is None
-                raise quoted.suggesting(suggestion) if is_too_wide and is_unused else quoted from None
-            parsed.append(address)
-            suggestions[address.network] = suggestion
-        after = before.with_interface(interface.with_draft(draft))
-        check_broadcasts(after)
-        made = draft.routes.networks_beside(interface.routes)
-        wide = [each for each in made if each.size > 1]
-        made_here = frozenset(made)
-        told = {network: suggestions[network] for network in wide if network in suggestions}
-        for network, suggestion in told.items():
-            _check_nobody_is_there(surroundings, network, suggestion, is_forced=self.force or self.overlap_host)
-        holder = before.holder(interface)
-        surroundings.check_assigned(parsed, holder, is_forced=self.force or self.overlap_host)
-        surroundings.check_not_delegated(
-            holder,
-            (each for each in parsed if each.address.as_network() not in made_here and interface.is_routed(each)),
+        wanted = ToAssign(
+            typed=given or self.addresses,
+            route=self.route,
+            route_as=self.route_as,
+            if_needed=self.if_needed,
+            delegates=self.force or self.delegate,
+            overlaps_host=self.force or self.overlap_host,
         )
-        is_delegation_allowed = self.force or self.delegate
-        if is_delegation_allowed:
-            surroundings.check_delegation(host, before, after)
-        return Edited(
-            host.with_container(after),
-            after.name,
-            messages=(*given, *(f"routed {network} ({network.size} addresses)" for network in wide)),
-            suggestions=told,
-            is_delegation_allowed=is_delegation_allowed,
-            is_overlap_allowed=self.force or self.overlap_host,
-        )
+        edited = chosen.edits.assign(host, surroundings, container, chosen.interface, wanted)
+        return msgspec.structs.replace(edited, messages=(*given, *edited.messages))
 
     def _from_pool(self, host: Host, surroundings: Surroundings) -> tuple[str, ...]:
         """The address that the named pool gives; nothing without one."""
@@ -147,11 +112,3 @@ class CtNetifIpAdd(EditCommand, frozen=True, kw_only=True):
             pool, holdings=surroundings.holdings, space=surroundings.networks, resting=resting, version=self.version
         )
         return (str(found),)
-
-
-def _check_nobody_is_there(surroundings: Surroundings, network: Network, suggestion: str, *, is_forced: bool) -> None:
-    """A network that is routed along with one of its addresses must be free: it was not named as a whole."""
-    try:
-        surroundings.check_free_on_host(network, is_forced=is_forced)
-    except Conflict as conflict:
-        raise conflict.suggesting(suggestion) from None

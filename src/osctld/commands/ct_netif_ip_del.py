@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 from osctld.core.command import Edited, Example, Flag
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.netif.routed.commands import RoutedDelCommand, words_to_take
-from osctld.netif.routed.interface import routed_interface
+from osctld.netif.addressed import addressed_interface
+from osctld.netif.command_parts import PartsDelCommand, words_to_take
 
 
-class CtNetifIpDel(RoutedDelCommand, frozen=True, kw_only=True):
+class CtNetifIpDel(PartsDelCommand, frozen=True, kw_only=True):
     """Remove addresses from an interface, and the routes that were added with them.
 
     A route stays if another assigned address needs it, or if the operator added it. Routes whose next hop is one of the
@@ -31,12 +31,9 @@ class CtNetifIpDel(RoutedDelCommand, frozen=True, kw_only=True):
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container)
-        interface = routed_interface(container, self.netif)
-        chosen = self.chosen(self.addresses, interface.addresses, interface.all_assigned)
-        draft = interface.draft()
-        broken = draft.take([address for _, address in chosen], keep_route=self.keep_route)
-        return Edited(
-            host.with_container(container.with_interface(interface.with_draft(draft))),
-            container.name,
-            messages=tuple(f"removed route {each.network} via {each.next_hop}" for each in broken),
+        interface, edits = addressed_interface(container, self.netif)
+        chosen = self.chosen(
+            self.addresses, edits.assigned(interface), lambda texts: edits.find(interface, texts)
         )
+        after, messages = edits.take(interface, [address for _, address in chosen], keep_route=self.keep_route)
+        return Edited(host.with_container(container.with_interface(after)), container.name, messages=messages)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from osctld.core.command import Column, Example
-from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
+from osctld.core.config.host import Container
+from osctld.netif.addressed import Addressed, addressed_interfaces
+from osctld.netif.command_parts import WHOSE, PartsListCommand
 
 
-class CtNetifIpLs(RoutedListCommand, frozen=True, kw_only=True):
+class CtNetifIpLs(PartsListCommand, frozen=True, kw_only=True):
     """List assigned addresses, in the operator's order: of all containers, of one, or of one interface.
 
     The state is shown if an address is unrouted, unless the header is hidden.
@@ -26,14 +28,18 @@ class CtNetifIpLs(RoutedListCommand, frozen=True, kw_only=True):
     columns: ClassVar[tuple[Column, ...]] = (
         *WHOSE,
         Column("addr"),
-        Column("state", "routed, or unrouted if no route covers it", marks={"unrouted": "doubtful"}),
+        Column(
+            "state",
+            "routed, unrouted if no route covers it, or bridged if it is used on a bridge",
+            marks={"unrouted": "doubtful"},
+        ),
     )
-    usual: ClassVar[Mapping[str, Any]] = {"state": "routed"}
+    usual: ClassVar[Mapping[str, Collection[Any]]] = {"state": ("routed", "bridged")}
 
-    def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
+    def interfaces_of(self, container: Container, name: str | None) -> Iterator[tuple[str, Addressed]]:
+        return ((each.interface.name, each) for each in addressed_interfaces(container, name))
+
+    def rows_of(self, interface: Addressed, version: int) -> Iterable[Mapping[str, Any]]:
         for address in interface.addresses:
             if address.version == version:
-                yield {
-                    "addr": str(address),
-                    "state": "routed" if interface.is_routed(address) else "unrouted",
-                }
+                yield {"addr": str(address), "state": interface.edits.state(interface.interface, address)}

@@ -8,8 +8,9 @@ from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Ex
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused, UsageError
-from osctld.netif.routed.commands import ALL, words_to_take
-from osctld.netif.routed.interface import check_broadcasts, routed_interface
+from osctld.netif.addressed import check_broadcasts
+from osctld.netif.command_parts import ALL, words_to_take
+from osctld.netif.routed.interface import routed_interface
 from osctld.netif.routed.move import movable, move
 
 

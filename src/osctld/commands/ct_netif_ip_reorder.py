@@ -8,7 +8,7 @@ from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Ex
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused, UsageError
-from osctld.netif.routed.interface import routed_interface
+from osctld.netif.addressed import addressed_interface
 
 
 class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
@@ -35,11 +35,11 @@ class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = host.container(self.container)
-        interface = routed_interface(container, self.netif)
+        interface, edits = addressed_interface(container, self.netif)
         if self.first == (self.before is not None):
             raise UsageError(f"{self.address}: give either --first or --before ADDR")
-        address = interface.assigned(self.address)
-        before = interface.assigned(self.before) if self.before is not None else None
+        (address,) = edits.find(interface, [self.address])
+        before = edits.find(interface, [self.before])[0] if self.before is not None else None
         if before is not None and before.version != address.version:
             raise Refused(
                 f"{self.before}: IP version mismatch, {address.short} is IPv{address.version}",
@@ -50,6 +50,5 @@ class CtNetifIpReorder(EditCommand, frozen=True, kw_only=True):
             raise Refused(
                 f"{self.before}: an address cannot be moved before itself", code="same", subject=str(self.before)
             )
-        draft = interface.draft()
-        draft.place(address, before=before)
-        return Edited(host.with_container(container.with_interface(interface.with_draft(draft))), container.name)
+        after = edits.placed(interface, address, before=before)
+        return Edited(host.with_container(container.with_interface(after)), container.name)

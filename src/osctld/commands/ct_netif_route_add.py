@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from osctld.core.command import ContainerName, EditCommand, Edited, Example, OnlyInterface, Option
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
+from osctld.netif.command_parts import words_to_add
 from osctld.netif.link_options import Delegate, Force, OverlapHost
-from osctld.netif.routed.commands import words_to_add
 from osctld.netif.routed.interface import routed_interface
 
 

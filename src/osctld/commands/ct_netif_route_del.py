@@ -8,11 +8,11 @@ from osctld.core.address.addresses import Network
 from osctld.core.command import Edited, Example, Flag
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.netif.routed.commands import RoutedDelCommand, words_to_take
+from osctld.netif.command_parts import PartsDelCommand, words_to_take
 from osctld.netif.routed.interface import routed_interface
 
 
-class CtNetifRouteDel(RoutedDelCommand, frozen=True, kw_only=True):
+class CtNetifRouteDel(PartsDelCommand, frozen=True, kw_only=True):
     """Stop routing networks to a container.
 
     Refused if assigned addresses would be left unrouted, unless --leave-unrouted is given.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from osctld.core.command import Column, Example
-from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
+from osctld.netif.command_parts import WHOSE
+from osctld.netif.routed.listing import Routed, RoutedListCommand
 
 
 class CtNetifRouteLs(RoutedListCommand, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class CtNetifRouteLs(RoutedListCommand, frozen=True, kw_only=True):
         Column("via", "next hop, if not the container end", type=str | None),
         Column("origin", "automatic if it was added with an address and is removed with it, otherwise operator"),
     )
-    usual: ClassVar[Mapping[str, Any]] = {"via": None}
+    usual: ClassVar[Mapping[str, Collection[Any]]] = {"via": (None,)}
 
     def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
         for route in interface.routes:

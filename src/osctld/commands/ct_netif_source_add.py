@@ -8,7 +8,7 @@ from osctld.core.address.addresses import Network
 from osctld.core.command import ContainerName, EditCommand, Edited, Example, Flag, OnlyInterface
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.netif.routed.commands import words_to_add
+from osctld.netif.command_parts import words_to_add
 from osctld.netif.routed.interface import routed_interface
 
 

@@ -8,11 +8,11 @@ from osctld.core.address.addresses import Network
 from osctld.core.command import Edited, Example
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.netif.routed.commands import RoutedDelCommand, words_to_take
+from osctld.netif.command_parts import PartsDelCommand, words_to_take
 from osctld.netif.routed.interface import routed_interface
 
 
-class CtNetifSourceDel(RoutedDelCommand, frozen=True, kw_only=True):
+class CtNetifSourceDel(PartsDelCommand, frozen=True, kw_only=True):
     """Remove additional allowed source prefixes.
 
     Packets from these networks are dropped again, unless they are routed to the container.

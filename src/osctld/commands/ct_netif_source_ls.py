@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from osctld.core.command import Column, Example
-from osctld.netif.routed.commands import WHOSE, Routed, RoutedListCommand
+from osctld.netif.command_parts import WHOSE
+from osctld.netif.routed.listing import Routed, RoutedListCommand
 
 
 class CtNetifSourceLs(RoutedListCommand, frozen=True, kw_only=True):

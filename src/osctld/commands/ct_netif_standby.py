@@ -18,7 +18,8 @@ class CtNetifStandby(EditCommand, frozen=True, kw_only=True):
 
     For an address that two hosts can serve, one at a time: the host that does not serve it now gives it to nobody else,
     sends packets for it where its other routes lead, and routes it within a second after `ct netif take`. The container
-    itself keeps the address. An authority above this host is told that it is free.
+    itself keeps the address; one on a bridge it loses until then, because there it would answer for it. An authority
+    above this host is told that it is free.
     """
 
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "standby")
@@ -34,16 +35,17 @@ class CtNetifStandby(EditCommand, frozen=True, kw_only=True):
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         before = host.container(self.container)
         interface = before.interface(self.netif)
-        routed = {
+        reached = {
             claim.network
             for claims in interface.claims(before.name)
-            if claims.kind is ClaimKind.ROUTE
+            if claims.kind is ClaimKind.ROUTE or claims.link
             for claim in claims
         }
-        named = chosen(self.networks, sorted(each for each in routed if each not in before.parked))
+        named = chosen(self.networks, sorted(each for each in reached if each not in before.parked))
         for typed, network in named.items():
-            if network not in routed:
-                raise Refused(f"{typed}: not routed to {self.netif} of {before.name}", code="not-routed", subject=typed)
+            if network not in reached:
+                how = "routed" if interface.bridge is None else "assigned"
+                raise Refused(f"{typed}: not {how} to {self.netif} of {before.name}", code="not-routed", subject=typed)
             if before.set_aside.get(network) is HoldingState.PARKED:
                 raise Refused(
                     f"{typed}: parked, because somebody else was found to hold it", code="parked", subject=typed

@@ -34,7 +34,7 @@ _OF_HOLDINGS = (
     ),
     Column("ctid", "the container"),
     Column("netif", "its interface"),
-    Column("link", "link of the host, if the host is the holder"),
+    Column("link", "link of the host: the holder's if that is the host, or the bridge that an address is used on"),
     Column("state", "wanted, parked or standby", marks={"parked": "doubtful"}),
 )
 
@@ -72,7 +72,7 @@ def holdings_of_interfaces(claims: Iterable[Claim], set_aside: SetAside | None =
             "kind": each.kind.value,
             "ctid": each.holder.container,
             "netif": each.holder.interface,
-            "link": "",
+            "link": each.link,
             "state": aside.get(each.network, HoldingState.WANTED).value,
             "uuid": each.holder.uuid,
         }

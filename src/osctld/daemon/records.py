@@ -89,8 +89,9 @@ class Kept(msgspec.Struct, frozen=True, dict=True):
 
     @functools.cached_property
     def rows(self) -> ClaimsChange:
-        """The claims as they are kept: holders are known by their UUIDs, whatever their names are."""
-        return self.claims.regardless_of_names()
+        """The claims as they are kept: holders are known by their UUIDs, whatever their names are and wherever they are
+        attached."""
+        return self.claims.regardless_of_links()
 
     @property
     def holders(self) -> tuple[Holder, ...]:

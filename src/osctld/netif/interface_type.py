@@ -20,6 +20,7 @@ from osctld.core.command import Argument, Column, EditCommand, Example, Flag, Op
 from osctld.core.config.host import Container, Host, Interface
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
+from osctld.netif.address_edits import AddressEdits
 
 I = TypeVar("I", bound=Interface)  # noqa: E741 - of interfaces
 
@@ -86,6 +87,8 @@ class InterfaceType(Generic[I]):
     request: ClassVar[type[InterfaceRequest]] = InterfaceRequest
     #: Those of `columns` that the original's protocol answers with.
     answered: ClassVar[tuple[str, ...]] = ()
+    #: What commands about addresses do; None where interfaces of this type have no addresses.
+    addresses: ClassVar[AddressEdits[Any] | None] = None
 
     def encode(self, interface: I) -> InterfaceDocument:
         raise NotImplementedError

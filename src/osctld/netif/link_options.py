@@ -13,6 +13,9 @@ from osctld.core.errors import Refused, UsageError
 HWADDR = Column("hwaddr", "MAC address of the container end", type=str | None)
 MTU = Column("mtu", "MTU, if one was set", type=int | None)
 GUEST = Column("guest", "policy for changes made inside: report, enforce or once")
+#: Of types that have addresses.
+SOURCE = Column("source", "source address by IP version", type=dict[str, str])
+ADDRESSES = Column("addresses", "assigned, in the operator's order", type=list[str])
 
 
 Hwaddr: TypeAlias = Annotated[

@@ -6,7 +6,8 @@
     {"ask": "release", "host": UUID, "holdings": [HOLDING]}             {"done": true}
     {"ask": "settle", "host": UUID, "holdings": [HOLDING]}              {"done": true, "lost": [HOLDING]}
 
-HOLDING: {"network": NETWORK, "kind": "via" | "route" | "address", "holder": UUID, "container": UUID, "label": TEXT}.
+HOLDING: {"network": NETWORK, "kind": "via" | "route" | "address", "holder": UUID, "container": UUID, "label": TEXT},
+and of an address on a bridge of the host "link": NAME; it is used there, and not routed by the host.
 Instead of any answer {"error": TEXT} says that it cannot answer now.
 """
 
@@ -91,6 +92,7 @@ def _holdings(needs: Collection[Need]) -> list[dict[str, str]]:
             "holder": each.holder.uuid,
             "container": each.holder.container_uuid,
             "label": str(each.holder),
+            **({"link": each.link} if each.link else {}),
         }
         for each in needs
     ]

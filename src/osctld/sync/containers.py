@@ -227,7 +227,7 @@ class ContainerSync:
         """`links` are its bridges as they are now."""
         edition = self._editions.of(before.name)
         then = {**links, **self._editions.links_of(before.name)}
-        is_of_bridge = any(then.get(each) != links.get(each) for each in before.bridges)
+        is_of_bridge = self._are_other_bridges(before, links)
         renewal = "for this version" if edition != LATEST else "for its bridge" if is_of_bridge else ""
         saved = self._desired(before, facts, edition=edition, links=then)
         unsettled = self._notes.begun(before.name)
@@ -381,7 +381,10 @@ class ContainerSync:
 
         Without it the host is looked at now.
         """
-        desired = self._desired(container, links=self._look_at_bridges(container, container))
+        links = self._look_at_bridges(container, container)
+        if self._are_other_bridges(container, links):
+            return False  # what was wanted inside because of them, and is not any more, would be taken for the tenant's
+        desired = self._desired(container, links=links)
 
         def look() -> bool:
             have = self._observe(container.name, [desired], host_side)
@@ -415,6 +418,11 @@ class ContainerSync:
         desired = self._host.desired(container, facts, edition=edition, links=links)
         return self._obstacles.reduce(container.name, desired)
 
+    def _are_other_bridges(self, container: Container, links: Mapping[str, HostLink]) -> bool:
+        """Whether the bridges of a container are unlike those that are noted of its life."""
+        then = {**links, **self._editions.links_of(container.name)}
+        return any(then.get(each) != links.get(each) for each in container.bridges)
+
     def _look_at_bridges(self, before: Container, after: Container) -> Mapping[str, HostLink]:
         """The bridges that a container is attached to, and those that it is to be: what is noted of its life when it is
         as it is wanted."""
@@ -424,14 +432,17 @@ class ContainerSync:
 
     def _links(self, container: Container) -> Mapping[str, HostLink]:
         """The bridges that a container is attached to. One that is gone, or none any more, is as it was last seen for
-        this container: what depends on it does not change for lack of it."""
+        this container, and so are its addresses of an IP version of which it has none: what depends on them does not
+        change for lack of them. A bridge that is made again has no address at first."""
         if not container.bridges:
             return {}
         found, then = self._host.bridges_of(container), self._editions.links_of(container.name)
         links = {name: each for name, each in found.items() if each.is_bridge}
-        for name in container.bridges - links.keys():
-            if name in then:
-                links[name] = msgspec.structs.replace(then[name], is_there=False)
+        for name, before in then.items():
+            if name in links:
+                links[name] = _with_addresses_of(links[name], before)
+            elif name in container.bridges:
+                links[name] = msgspec.structs.replace(before, is_there=False)
         return links
 
     def note_yielded(self, container: Container) -> None:
@@ -471,3 +482,10 @@ class ContainerSync:
             list(links), namespaces, sysctls=list(sysctls), inside=settings.keys(), elements=list(elements),
             host_side=host_side, sought=sought,
         )  # fmt: skip
+
+
+def _with_addresses_of(now: HostLink, before: HostLink) -> HostLink:
+    """A link with those addresses that it had of IP versions of which it has none now."""
+    versions = {each.version for each in now.addresses}
+    lost = tuple(each for each in before.addresses if each.version not in versions)
+    return msgspec.structs.replace(now, addresses=(*now.addresses, *lost)) if lost else now

@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 
 from osctld.core.errors import ApplyFailed
+from osctld.core.plan.arrivals import arrivals
 from osctld.core.plan.changes import Change, Changes, RouteChanges, count_of, subject_of
 from osctld.core.plan.kernel_state import HOST, Outcome, PermittedSource, Route
 from osctld.core.plan.planner import Plan
 from osctld.core.plan.text import describe, describe_in_place, describe_routes
 from osctld.daemon.change_notes import ChangeNotes
+from osctld.sync.arrivals import Arrivals
 from osctld.sync.mending import Mending
 from osctld.sync.obstacles import Obstacles
 from osctld.sync.ports import Kernel, Presence
@@ -30,8 +32,11 @@ IN_THE_WAY = "in-the-way"
 
 
 class PlanSender:
-    def __init__(self, kernel: Kernel, *, lives: Presence, notes: ChangeNotes, obstacles: Obstacles) -> None:
+    def __init__(
+        self, kernel: Kernel, *, lives: Presence, notes: ChangeNotes, obstacles: Obstacles, arrivals: Arrivals
+    ) -> None:
         self._kernel = kernel
+        self._arrivals = arrivals
         self._lives = lives
         self._notes = notes
         self._obstacles = obstacles
@@ -116,8 +121,13 @@ class PlanSender:
     async def _send(self, plan: Plan, *, names: Collection[str]) -> tuple[Outcome, ...]:
         namespaces = self._lives.namespaces(names)
         if len(plan.changes) > LARGE_PLAN:
-            return await asyncio.shield(asyncio.to_thread(self._kernel.apply, plan, namespaces))
-        return self._kernel.apply(plan, namespaces)
+            outcomes = await asyncio.shield(asyncio.to_thread(self._kernel.apply, plan, namespaces))
+        else:
+            outcomes = self._kernel.apply(plan, namespaces)
+        parts = _parts_with(outcomes, Changes.of(plan.changes))
+        done = (part for part, made in parts if not isinstance(part, RouteChanges) and made[0].succeeded)
+        self._arrivals.tell(arrivals(plan.want, done))
+        return outcomes
 
 
 def _is_route_of_host(change: Change) -> bool:

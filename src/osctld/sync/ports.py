@@ -11,6 +11,7 @@ from osctld.core.authority.null_routes import NullRoute
 from osctld.core.authority.routing_rules import Rule
 from osctld.core.authority.uplinks import HostSight
 from osctld.core.authority.ways import Answer, Ask
+from osctld.core.plan.arrivals import Arrival
 from osctld.core.plan.kernel_state import (
     FilterElement,
     HostLink,
@@ -59,6 +60,9 @@ class Kernel(Protocol):
 
     def solicit_routers(self, link: str) -> None:
         """Ask for router advertisements on a link."""
+
+    def tell_neighbours(self, namespace: int, arrived: Arrival) -> None:
+        """Tell the neighbours on a container's link who is there. Raises Unavailable."""
 
     def host_link(self, name: str) -> HostLink | None:
         """A link of the host by its own name, with its addresses; None when there is none."""

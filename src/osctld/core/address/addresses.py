@@ -192,6 +192,16 @@ class InterfaceAddress(msgspec.Struct, frozen=True, order=True):
         return Network(self.version, self.number >> host_bits << host_bits, self.length)
 
     @property
+    def broadcast(self) -> Address | None:
+        """The broadcast address of its network as `brd +` sets it: of IPv4, and wider than /31.
+
+        Guest tools stumble over an address of a wide network without one.
+        """
+        if self.version == 4 and self.length < BITS[4] - 1:
+            return self.network.last
+        return None
+
+    @property
     def short(self) -> str:
         """`A` for /32 and /128, else `A/P`: as a person would say it."""
         return str(self.address) if self.length == BITS[self.version] else str(self)

@@ -23,6 +23,8 @@ class Need(msgspec.Struct, frozen=True):
     network: Network
     kind: ClaimKind
     holder: Holder
+    #: The bridge of this host on which an address is used; empty for what the host routes.
+    link: str = ""
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ def needs_of(change: ClaimsChange) -> frozenset[Need]:
 
 
 def needs_held(claims: Iterable[Claim]) -> frozenset[Need]:
-    return frozenset(Need(each.network, each.kind, each.holder) for each in claims)
+    return frozenset(map(_need, claims))
 
 
 def released_by(change: ClaimsChange) -> frozenset[Need]:
@@ -67,7 +69,11 @@ def released_by(change: ClaimsChange) -> frozenset[Need]:
 
 
 def _needs(claims: Iterable[Iterable[Claim]]) -> Iterator[Need]:
-    return (Need(each.network, each.kind, each.holder) for claimed in claims for each in claimed)
+    return (_need(each) for claimed in claims for each in claimed)
+
+
+def _need(claim: Claim) -> Need:
+    return Need(claim.network, claim.kind, claim.holder, claim.link)
 
 
 class Asking(msgspec.Struct, frozen=True):

@@ -38,11 +38,15 @@ class Holder(msgspec.Struct, frozen=True, order=True):
 
 
 class Claim(msgspec.Struct, frozen=True, order=True):
-    """A network that one interface holds."""
+    """A network that one interface holds.
+
+    `link` is the bridge on which an address is used, by those who are attached to it; empty for what the host routes.
+    """
 
     network: Network
     kind: ClaimKind
     holder: Holder
+    link: str = ""
 
     def __str__(self) -> str:
         match self.kind:
@@ -51,11 +55,16 @@ class Claim(msgspec.Struct, frozen=True, order=True):
             case ClaimKind.ROUTE:
                 return f"{self.network} is routed to {self.holder}"
             case ClaimKind.ADDRESS:
-                return f"{self.network.address} is assigned to {self.holder}"
+                on_link = f", on {self.link}" if self.link else ""
+                return f"{self.network.address} is assigned to {self.holder}{on_link}"
+
+    def may_meet(self, other: Claim) -> bool:
+        """Whether a packet for the one could get to the other: not on two different bridges."""
+        return not self.link or not other.link or self.link == other.link
 
 
-#: For what, and by whom, a network is held.
-_Hold: TypeAlias = tuple[ClaimKind, Holder]
+#: For what, by whom, and on which link a network is held.
+_Hold: TypeAlias = tuple[ClaimKind, Holder, str]
 
 
 class ClaimedNetworks(msgspec.Struct, frozen=True):
@@ -64,9 +73,14 @@ class ClaimedNetworks(msgspec.Struct, frozen=True):
     kind: ClaimKind
     holder: Holder
     networks: tuple[PackedNetwork, ...]
+    link: str = ""
 
     def __iter__(self) -> Iterator[Claim]:
-        return (Claim(Network.from_packed(each), self.kind, self.holder) for each in self.networks)
+        return (Claim(Network.from_packed(each), self.kind, self.holder, self.link) for each in self.networks)
+
+    @property
+    def hold(self) -> _Hold:
+        return self.kind, self.holder, self.link
 
 
 class Claims(Overlaps[_Hold]):
@@ -90,12 +104,12 @@ class Claims(Overlaps[_Hold]):
 
     def _of(self, packed: PackedNetwork) -> Iterator[Claim]:
         network = Network.from_packed(packed)
-        return (Claim(network, kind, holder) for kind, holder in self._table.get(packed) or ())
+        return (Claim(network, *hold) for hold in self._table.get(packed) or ())
 
     def update(self, *, removed: Iterable[ClaimedNetworks], added: Iterable[ClaimedNetworks]) -> None:
         """Raises KeyError if something to be removed is not held."""
         stale = [
-            packed for each in removed for packed in each.networks if self._forget(packed, (each.kind, each.holder))
+            packed for each in removed for packed in each.networks if self._forget(packed, each.hold)
         ]
         for (version, _), networks in by_length(stale).items():
             ordered = self._sorted[version]
@@ -108,7 +122,7 @@ class Claims(Overlaps[_Hold]):
                     del ordered[bisect_left(ordered, packed)]
         for each in added:
             for (version, _), networks in by_length(each.networks).items():
-                fresh = self._note(networks, (each.kind, each.holder))
+                fresh = self._note(networks, each.hold)
                 ordered = self._sorted[version]
                 if len(fresh) > _MANY:
                     ordered.extend(fresh)
@@ -173,20 +187,33 @@ class ClaimsChange(msgspec.Struct, frozen=True):
         removed, added = self.removed, self.added
         return ClaimsChange(_without(removed, added, _identity), _without(added, removed, _identity))
 
+    def regardless_of_links(self) -> ClaimsChange:
+        """The same without what only passes to another name or to another link of its holder."""
+        if not self.removed or not self.added:
+            return self
+        removed, added = self.removed, self.added
+        return ClaimsChange(_without(removed, added, _kept_as), _without(added, removed, _kept_as))
+
     def to_be_checked(self) -> tuple[ClaimedNetworks, ...]:
         """Those added that somebody else may hold: not what only passes to another name of the same interface."""
         return tuple(
             msgspec.structs.replace(each, networks=_not_in(each.networks, passed_on))
             for each in self.added
-            for passed_on in [_networks_of(other for other in self.removed if other.kind is each.kind)]
+            for passed_on in [
+                _networks_of(other for other in self.removed if (other.kind, other.link) == (each.kind, each.link))
+            ]
         )
 
 
 def _hold(claims: ClaimedNetworks) -> object:
-    return claims.kind, claims.holder
+    return claims.hold
 
 
 def _identity(claims: ClaimedNetworks) -> object:
+    return claims.kind, claims.holder.uuid, claims.link
+
+
+def _kept_as(claims: ClaimedNetworks) -> object:
     return claims.kind, claims.holder.uuid
 
 
@@ -195,7 +222,7 @@ def _without(
     others: Iterable[ClaimedNetworks],
     key: Callable[[ClaimedNetworks], object] = _hold,
 ) -> tuple[ClaimedNetworks, ...]:
-    """What is claimed in `some` and not in the others, for the same purpose by the same interface."""
+    """What is claimed in `some` and not in the others, for the same purpose by the same interface on the same link."""
     theirs = {key(each): each.networks for each in others}
     left = (msgspec.structs.replace(each, networks=_not_in(each.networks, theirs.get(key(each), ()))) for each in some)
     return tuple(each for each in left if each.networks)

@@ -56,17 +56,31 @@ def takes_a_next_hop(wanted: Claim, there: HostNetwork, declared: Collection[str
 
 def takes_a_network_of_the_host(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:  # noqa: ARG001
     """A network that the host is connected to, or has a static route to, is never held as a whole."""
-    return there.use in _NETWORKS and wanted.network.includes(there.network)
+    return there.use in _NETWORKS and wanted.network.includes(there.network) and not _is_by_its_bridge(wanted, there)
 
 
 def lies_in_a_static_route(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:  # noqa: ARG001
-    """Where a static route other than the default leads, somebody was meant: not even a part of it is taken."""
-    return there.use is Use.STATIC and there.network.includes(wanted.network)
+    """Where a static route other than the default leads, somebody was meant: not even a part of it is taken, but on the
+    bridge that it leads to."""
+    is_part = there.use is Use.STATIC and there.network.includes(wanted.network)
+    return is_part and not _is_by_its_bridge(wanted, there)
 
 
 def lies_in_an_undeclared_network(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:
     """A part of a network that the host is in belongs to a neighbour, unless its link was declared for containers."""
-    return there.use is Use.CONNECTED and there.link not in declared and there.network.includes(wanted.network)
+    is_part = there.use is Use.CONNECTED and there.network.includes(wanted.network)
+    return is_part and not wanted.link and there.link not in declared
+
+
+def lies_in_the_network_of_another_link(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:  # noqa: ARG001
+    """An address on a bridge is in no network that the host is in by another link: there the host would look for it."""
+    is_part = there.use is Use.CONNECTED and there.network.includes(wanted.network)
+    return is_part and bool(wanted.link) and not _is_by_its_bridge(wanted, there)
+
+
+def _is_by_its_bridge(wanted: Claim, there: HostNetwork) -> bool:
+    """Whether the host looks for an address on the bridge where it is."""
+    return bool(wanted.link) and wanted.link == there.link
 
 
 def is_a_via_beside_the_host(wanted: Claim, there: HostNetwork, declared: Collection[str]) -> bool:  # noqa: ARG001
@@ -101,6 +115,7 @@ HOST_RULES = (
     HostRule(is_a_via_beside_the_host),
     HostRule(lies_in_a_static_route),
     HostRule(lies_in_an_undeclared_network, remedy="; osctl net uplink add {link} permits it"),
+    HostRule(lies_in_the_network_of_another_link),
 )
 
 
@@ -152,18 +167,19 @@ def check_host(
 
     What lies in something that is given up in the same change was a container's before.
     """
-    given_up: NetworkTable[Holder] | None = None
     for each in change.to_be_checked():
+        given_up: NetworkTable[Holder] | None = None
         suspects = space.suspects(each.networks)
         for packed in each.networks if suspects else ():
             if packed not in suspects:
                 continue
-            claim = Claim(Network.from_packed(packed), each.kind, each.holder)
+            claim = Claim(Network.from_packed(packed), *each.hold)
             found = objections(claim, space, declared=declared, is_forced=is_forced)
             if not found:
                 continue
             if given_up is None:
-                given_up = by_network(change.removed)
+                # On another bridge, it is something else that the host may say of it.
+                given_up = by_network(other for other in change.removed if other.link == each.link)
             if next(given_up.including(claim.network), None) is None:
                 raise found[0].conflict()
 
@@ -236,9 +252,12 @@ def older_holdings(holdings: Holdings, space: HostSpace, *, declared: Collection
 
 def is_held_by_another(wanted: Claim, there: Claim, *, is_forced: bool = False) -> bool:
     """What one interface holds no other holds: not the same, no part of it, nothing that contains it. With --delegate
-    a part of a wider network is given on to another, but never all of it."""
+    a part of a wider network is given on to another, but never all of it. On different bridges the same address may be
+    used twice, for nobody on the one sees the other; the host routes none of the two."""
+    if there.holder == wanted.holder or not wanted.may_meet(there):
+        return False
     is_delegation = is_forced and there.network.length < wanted.network.length
-    return there.holder != wanted.holder and wanted.network.overlaps(there.network) and not is_delegation
+    return wanted.network.overlaps(there.network) and not is_delegation
 
 
 def needed_by_its_holder(wanted: Claim, there: Claim, holder: Needs) -> str | None:
@@ -287,7 +306,7 @@ def check_others(
         for packed in each.networks if suspects else ():
             if packed not in suspects:
                 continue
-            claim = Claim(Network.from_packed(packed), each.kind, each.holder)
+            claim = Claim(Network.from_packed(packed), *each.hold)
             for there in itertools.chain(holdings.overlapping(claim.network), arriving.overlapping(claim.network)):
                 if not is_held_by_another(claim, there, is_forced=is_delegation_allowed) or _are_among(removed, there):
                     continue
@@ -319,7 +338,7 @@ def named(network: Network) -> str:
 
 def _are_among(claims: Iterable[ClaimedNetworks], one: Claim) -> bool:
     return any(
-        (each.kind, each.holder) == (one.kind, one.holder) and one.network.packed in each.networks for each in claims
+        each.hold == (one.kind, one.holder, one.link) and one.network.packed in each.networks for each in claims
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 import msgspec
@@ -61,6 +61,14 @@ class GuestPolicy(StrEnum):
     ONCE = "once"
 
 
+class Precedence(IntEnum):
+    """Whose default routes precede whose; those of interfaces of one precedence do in the order of the interfaces."""
+
+    CHOSEN = 0
+    USUAL = 1
+    LAST = 2
+
+
 class InterfaceContext(msgspec.Struct, frozen=True):
     """What an interface has to know about its host to determine its kernel objects."""
 
@@ -69,13 +77,15 @@ class InterfaceContext(msgspec.Struct, frozen=True):
     #: Used where no MTU was asked for: the smallest of the uplinks.
     default_mtu: int
     has_ipv6: bool
-    #: How many earlier interfaces of the container have a default route of each version.
+    #: How many interfaces of the container that precede it have a default route of each version.
     rank: Mapping[int, int]
     is_only_interface: bool
     #: As which edition has it.
     edition: int = LATEST
     #: Links of the host that interfaces of the container are attached to, by name. One that was never seen is not here.
     links: Mapping[str, HostLink] = {}
+    #: Networks that it holds and that others have for now.
+    set_aside: Collection[Network] = frozenset()
 
 
 class Interface(Protocol):
@@ -103,6 +113,9 @@ class Interface(Protocol):
     def versions(self) -> Collection[int]:
         """IP versions for which it gives the container a default route."""
 
+    @property
+    def precedence(self) -> Precedence: ...
+
     def claims(self, container: str) -> Iterable[ClaimedNetworks]:
         """The networks that it holds."""
 
@@ -111,6 +124,9 @@ class Interface(Protocol):
 
     def renamed(self, name: str) -> Interface:
         """The same interface under another name inside."""
+
+    def chosen_as_default(self, *, is_chosen: bool) -> Interface:
+        """The same interface, made the first one for its default routes' sake, or no longer so."""
 
     def routed_networks(self) -> Iterable[PackedNetwork]:
         """The networks that are sent to it from beyond the host while the container runs."""
@@ -216,8 +232,8 @@ class Container(msgspec.Struct, frozen=True):
     def with_interface_first(self, name: str) -> Container:
         """The same interfaces, that one before the others: the default routes of its versions are the preferred."""
         first = self.interface(name)
-        rest = (each for each in self.interfaces if each is not first)
-        return msgspec.structs.replace(self, interfaces=(first, *rest))
+        rest = (each.chosen_as_default(is_chosen=False) for each in self.interfaces if each is not first)
+        return msgspec.structs.replace(self, interfaces=(first.chosen_as_default(is_chosen=True), *rest))
 
     def with_nesting(self, *, has_nesting: bool) -> Container:
         return msgspec.structs.replace(self, has_nesting=has_nesting)
@@ -282,19 +298,23 @@ class Container(msgspec.Struct, frozen=True):
     ) -> Iterator[InterfaceContext]:
         """What each of its interfaces has to know."""
         rank = {4: 0, 6: 0}
+        ranks: dict[str, Mapping[int, int]] = {}
+        for each in sorted(self.interfaces, key=lambda each: each.precedence):
+            ranks[each.uuid] = dict(rank)
+            for version in each.versions:
+                rank[version] += 1
         for each in self.interfaces:
             yield InterfaceContext(
                 container=self.name,
                 settings=settings,
                 default_mtu=default_mtu,
                 has_ipv6=has_ipv6,
-                rank=dict(rank),
+                rank=ranks[each.uuid],
                 is_only_interface=len(self.interfaces) == 1,
                 edition=edition,
                 links=links,
+                set_aside=self.set_aside.keys(),
             )
-            for version in each.versions:
-                rank[version] += 1
 
     def inside(
         self,

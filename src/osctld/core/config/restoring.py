@@ -72,7 +72,7 @@ def first_clash(containers: Iterable[Container]) -> Conflict | None:
         claims = container.claims()
         for claim in (each for one in claims for each in one):
             for held in known.overlapping(claim.network):
-                if held.network == claim.network and held.holder != claim.holder:
+                if held.network == claim.network and held.holder != claim.holder and held.may_meet(claim):
                     return Conflict(
                         f"{claim.network}: {held}, and also held by {claim.holder}",
                         code="address-held",

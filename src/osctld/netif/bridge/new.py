@@ -9,10 +9,10 @@ from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import UsageError
 from osctld.netif.bridge.interface import new_interface
-from osctld.netif.bridge.options import BridgeOptions
+from osctld.netif.bridge.options import BridgeProperties
 
 
-class CtNetifNewBridge(EditCommand, BridgeOptions, frozen=True, kw_only=True):
+class CtNetifNewBridge(EditCommand, BridgeProperties, frozen=True, kw_only=True):
     """Create a bridged interface: a veth pair whose host end is a port of a bridge.
 
     The bridge is the administrator's: osctld neither creates nor changes it. If it disappears while the container is
@@ -22,6 +22,10 @@ class CtNetifNewBridge(EditCommand, BridgeOptions, frozen=True, kw_only=True):
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "new", "bridge")
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl ct netif new bridge --link br0 myct02 lan0", "Attach the container to a bridge; it uses DHCP"),
+        Example(
+            "osctl ct netif new bridge --link br0 --no-dhcp --gateway-v4 10.9.0.254 myct02 lan1",
+            "Attach it for static addresses, with a router on the bridge as gateway",
+        ),
     )
 
     container: ContainerName

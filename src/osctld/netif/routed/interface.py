@@ -6,17 +6,24 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from osctld.core.address.addresses import BITS, Address, InterfaceAddress, Network, PackedNetwork
+from osctld.core.address.addresses import Address, InterfaceAddress, Network, PackedNetwork
 from osctld.core.address.network_table import NetworkTable
 from osctld.core.address.via import Via
 from osctld.core.authority.claims import ClaimedNetworks, ClaimKind, Holder
 from osctld.core.config.edition import FIRST
 from osctld.core.config.guest_side import GuestInterface
-from osctld.core.config.host import Container, GuestPolicy, Host, InterfaceContext, check_interface_name, derived_mac
+from osctld.core.config.host import (
+    Container,
+    GuestPolicy,
+    Host,
+    InterfaceContext,
+    Precedence,
+    check_interface_name,
+    derived_mac,
+)
 from osctld.core.errors import Refused
 from osctld.core.plan.kernel_state import (
     HOST,
-    IPV6_DEFAULT_METRIC,
     LEAST_IPV6_MTU,
     PROTOCOL_STATIC,
     AssignedAddress,
@@ -33,6 +40,7 @@ from osctld.core.plan.kernel_state import (
     Way,
     guest,
 )
+from osctld.netif.default_routes import default_metric
 from osctld.netif.link_options import check_mac, check_mtu
 from osctld.netif.routed.draft import Draft
 from osctld.netif.routed.networks import RoutedNetwork, RoutedNetworks
@@ -43,13 +51,6 @@ __all__ = ["RoutedInterface", "RoutedNetwork", "new_interface", "routed_interfac
 #: detection; a tentative one would delay the first IPv6 packet from beyond the host by up to 2 s. There must be
 #: one: without fe80::/64 on the link the source check would drop the guest's own link-local packets.
 HOST_LINK_LOCAL = InterfaceAddress.parse("fe80::1/64")
-
-#: Distance between the metrics of default routes of several interfaces.
-METRIC_STEP = 100
-#: That of the first one. NetworkManager gives 100 to a default route that a router advertised on another link.
-LEAST_METRIC = {4: 0, 6: 16}
-#: As the first edition had it.
-FIRST_LEAST_METRIC = {4: 0, 6: IPV6_DEFAULT_METRIC}
 
 
 class RoutedInterface(msgspec.Struct, frozen=True):
@@ -87,6 +88,10 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     @property
     def versions(self) -> Collection[int]:
         return self.vias.keys()
+
+    @property
+    def precedence(self) -> Precedence:
+        return Precedence.USUAL
 
     def via(self, version: int, *, subject: str) -> Via:
         """Raise Refused, quoting the subject, when the interface has no via of the version."""
@@ -236,6 +241,9 @@ class RoutedInterface(msgspec.Struct, frozen=True):
     def renamed(self, name: str) -> RoutedInterface:
         return msgspec.structs.replace(self, name=name)
 
+    def chosen_as_default(self, *, is_chosen: bool) -> RoutedInterface:  # noqa: ARG002 - its place says all
+        return self
+
     def reason_not_delegable(self, network: Network) -> str | None:
         for via in self.vias.values():
             if not via.is_public and via.network.includes(network):
@@ -347,7 +355,7 @@ class RoutedInterface(msgspec.Struct, frozen=True):
         hides_via = not via.is_public and not via.network.includes(source) and edition > FIRST
         for address in self.all_addresses(via.version):
             is_source = not (hides_via and via.network.includes(address))
-            yield AssignedAddress(inside, self.name, address, broadcast=_broadcast(address), is_source=is_source)
+            yield AssignedAddress(inside, self.name, address, broadcast=address.broadcast, is_source=is_source)
         yield Neighbour(inside, self.name, via.host_end, self.host_mac)
         yield Route(
             inside,
@@ -355,16 +363,9 @@ class RoutedInterface(msgspec.Struct, frozen=True):
             self.name,
             via.host_end,
             PROTOCOL_STATIC,
-            metric=METRIC_STEP * rank + (LEAST_METRIC if edition > FIRST else FIRST_LEAST_METRIC)[via.version],
+            metric=default_metric(via.version, rank=rank, edition=edition),
             source=source,
         )
-
-
-def _broadcast(address: InterfaceAddress) -> Address | None:
-    """As `brd +` would set it; guest tools stumble over an address of a wide network without one."""
-    if address.version == 4 and address.length < BITS[4] - 1:
-        return address.network.last
-    return None
 
 
 def new_interface(host: Host, container: Container, name: str, *, vias: Mapping[int, Via]) -> RoutedInterface:
@@ -379,32 +380,6 @@ def new_interface(host: Host, container: Container, name: str, *, vias: Mapping[
         host_mac=derived_mac(uuid, side="host"),
         vias=vias,
     )
-
-
-def check_broadcasts(container: Container) -> None:
-    """Raise Refused when an IPv4 address is the broadcast address of another one's network, or of its own.
-
-    The guest's kernel has one table of its own addresses for all interfaces. Which of the two it takes such an address
-    for depends on which came first (fib_add_ifaddr in linux/net/ipv4/fib_frontend.c).
-    """
-    assigned = [
-        (address, each.name)
-        for each in container.interfaces
-        if isinstance(each, RoutedInterface)
-        for address in each.all_addresses(4)
-    ]
-    of_broadcasts = {_broadcast(address): (address, name) for address, name in assigned if address.length < BITS[4] - 1}
-    if not of_broadcasts:
-        return
-    for address, name in assigned:
-        found = of_broadcasts.get(address.address)
-        if found is not None:
-            raise Refused(
-                f"{address.short} on {name} is the broadcast address of {found[0].network},"
-                f" the network of {found[0]} on {found[1]}",
-                code="bad-address",
-                subject=str(address),
-            )
 
 
 def routed_interface(container: Container, name: str | None) -> RoutedInterface:

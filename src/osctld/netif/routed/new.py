@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from osctld.core.command import Argument, ContainerName, EditCommand, Edited, Example
 from osctld.core.config.host import Host
 from osctld.core.config.surroundings import Surroundings
-from osctld.netif.routed.interface import check_broadcasts, new_interface
+from osctld.netif.addressed import check_broadcasts
+from osctld.netif.routed.interface import new_interface
 from osctld.netif.routed.options import RoutedOptions
 
 

@@ -10,9 +10,11 @@ from osctld.core.command import Column, Example
 from osctld.core.config.host import Container, Host
 from osctld.core.config.surroundings import Surroundings
 from osctld.netif import link_options
+from osctld.netif.addressed import check_broadcasts
 from osctld.netif.interface_type import InterfaceType
 from osctld.netif.routed import document as documents
-from osctld.netif.routed.interface import RoutedInterface, check_broadcasts
+from osctld.netif.routed.addresses import RoutedAddresses
+from osctld.netif.routed.interface import RoutedInterface
 from osctld.netif.routed.new import CtNetifNewRouted
 from osctld.netif.routed.options import AUTO, RoutedOptions
 from osctld.netif.routed.request import RoutedRequest
@@ -51,13 +53,14 @@ class RoutedType(InterfaceType[RoutedInterface]):
     details = (
         Column("host_addr", "addresses of the host end", type=dict[str, str]),
         Column("ct_addr", "addresses of the container end", type=dict[str, str]),
-        Column("source", "source address by IP version", type=dict[str, str]),
-        Column("addresses", "assigned, in the operator's order", type=list[str]),
+        link_options.SOURCE,
+        link_options.ADDRESSES,
         Column("routes", "networks routed to the container", type=list[str]),
         Column("sources", "additional allowed sources", type=list[str]),
     )
     request = RoutedRequest
     answered = ("via",)
+    addresses = RoutedAddresses()
 
     def encode(self, interface: RoutedInterface) -> documents.RoutedDocument:
         return documents.encode(interface)

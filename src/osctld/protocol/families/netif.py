@@ -21,6 +21,7 @@ from osctld.core.command import Edited, Listing, Observed, Reply
 from osctld.core.config.host import POOL, Container, Host
 from osctld.core.config.surroundings import Surroundings
 from osctld.core.errors import Refused
+from osctld.netif.addressed import addressed_interfaces
 from osctld.netif.interface_type import (
     InterfaceRequest,
     InterfaceType,
@@ -37,9 +38,6 @@ from osctld.protocol.request import EditRequest, ViewRequest, check_pool, find_c
 
 #: The original takes a MAC address of this length, and leaves the rest to LXC.
 _LENGTH_OF_HWADDR = 17
-
-#: Keys of the original's bridged interfaces, refused by name until a type has them.
-_NOT_HERE = ("gateways",)
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -97,8 +95,7 @@ class RequestOfInterface(EditRequest, frozen=True, kw_only=True):
     def request(self, kind: InterfaceType[Any]) -> InterfaceRequest:
         """The keys of a type. Raises Refused for those that other types have, or none has here."""
         own = kind.request.__struct_fields__
-        given = [key for key in _NOT_HERE if getattr(self, key, None) is not None]
-        given += [key for each in interface_types().values() for key in given_fields(self, each.request)]
+        given = [key for each in interface_types().values() for key in given_fields(self, each.request)]
         for key in given:
             if key not in own:
                 value = getattr(self, key)
@@ -116,7 +113,6 @@ class RequestOfInterface(EditRequest, frozen=True, kw_only=True):
 
 class CreateInterface(RequestOfInterface, frozen=True, kw_only=True):
     type: str
-    gateways: Any = None
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         container = find_container(host, self.id, pool=self.pool)
@@ -239,7 +235,8 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class NetifIpAdd(EditRequest, frozen=True, kw_only=True):
-    """`route` is true for the network of the address, a network, or false for none."""
+    """`route` is true for the network of the address, a network, or false for none; to what is on a bridge, there is
+    none anyhow."""
 
     words: ClassVar[tuple[str, ...]] = ("netif", "ip", "add")
 
@@ -249,12 +246,14 @@ class NetifIpAdd(EditRequest, frozen=True, kw_only=True):
     route: bool | str = False
 
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
+        container = find_container(host, self.id, pool=self.pool)
+        route = self.route if container.interface(self.name).bridge is None else True
         return CtNetifIpAdd(
-            container=find_container(host, self.id, pool=self.pool).name,
+            container=container.name,
             netif=self.name,
             addresses=(self.addr,),
-            route=self.route is not False,
-            route_as=self.route if isinstance(self.route, str) else None,
+            route=route is not False,
+            route_as=route if isinstance(route, str) else None,
         ).edit(host, surroundings)
 
 
@@ -291,10 +290,11 @@ class NetifIpList(ViewRequest, frozen=True, kw_only=True):
             {
                 "pool": POOL,
                 "ctid": container.name,
-                "netif": interface.name,
-                **_by_version((each.version, str(each)) for each in interface.addresses),
+                "netif": each.interface.name,
+                **_by_version((address.version, str(address)) for address in each.addresses),
             }
-            for container, interface in _routed(host, self.id, self.name, pool=self.pool)
+            for container in _containers(host, () if self.id is None else (self.id,), pool=self.pool)
+            for each in addressed_interfaces(container, self.name if self.id is not None else None)
         ]
         return Listing(columns=(), shown=(), rows=tuple(rows))
 

@@ -19,6 +19,7 @@ from osctld.core.authority.routing_rules import Rule
 from osctld.core.authority.uplinks import HostSight, SeenLink
 from osctld.core.authority.ways import Answer, Ask
 from osctld.core.errors import ApplyFailed, Unavailable
+from osctld.core.plan.arrivals import Arrival
 from osctld.core.plan.kernel_state import (
     HOST,
     SOUGHT_AT_MOST,
@@ -50,6 +51,7 @@ from osctld.shell.kernel import (
     router_solicitation,
     rtnetlink_dumps,
     sysctl,
+    unsolicited,
 )
 from osctld.shell.kernel.announcement_table import AnnouncementTable
 from osctld.shell.kernel.events import KernelEvents
@@ -386,6 +388,15 @@ class Kernel:
             router_solicitation.send(link)
         except OSError as error:
             raise Unavailable(f"{link}: {error.strerror or error}", code="not-solicited", subject=link) from error
+
+    def tell_neighbours(self, namespace: int, arrived: Arrival) -> None:
+        """Tell the neighbours on a container's link who is there. Raises Unavailable, also when the link has gone."""
+        try:
+            unsolicited.tell(namespace, arrived)
+        except OSError as error:
+            raise Unavailable(
+                f"{arrived.link}: {error.strerror or error}", code="not-told", subject=arrived.link
+            ) from error
 
     def counted_of(self, link: str) -> dict[str, int]:
         """Packets counted of one host link, by set. It waits for no plan."""

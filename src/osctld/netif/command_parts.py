@@ -1,9 +1,9 @@
-"""What the commands about addresses, routes and sources share, declared once: their arguments, rows and columns."""
+"""What commands about parts of interfaces share, declared once: their arguments, rows and columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 from osctld.core.address.addresses import VERSIONS
 from osctld.core.command import (
@@ -23,10 +23,6 @@ from osctld.core.command import (
 )
 from osctld.core.config.host import POOL, Container, Host
 from osctld.core.errors import UsageError
-from osctld.netif.routed.interface import RoutedInterface, routed_interfaces
-
-#: What the commands for addresses, routes and sources are about.
-Routed: TypeAlias = RoutedInterface
 
 #: Instead of names: all of them.
 ALL = "all"
@@ -50,14 +46,14 @@ T = TypeVar("T", bound=OfAVersion)
 WHOSE = (Column("pool"), Column("ctid"), Column("netif"), Column("version", "IP version", type=int))
 
 
-class RoutedListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):
-    """Lists something that routed interfaces have: of all containers, of one, or of one interface.
+class PartsListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):
+    """Lists something that interfaces have: of all containers, of one, or of one interface.
 
     What was named is not shown again. `columns` begin with WHOSE and the thing itself.
     """
 
-    #: The usual values of further columns: if all rows have it, the column is omitted.
-    usual: ClassVar[Mapping[str, Any]] = {}
+    #: The usual values of further columns: if all rows have one of them, the column is omitted.
+    usual: ClassVar[Mapping[str, Collection[Any]]] = {}
 
     container: Annotated[str | None, Argument("Container", metavar="ct", completes="container")] = None
     netif: Annotated[str | None, Argument("Interface", metavar="netif", completes="interface")] = None
@@ -66,14 +62,21 @@ class RoutedListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):
         Option(("-v", "--version"), "4|6", "Only this IP version", choices=("4", "6"), shorthands=VERSION_SHORTHANDS),
     ] = None
 
-    def rows_of(self, interface: Routed, version: int) -> Iterable[Mapping[str, Any]]:
+    def interfaces_of(self, container: Container, name: str | None) -> Iterable[tuple[str, Any]]:
+        """The interfaces of a container that can have it, or the one of that name, each with its name.
+
+        Raises Refused when what is named is not there, or can have nothing of it.
+        """
+        raise NotImplementedError
+
+    def rows_of(self, interface: Any, version: int) -> Iterable[Mapping[str, Any]]:
         """What an interface has of one IP version, without the columns that say whose it is."""
         raise NotImplementedError
 
     def view(self, host: Host, observed: Observed) -> Reply:  # noqa: ARG002 - given to every view
         rows = tuple(
-            {"pool": POOL, "ctid": container.name, "netif": interface.name, "version": version, **row}
-            for container, interface in self._chosen(host)
+            {"pool": POOL, "ctid": container, "netif": name, "version": version, **row}
+            for container, name, interface in self._chosen(host)
             for version in VERSIONS
             if self.version in (None, version)
             for row in self.rows_of(interface, version)
@@ -82,15 +85,14 @@ class RoutedListCommand(ViewCommand, ListOptions, frozen=True, kw_only=True):
         named = 0 if self.container is None else 2 if self.netif is None else 3
         # A script that wants no header counts on the columns that it knows.
         told = {} if self.hide_header else self.usual
-        news = (column for column, usual in told.items() if any(row[column] != usual for row in rows))
+        news = (column for column, usual in told.items() if any(row[column] not in usual for row in rows))
         shown = (*(each.name for each in always[named:]), *news)
         return Listing(columns=self.columns, shown=shown, rows=rows)
 
-    def _chosen(self, host: Host) -> Iterator[tuple[Container, RoutedInterface]]:
-        """Raises Refused when what is named does not exist, or does not route."""
+    def _chosen(self, host: Host) -> Iterator[tuple[str, str, Any]]:
         for container in host.sorted_containers if self.container is None else [host.container(self.container)]:
-            for interface in routed_interfaces(container, self.netif if self.container is not None else None):
-                yield container, interface
+            for name, interface in self.interfaces_of(container, self.netif if self.container is not None else None):
+                yield container.name, name, interface
 
 
 # --- to add and to take away --------------------------------------------------------------------------------------
@@ -107,8 +109,8 @@ def words_to_take(noun: str, metavar: str, completes: Completes) -> Argument:
     return Argument(text, metavar=metavar, many=True, from_stdin=True, completes=completes, keywords=(ALL,))
 
 
-class RoutedDelCommand(EditCommand, frozen=True, kw_only=True):
-    """Takes things from a routed interface: those that are named, or all, of one IP version too."""
+class PartsDelCommand(EditCommand, frozen=True, kw_only=True):
+    """Takes things from an interface: those that are named, or all, of one IP version too."""
 
     container: ContainerName
     netif: OnlyInterface = None
