@@ -128,6 +128,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("osctld.core", "osctld.netif", "osctld.shell", "osctld.daemon.records", "osctld.daemon.since"),
         *("osctld.lifecycle.host_phase", "osctld.lifecycle.lives", "osctld.sync.drift", "osctld.sync.host"),
         *("osctld.sync.obstacles", "osctld.sync.ports", "osctld.sync.reconciler", "osctld.sync.ways"),
+        "osctld.daemon.guest_files",
     ),
     "osctld.daemon.actions": (
         *("osctld.core", "osctld.shell", "osctld.lifecycle.boot", "osctld.sync.containers"),

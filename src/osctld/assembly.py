@@ -131,7 +131,8 @@ def assemble(
     failures = Failures(store, disk)
     condition = Condition(
         about=about, records=records, kernel=kernel, host=host_sync, obstacles=obstacles, drift=drift, lives=lives,
-        phase=phase, reconciler=reconciler, ways=ways, since=Since(moments), announcing=router.troubles,
+        phase=phase, reconciler=reconciler, ways=ways, guest_files=guest_files, since=Since(moments),
+        announcing=router.troubles,
     )  # fmt: skip
     ports = Ports(plans, notes)
     blocking = Blocking(

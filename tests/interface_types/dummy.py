@@ -152,6 +152,7 @@ class CtNetifNewDummy(EditCommand, DummyOptions, frozen=True, kw_only=True):
     Networks that are reserved for it are held, and lead nowhere.
     """
 
+    adds_interface: ClassVar[bool] = True
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "new", "dummy")
     examples: ClassVar[tuple[Example, ...]] = (
         Example("osctl ct netif new dummy --reserve 198.51.100.64/28 myct02 eth7", "Keep a network from everybody"),

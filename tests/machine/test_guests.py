@@ -31,6 +31,29 @@ def test_guests_with_systemd_and_with_busybox_are_reached_and_come_back_after_a_
     assert {each["id"]: each["state"] for each in listed} == {"web": "running", "debian": "running"}
 
 
+def test_the_network_tool_of_a_guest_keeps_what_it_finds(machine: Machine) -> None:
+    address = new_container(machine, "debian", archive=SYSTEMD)
+    root = "/var/lib/osctl/ct/debian/rootfs"
+    # Of a tenant: it matches all links.
+    machine.run(f"printf '[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n' >{root}/etc/systemd/network/01-all.network")
+    machine.wait_until("osctl ct exec debian systemctl is-active dbus", "the guest runs", 300)
+    machine.run("osctl ct exec debian systemctl enable --now systemd-networkd", 120)
+    machine.run("osctl ct netif ip add debian eth0 1.2.3.200")
+    machine.wait_until(f"grep 1.2.3.200/32 {root}/etc/systemd/network/00-osctl-eth0.network", "the file is written")
+
+    machine.run("osctl ct exec debian systemctl restart systemd-networkd", 120)
+    for each in (address, "1.2.3.200", ADDRESS_6):
+        answers(machine, each)
+    assert machine.run("osctl ct guest-files diff debian").output == ""
+
+    machine.reboot()
+
+    for each in (address, "1.2.3.200", ADDRESS_6):
+        answers(machine, each, 300)
+    machine.wait_until("osctl ct exec debian systemctl is-active systemd-networkd", "networkd runs", 300)
+    answers(machine, "1.2.3.200")
+
+
 def test_a_host_with_the_old_layout_of_cgroups_runs_containers(machines: Machines) -> None:
     machine = machines.start(kernel_arguments=OLD_CGROUPS)
     assert machine.run("stat -f -c %T /sys/fs/cgroup").output == "tmpfs\n"

@@ -138,6 +138,18 @@ def test_a_file_that_its_owner_may_not_write_stays(tool: str) -> None:
     assert sorted(plan.left) == sorted(f"'{path}': its owner may not write it (chmod u-w)" for path in kept)
 
 
+def test_before_an_interface_is_there_only_tools_that_leave_it_alone_get_files() -> None:
+    of_all = {path: name for each in PROGRAMS.values() for path, name in each.items()}
+    there = FoundFiles({"/etc/dhcpcd.conf": FoundFile("")}, of_all, "ID=debian\n")
+
+    plan = plan_guest_files(inside(ONE), there, only_keeps_off=True)
+
+    assert {each.path for each in plan.changes} == {
+        "/etc/NetworkManager/conf.d/90-osctl.conf", "/etc/cloud/cloud.cfg.d/99-osctl.cfg", "/etc/connman/main.conf",
+        "/etc/dhcpcd.conf",
+    }  # fmt: skip
+
+
 def test_what_is_no_regular_file_is_left_alone_and_named() -> None:
     path = "/etc/network/interfaces"
     there = FoundFiles({path: FoundFile(None, why_left="is a symbolic link")}, PROGRAMS["ifupdown"], "ID=debian\n")

@@ -149,6 +149,14 @@ def test_the_same_trouble_has_the_same_key_whatever_its_words_say_of_numbers(hos
     assert more[0].cause.endswith(" and 1 more")
 
 
+def test_files_that_were_not_written_are_one_trouble_of_their_container(host: Host) -> None:
+    (found,) = troubles(host, seen(files={"web": ["'/etc/a' cannot be written: Read-only file system", "another"]}))
+
+    assert (found.severity, found.state, found.container, found.count) == (Severity.WARNING, State.FILES, "web", 2)
+    assert found.commands == ("osctl ct guest-files apply web",)
+    assert found.cause.startswith("'/etc/a' cannot be written: Read-only file system and 1 more; ")
+
+
 def test_the_verdict_is_for_people_and_rows_are_for_programs(host: Host) -> None:
     found = troubles(host, seen(drift={"web": ["x"]}))
     reply = listing(host, found, since={found[0].key: 1.5}, running=1, at=lambda moment: f"at {moment}")

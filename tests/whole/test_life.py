@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from whole.debian_images import debian_image
 from whole.host import BIN, Result, Topology, differences, run, wait_until
 
 VIAS = ["10.100.10.100/30", "fd00:1::/126"]
@@ -548,29 +549,10 @@ def test_each_container_has_ids_of_its_own_unless_it_shares_those_of_a_user(host
 
 # --- a guest with systemd ----------------------------------------------------------------------------------------
 
-DEBIAN = Path(os.environ.get("OSCTL_TEST_CACHE") or Path(__file__).parents[2] / ".cache/images")
-
-
 @pytest.fixture(scope="session")
 def debian() -> Path:
-    """A Debian root with systemd, built once with mmdebstrap and kept."""
-    image = DEBIAN / "debian-bookworm-systemd.tar.zst"
-    if not image.exists():
-        DEBIAN.mkdir(parents=True, exist_ok=True)
-        unfinished = DEBIAN / f"unfinished-{os.getpid()}-{image.name}"
-        try:
-            run(
-                "mmdebstrap",
-                "--variant=minbase",
-                "--include=systemd-sysv,dbus",
-                "bookworm",
-                str(unfinished),
-                seconds=600,
-            )
-            unfinished.rename(image)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    return image
+    """A Debian root with systemd."""
+    return debian_image("systemd")
 
 
 def booted(host: Topology) -> bool:

@@ -541,6 +541,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EditCommand(Command, frozen=True, kw_only=True):
+    #: Whether it gives a container an interface that it did not have.
+    adds_interface: ClassVar[bool] = False
+
     def edit(self, host: Host, surroundings: Surroundings) -> Edited:
         """Raises Refused or Conflict; a pure function of the configuration and of what surrounds it."""
         raise NotImplementedError

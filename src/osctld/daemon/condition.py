@@ -20,6 +20,7 @@ from osctld.core.errors import OsctlError
 from osctld.core.health import metrics, troubles
 from osctld.core.health.findings import findings
 from osctld.core.health.troubles import Seen, Trouble, Unrouted, unrouted_of
+from osctld.daemon.guest_files import GuestFiles
 from osctld.daemon.records import Records
 from osctld.daemon.since import Since
 from osctld.lifecycle.host_phase import HostPhase
@@ -43,7 +44,9 @@ REST = 19.0
 #: About this many networks are looked up: whether packets for them go out through our links.
 ASKED_ABOUT = 200
 #: Events after which something may be otherwise than it should.
-TELLING = frozenset({"blocked", "drift", "parked", "address_conflict", "mended", "state", "fight", "block", "bridge"})
+TELLING = frozenset(
+    {"blocked", "drift", "parked", "address_conflict", "mended", "state", "fight", "block", "bridge", "guest_files"}
+)
 
 
 class Condition:
@@ -60,6 +63,7 @@ class Condition:
         phase: HostPhase,
         reconciler: Reconciler,
         ways: Ways,
+        guest_files: GuestFiles,
         since: Since,
         announcing: Callable[[], Awaitable[tuple[str, ...]]],
     ) -> None:
@@ -74,6 +78,7 @@ class Condition:
         self._phase = phase
         self._reconciler = reconciler
         self._ways = ways
+        self._guest_files = guest_files
         self._since = since
         self._announcing = announcing
         self._started = time.time()
@@ -141,6 +146,7 @@ class Condition:
             older = tuple(older_holdings(claims, space, declared=host.uplinks))
             states = self._states(host)
             drift, failed = self._drift.all, self._reconciler.failed
+            files = self._guest_files.failed
             yielded, shutdown = self._obstacles.all_told, self._phase.describe()
 
             blocked = {
@@ -159,7 +165,7 @@ class Condition:
                 found = findings(gathered)
                 seen = Seen(
                     facts=facts, states=states, yielded=yielded, older_holdings=older, drift=drift, failed=failed,
-                    unrouted=dict(self._unrouted_of(host)), findings=found, shutdown=shutdown,
+                    files=files, unrouted=dict(self._unrouted_of(host)), findings=found, shutdown=shutdown,
                     blocked=blocked, astray=astray, bridges={each: self._host.host_link(each) for each in named},
                 )  # fmt: skip
                 return troubles.troubles(host, seen)

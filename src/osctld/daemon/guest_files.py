@@ -29,6 +29,9 @@ log = logging.getLogger("osctld")
 
 #: Files include others, which include others: so many steps are followed.
 DEPTH = 5
+#: Seconds in which further changes of a container are awaited: a tool that reads its files again must not find those of
+#: a change before the last one.
+GATHERED_SECONDS = 0.3
 #: Seconds that a start waits for them, at most: a disk may hang.
 LONGEST_WAIT = 10.0
 #: Seconds that a tool may take to read its files again.
@@ -72,6 +75,11 @@ class GuestFiles:
         #: How often what failed was tried.
         self._tries: dict[str, int] = {}
 
+    @property
+    def failed(self) -> Mapping[str, list[str]]:
+        """Why files could not be written, by container."""
+        return {name: why for name, told in self._told.items() if (why := told["failed"])}
+
     # --- when -----------------------------------------------------------------------------------------------------
 
     def note(self, before: Container, after: Container) -> None:
@@ -94,6 +102,7 @@ class GuestFiles:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            await asyncio.sleep(GATHERED_SECONDS)
             while self._waiting:
                 name = next(iter(self._waiting))
                 del self._waiting[name]
@@ -106,6 +115,32 @@ class GuestFiles:
         done, _ = await asyncio.wait({settling}, timeout=LONGEST_WAIT)
         if not done:
             log.error("%s: files of its network tool are not written after %.0f s; starting", name, LONGEST_WAIT)
+
+    async def before_new_interface(self, after: Container) -> None:
+        """Have tools inside leave an interface alone that a change is about to add to a running container.
+
+        They would take over a new link at once. Others, which configure it, must not do so before the host does, and
+        get their files after the change. A failure does not hinder the change; `look_again` if it is not made after
+        all.
+        """
+        name = after.name
+        if after.guest_files is not GuestFilesPolicy.WRITE or self._lives.state(name) != "running":
+            return
+
+        async def write() -> None:
+            async with self._locks.setdefault(name, asyncio.Lock()):
+                await self._write(after, self._wanted(after), only_keeps_off=True)
+
+        writing = asyncio.ensure_future(write())
+        done, _ = await asyncio.wait({writing}, timeout=LONGEST_WAIT)
+        for each in done:
+            error = each.exception()
+            if error is not None and not isinstance(error, OsctlError):
+                raise error
+
+    def look_again(self, name: str) -> None:
+        """The files may be those of a change that was not made."""
+        self._note(name)
 
     async def forget(self, name: str) -> None:
         """A container was deleted: return when nothing is being written any longer below its root directory."""
@@ -150,20 +185,26 @@ class GuestFiles:
         """What its policy would change now. Raises ApplyFailed without a root directory."""
         return await self._plan(container, self._wanted(container))
 
-    async def _plan(self, container: Container, wanted: tuple[GuestInterface, ...]) -> GuestFilesPlan:
+    async def _plan(
+        self, container: Container, wanted: tuple[GuestInterface, ...], *, only_keeps_off: bool = False
+    ) -> GuestFilesPlan:
         root = self._root_of(container.name)
-        return await asyncio.shield(asyncio.to_thread(_plan, container.name, root, wanted))
+        return await asyncio.shield(
+            asyncio.to_thread(_plan, container.name, root, wanted, only_keeps_off=only_keeps_off)
+        )
 
-    async def _write(self, container: Container, wanted: tuple[GuestInterface, ...]) -> Outcome:
+    async def _write(
+        self, container: Container, wanted: tuple[GuestInterface, ...], *, only_keeps_off: bool = False
+    ) -> Outcome:
         for attempt in range(ATTEMPTS):
-            plan = await self._plan(container, wanted)
+            plan = await self._plan(container, wanted, only_keeps_off=only_keeps_off)
             outcome = await asyncio.shield(
                 asyncio.to_thread(_apply, container.name, self._root_of(container.name), plan)
             )
             is_last = attempt == ATTEMPTS - 1
             if is_last or not any(each.code == "changed-inside" for each in outcome.failed):
                 break
-        if outcome.written:
+        if outcome.written and container.name not in self._waiting:  # else they are about to be written again
             await self._reload(container.name, plan)
         return outcome
 
@@ -302,7 +343,7 @@ def _unknown(plan: GuestFilesPlan) -> tuple[str, ...]:
 # --- in a thread ----------------------------------------------------------------------------------------------------
 
 
-def _plan(name: str, root: str, wanted: tuple[GuestInterface, ...]) -> GuestFilesPlan:
+def _plan(name: str, root: str, wanted: tuple[GuestInterface, ...], *, only_keeps_off: bool) -> GuestFilesPlan:
     with RootFiles(name, root) as files:
         found = FoundFiles({}, files.programs(asked_programs()), files.os_release())
         asked: frozenset[str] = frozenset()
@@ -312,7 +353,7 @@ def _plan(name: str, root: str, wanted: tuple[GuestInterface, ...]) -> GuestFile
                 break
             asked |= more
             found = msgspec.structs.replace(found, files={**found.files, **files.read(more)})
-    return plan_guest_files(wanted, found)
+    return plan_guest_files(wanted, found, only_keeps_off=only_keeps_off)
 
 
 def _apply(name: str, root: str, plan: GuestFilesPlan) -> Outcome:

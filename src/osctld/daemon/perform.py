@@ -21,7 +21,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -158,10 +158,11 @@ class Daemon:
         if options.if_generation is not None and not isinstance(command, EditCommand):
             raise UsageError("--if-generation requires a command that changes the configuration of a container")
         match command:
-            case EditCommand() if self.reservations is not None:
-                return await self._edit_reserved(self.reservations, command, options, caller)
             case EditCommand():
-                return await self.turns.take(functools.partial(self._edit, command, options, caller))
+                async with self._tools_told(command, options):
+                    if self.reservations is not None:
+                        return await self._edit_reserved(self.reservations, command, options, caller)
+                    return await self.turns.take(functools.partial(self._edit, command, options, caller))
             case ViewCommand():
                 # It is `ct ls` in our words.
                 self._actions.serves_original |= command.words == ("ct", "list")
@@ -174,6 +175,22 @@ class Daemon:
                     return await self._actions.perform(command, caller)
             case _:
                 raise TypeError(command)
+
+    @contextlib.asynccontextmanager
+    async def _tools_told(self, command: EditCommand, options: GlobalOptions) -> AsyncIterator[None]:
+        """Let the tools inside a container know of an interface before it is there. Out of turn: guests may be slow."""
+        edited = None
+        if command.adds_interface and not options.dry_run:
+            with contextlib.suppress(OsctlError):  # it is refused in its turn
+                edited = command.edit(self.host, self._surroundings)
+                self._claim(self._claims_of(edited), edited)
+                await self.guest_files.before_new_interface(edited.host.container(edited.container))
+        try:
+            yield
+        except BaseException:
+            if edited is not None:
+                self.guest_files.look_again(edited.container)
+            raise
 
     async def _edit_reserved(
         self, reservations: Reservations, command: EditCommand, options: GlobalOptions, caller: Caller

@@ -40,12 +40,19 @@ def asked_files(found: FoundFiles) -> frozenset[str]:
     return frozenset(path for each in stacks().values() for path in each.patterns(found))
 
 
-def plan_guest_files(interfaces: Sequence[GuestInterface], found: FoundFiles) -> GuestFilesPlan:
-    """What makes the tools that were found agree with these interfaces; without any, what takes all of it back."""
+def plan_guest_files(
+    interfaces: Sequence[GuestInterface], found: FoundFiles, *, only_keeps_off: bool = False
+) -> GuestFilesPlan:
+    """What makes the tools that were found agree with these interfaces; without any, what takes all of it back.
+
+    With `only_keeps_off`, of those tools alone that leave interfaces alone then.
+    """
     installed = installed_stacks(found)
     changes, left, reloads = [], [], []
     for stack, wanted in _wanted_files(interfaces, found, installed):
         there = found.files.get(wanted.path)
+        if only_keeps_off and not stack.keeps_off:
+            continue
         if there is not None and there.text is None:
             if wanted.text is not None:
                 left.append(f"'{wanted.path}': {there.why_left}")

@@ -36,6 +36,8 @@ class Stack:
     evidence: ClassVar[tuple[tuple[str, ...], ...]]
     #: Tools whose files are the same, and that are not used if this one is there.
     instead_of: ClassVar[frozenset[str]] = frozenset()
+    #: Whether its files make it leave interfaces alone, rather than configure them.
+    keeps_off: ClassVar[bool] = False
     #: A command of the guest's shell after which the running tool knows a changed file; it fails if that did not work.
     reload: ClassVar[str] = ""
 

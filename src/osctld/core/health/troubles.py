@@ -38,6 +38,7 @@ class State(StrEnum):
     PARKED = "parked"
     UNROUTED = "unrouted"
     DRIFTED = "drifted"
+    FILES = "files not written"
 
 
 #: Findings of `self check` about the host that are also reported here. Its other findings do not affect anything yet.
@@ -89,7 +90,7 @@ class Seen(msgspec.Struct, frozen=True):
     """What was seen beside the configuration, by container where it is a mapping.
 
     `states`: of those that are not stopped. `drift` and `failed`: what is left different inside, and what could not be
-    repaired, as text. `shutdown`: why none is started.
+    repaired, as text. `files`: why files of network tools inside were not written. `shutdown`: why none is started.
     """
 
     facts: HostFacts
@@ -98,6 +99,7 @@ class Seen(msgspec.Struct, frozen=True):
     older_holdings: tuple[OlderHolding, ...] = ()
     drift: Mapping[str, Sequence[str]] = {}
     failed: Mapping[str, Sequence[str]] = {}
+    files: Mapping[str, Sequence[str]] = {}
     unrouted: Mapping[str, Sequence[Unrouted]] = {}
     #: Who holds what is blocked, by the network.
     blocked: Mapping[str, Sequence[Holder]] = {}
@@ -111,7 +113,7 @@ class Seen(msgspec.Struct, frozen=True):
 def troubles(host: Host, seen: Seen) -> tuple[Trouble, ...]:
     """All that is not as it should be, the worst first."""
     rules = (_of_host, _not_running, _ports, _unattached, _held_by_both, _astray, _yielded, _blocks, _not_mended)
-    choices = (_parked, _unrouted, _drifted)
+    choices = (_parked, _unrouted, _drifted, _files)
     found = [each for rule in (*rules, *choices) for each in rule(host, seen)]
     severities, states = tuple(Severity), tuple(State)
     return tuple(
@@ -303,6 +305,16 @@ def _drifted(_host: Host, seen: Seen) -> Iterator[Trouble]:
             yield Trouble(
                 Severity.WARNING, State.DRIFTED, f"changed inside and left as it is: {line}{more}",
                 (f"osctl net reconcile {container}",), container, count=len(lines),
+            )  # fmt: skip
+
+
+def _files(_host: Host, seen: Seen) -> Iterator[Trouble]:
+    for container, lines in sorted(seen.files.items()):
+        for line in lines[:1]:
+            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            yield Trouble(
+                Severity.WARNING, State.FILES, f"{line}{more}; a restart of the network tool inside may lose addresses",
+                (f"osctl ct guest-files apply {container}",), container, count=len(lines),
             )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ _PATH = "/etc/cloud/cloud.cfg.d/99-osctl.cfg"
 
 class CloudInit(Stack):
     name = "cloud_init"
+    keeps_off = True
     evidence = (("/etc/cloud",),)
 
     def patterns(self, found: FoundFiles) -> Iterable[str]:  # noqa: ARG002 - the same in all

@@ -22,6 +22,7 @@ _LIST = re.compile(r"\s*NetworkInterfaceBlacklist\s*=(.*)")
 
 class Connman(Stack):
     name = "connman"
+    keeps_off = True
     evidence = (("/usr/sbin/connmand",),)
 
     def patterns(self, found: FoundFiles) -> Iterable[str]:  # noqa: ARG002 - the same in all

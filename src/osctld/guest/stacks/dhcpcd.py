@@ -18,6 +18,7 @@ _PATH = "/etc/dhcpcd.conf"
 
 class Dhcpcd(Stack):
     name = "dhcpcd"
+    keeps_off = True
     evidence = (("/usr/sbin/dhcpcd", "/sbin/dhcpcd", "/usr/bin/dhcpcd"), (_PATH,))
 
     def patterns(self, found: FoundFiles) -> Iterable[str]:  # noqa: ARG002 - the same in all

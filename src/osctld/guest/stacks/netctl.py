@@ -21,7 +21,6 @@ _INTERFACE = re.compile(r"""^[ \t]*Interface=["']?([^\s"'#;]*)["']?""", re.MULTI
 
 class Netctl(Stack):
     name = "netctl"
-    distributions = frozenset({"arch"})
     evidence = (("/usr/bin/netctl", "/bin/netctl"),)
 
     def patterns(self, found: FoundFiles) -> Iterable[str]:  # noqa: ARG002 - the same in all

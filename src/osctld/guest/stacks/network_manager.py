@@ -1,7 +1,8 @@
 """NetworkManager: it leaves our interfaces alone.
 
-A profile of ours would agree less: it has no scope, a metric of its own, and detects duplicate addresses. A section of
-its own takes nothing from the tenant's list of unmanaged devices, which is one key for all.
+A profile of ours would agree less: it has no scope, a metric of its own, and detects duplicate addresses. The list of
+unmanaged devices is one key for all: += adds to that of the tenant (NetworkManager.conf(5)). A section [device-...]
+with `managed=0` would be read by a restart alone, and not when a running NetworkManager reads its configuration again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _PATH = "/etc/NetworkManager/conf.d/90-osctl.conf"
 
 class NetworkManager(Stack):
     name = "network_manager"
+    keeps_off = True
     evidence = (("/usr/sbin/NetworkManager", "/usr/bin/NetworkManager"),)
     #: It knows interfaces by their names: after a rename it would make a connection for the new one.
     reload = "nmcli --terse general status >/dev/null 2>&1 || exit 0; exec nmcli general reload conf"
@@ -28,7 +30,7 @@ class NetworkManager(Stack):
     def files(self, interfaces: Sequence[GuestInterface], found: FoundFiles) -> Iterator[WantedFile]:
         if interfaces:
             names = ";".join(f"interface-name:{each.name}" for each in interfaces)
-            yield WantedFile(_PATH, f"{header(_PATH)}[device-osctl]\nmatch-device={names}\nmanaged=0\n")
+            yield WantedFile(_PATH, f"{header(_PATH)}[keyfile]\nunmanaged-devices+={names}\n")
         elif is_ours(found.text(_PATH) or ""):
             yield WantedFile(_PATH, None)
 

@@ -19,6 +19,7 @@ class CtNetifNewRouted(EditCommand, RoutedOptions, frozen=True, kw_only=True):
     of both IP versions are allocated from the pools in the settings. A running container gets the interface at once.
     """
 
+    adds_interface: ClassVar[bool] = True
     words: ClassVar[tuple[str, ...]] = ("ct", "netif", "new", "routed")
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
