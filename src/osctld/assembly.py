@@ -79,7 +79,7 @@ def assemble(
         events.emit(kind, opts)
         condition.hear(kind)
         if kind in ("mended", "blocked", "block"):
-            announcements.forget_wanted()
+            announcements.look_at_everything()
 
     def changed(name: str, state: str) -> None:
         tell("state", {"pool": POOL, "id": name, "state": state})

@@ -104,10 +104,11 @@ class Announcements:
         self._held = None
         self._wake.set()
 
-    def forget_wanted(self) -> None:
-        """What is wanted of containers may differ although their configuration is the same."""
+    def look_at_everything(self) -> None:
+        """What is wanted of containers may differ although their configuration is the same, and what the table holds:
+        the kernel tells nobody which IPv4 routes a link takes along when it goes down."""
         self._known.clear()
-        self._wake.set()
+        self.look_again()
 
     async def begin(self) -> None:
         """Announce from now on; return when the table is as it should be. Raises OsctlError, and then it is tried
