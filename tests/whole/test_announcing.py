@@ -128,6 +128,42 @@ def test_disabling_withdraws_everything_and_leaves_an_empty_file(announced: Anno
     stays(lambda: announced.copies() == set(), 0.5)
 
 
+def test_disabling_works_without_bird(announced: Announcing) -> None:
+    announced.at_host.end()
+
+    told = announced.osctl("router", "disable").stdout
+
+    assert "its file has been emptied" in told
+    assert announced.copies() == set()
+    announced.at_host.start()
+    assert "osctl" not in announced.at_host.ask("show protocols")
+
+
+def test_a_table_that_somebody_else_begins_to_use_is_told_and_left_until_it_is_free(announced: Announcing) -> None:
+    announced.ip(announced.H, "route", "add", "203.0.113.7", "dev", "up0", "proto", "static", "table", "1111")
+    wait_until(lambda: findings_of(announced), "it is told")
+    (told,) = findings_of(announced)
+    assert "table 1111 holds a route of somebody else: 203.0.113.7/32 proto 4" in told
+    announced.osctl("ct", "netif", "ip", "add", "web", "eth0", "198.19.5.2")
+    assert announced.copies() == {A4, B4, A6, "203.0.113.7/32"}
+
+    announced.ip(announced.H, "route", "del", "203.0.113.7", "table", "1111")
+
+    wait_until(lambda: announced.copies() == {A4, B4, A6, "198.19.5.2/32"}, "it goes on")
+    assert findings_of(announced) == []
+
+
+def test_an_address_that_moves_is_announced_at_every_moment(announced: Announcing) -> None:
+    announced.new_container("db", via=["10.100.10.104/30"], addresses=["198.19.5.9"])
+    wait_until(lambda: "198.19.5.9/32" in announced.copies(), "it is announced")
+    with announced.watch_routes() as seen:
+        announced.osctl("ct", "netif", "ip", "move", "web", "eth0", "db", "eth0", "198.19.5.1")
+        link = announced.veth("db")
+        wait_until(lambda: f"dev {link}" in announced.ip(announced.H, "route", "show", "198.19.5.1", "table", "1111"),
+                   "it goes another way")  # fmt: skip
+        assert not [line for line in seen() if "Deleted" in line and "198.19.5.1 " in line and "table 1111" in line]
+
+
 def test_a_table_of_somebody_else_is_not_used(silent: Announcing) -> None:
     silent.ip(silent.H, "route", "add", "203.0.113.7", "dev", "up0", "proto", "static", "table", "1111")
     refusal = silent.refusal("router", "enable", "bird")

@@ -40,6 +40,7 @@ class Engine(Protocol):
     async def check(self) -> None: ...
     async def present(self) -> str: ...
     async def load(self, text: str) -> None: ...
+    async def leave(self, text: str) -> None: ...
     async def learned(self, version: int) -> int: ...
     async def sessions(self) -> Mapping[str, Session]: ...
 
@@ -185,8 +186,14 @@ class Router:
         if not self._name:
             return commands.Text(("nothing is announced",))
         await self._announcements.end()
+        messages: tuple[str, ...] = ()
         try:
-            await self._engine.load(bird.NOTHING)
+            try:
+                await self._engine.load(bird.NOTHING)
+            except Unavailable as error:
+                # Nothing is left to be announced; it must not come back with a daemon that is down now.
+                await self._engine.leave(bird.NOTHING)
+                messages = (f"{error.message}; its file has been emptied",)
         except OsctlError:
             await self._announcements.begin()
             raise
@@ -194,7 +201,7 @@ class Router:
         await self._disk.run(lambda: self._noted.write(""))
         await self._records.note_done(asked)
         self._tell("router", {"pool": POOL, "engine": None, "state": "disabled"})
-        return commands.Text(changed=True)
+        return commands.Text(messages, changed=True)
 
     async def _check(self) -> None:
         if not self._settings.announce.local_as:

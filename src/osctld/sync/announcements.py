@@ -131,6 +131,7 @@ class Announcements:
     async def run(self) -> None:
         """Do what is to be done whenever somebody wakes it; runs until cancelled."""
         loop = asyncio.get_running_loop()
+        told = ""
         watching = asyncio.create_task(self._watch(), name="announcement table")
         try:
             while True:
@@ -138,8 +139,11 @@ class Announcements:
                 self._wake.clear()
                 try:
                     await self._settle()
+                    told = ""
                 except OsctlError as error:
-                    log.error("announcements: %s; trying again in %.0f s", error.message, RETRY)
+                    if error.message != told:
+                        log.error("announcements: %s; trying again every %.0f s", error.message, RETRY)
+                    told = error.message
                     self._held = None
                     loop.call_later(RETRY, self._wake.set)
         finally:

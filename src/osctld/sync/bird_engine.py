@@ -80,6 +80,12 @@ class BirdEngine:
                 raise
             await control.ask("configure confirm")
 
+    async def leave(self, text: str) -> None:
+        """Write the included file for a BIRD that does not run: it reads that when it starts. Raises ApplyFailed."""
+        include, config = self._settings.bird_include, self._settings.bird_config
+        if await self.present():
+            await asyncio.to_thread(write_included, include, text, like=config)
+
     async def _check_text(self, control: BirdControl, text: str) -> None:
         """Have BIRD parse its configuration with this text in the place of the included file."""
         include, config = self._settings.bird_include, self._settings.bird_config

@@ -31,7 +31,8 @@ def read_if_there(path: str) -> str | None:
 def read_password(path: str) -> str:
     """The first line of a file that only its owner can read. Raises Unavailable."""
     try:
-        with open(path, "rb") as file:
+        # Something else than a file, such as a pipe without a writer, would hold up everybody.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise Unavailable(f"'{path}': is not a regular file", code="router-files", subject=path)
