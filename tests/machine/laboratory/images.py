@@ -339,6 +339,9 @@ class _Builder:
             rm -rf /tmp/tried
             apt-get -qq -y install --no-install-recommends {names}
             apt-get clean
+            # As ./dev leaves them: nobody has configured them, and BIRD fails where there is no network.
+            rm -f /etc/systemd/system/multi-user.target.wants/bird.service
+            rm -f /etc/systemd/system/multi-user.target.wants/frr.service
             # Profiles of programs that are not there: an emulated processor takes minutes to compile them.
             for profile in /etc/apparmor.d/*; do
                 case ${{profile##*/}} in *lxc* | *osctl*) continue ;; esac

@@ -431,6 +431,7 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
                 is_in_the_way = False
         if is_in_the_way:
             first.append(Remove(present))
+    first.extend(_changed_beside(want, have, first))
     gone = {each.object.name for each in first if isinstance(each.object, Veth)}
     # By name, while the names stand for the links that go.
     elements = [
@@ -439,6 +440,28 @@ def _first_of_all(want: KernelState, have: KernelState) -> list[Remove]:
         if isinstance(each, SiblingLinks) and not gone.isdisjoint((each.link, each.sibling))
     ]
     return [*elements, *first]
+
+
+def _changed_beside(want: KernelState, have: KernelState, first: Sequence[Remove]) -> Iterator[Remove]:
+    """Addresses that are to be another way, and may or may not go with one of their IPv4 subnet that is removed.
+
+    Which it is depends on the order in which they stand, and on the guest. Restored, they would be as they were if they
+    are still there: the kernel changes no scope.
+    """
+    removed = {each.object.key for each in first}
+    subnets = {
+        (each.object.namespace, each.object.link, each.object.address.network)
+        for each in first
+        if isinstance(each.object, AssignedAddress) and each.object.address.version == 4
+    }
+    for key, present in have.items() if subnets else ():
+        if (
+            isinstance(present, AssignedAddress)
+            and key not in removed
+            and (present.namespace, present.link, present.address.network) in subnets
+            and want.get(key) not in (None, present)
+        ):
+            yield Remove(present)
 
 
 def _broadcast_by(address: AssignedAddress) -> Iterator[Address]:
