@@ -137,7 +137,7 @@ def send_packed(through: NetlinkSocket, plan: Plan) -> float:
     """Milliseconds of sending the messages of a plan, of the host alone, and of reading the answers."""
     found = find_link(through, HOST_LINK)
     assert found is not None
-    encode = Encoder(lambda _: found.index).encode
+    encode = Encoder(lambda _: found.index, lambda _: found.index).encode
     (part,) = Changes.of(plan.changes).parts
     assert isinstance(part, RouteChanges)
     batches = []
@@ -178,7 +178,9 @@ def one_container(rounds: int) -> bool:
             seen = kernel.observe(scopes, host.namespaces, sysctls=sysctls)
             return plan_changes(wanted, KernelState(each for key, each in seen.items() if key in wanted))
 
-        perform(kernel, plan_of(Add(packet_filter(settings.host.link_group))), host)
+        groups = settings.host
+        filtering = packet_filter(groups.link_group, bridge_group=groups.bridge_link_group)
+        perform(kernel, plan_of(Add(filtering)), host)
         plan = plan_changes(want, KernelState())
         for _ in range(rounds):
             set_up.append(milliseconds(lambda: perform(kernel, plan, host)))
@@ -219,7 +221,7 @@ def many_interfaces(count: int) -> None:
         names = [each.name for each in objects if isinstance(each, Veth)]
         scopes = [LinkScope(HOST, name) for name in names]
         at_once = [milliseconds(lambda: kernel.observe(scopes, host.namespaces)) for _ in range(5)]
-        links = [milliseconds(lambda: kernel.observe_links(link_group=GROUP)) for _ in range(5)]
+        links = [milliseconds(lambda: kernel.observe_links(link_groups=[GROUP])) for _ in range(5)]
         single = [milliseconds(lambda name=name: kernel.observe([LinkScope(HOST, name)], {})) for name in names[::10]]
         report(f"observe {count} interfaces with their objects", statistics.median(at_once), "ms")
         report(f"observe the links of {count} interfaces", statistics.median(links), "ms")

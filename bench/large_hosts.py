@@ -40,15 +40,20 @@ from osctld.core.config.life import ContainerSpec
 from osctld.core.config.settings import Settings
 from osctld.core.plan.kernel_state import HOST, LinkScope, guest
 from osctld.daemon.disk import Disk
+from osctld.daemon.router import Routing
 from osctld.netif.routed.interface import RoutedNetwork, new_interface
 from osctld.netif.routed.networks import RoutedNetworks
 from osctld.shell.editions import Editions
 from osctld.shell.host_boot import BootedHost, NotedShutdown
 from osctld.shell.kernel.host_settings import HostSettings
 from osctld.shell.kernel.port import Kernel
+from osctld.shell.pending_starts import PendingStarts
+from osctld.shell.routing.engine_files import read_password
 from osctld.shell.store.database import Store
 from osctld.shell.store.mirrors import HostFacts, Mirrors
+from osctld.shell.store.router_file import RouterFile
 from osctld.shell.store.rows import HistoryLine, Saved
+from osctld.sync.bird_engine import BirdEngine
 from whole.bare_daemon import BARE, BareEngine, BareRootDirectories
 from whole.host import Topology
 
@@ -200,7 +205,9 @@ async def reconciling(host: LargeHost, rounds: int) -> bool:
         mirrors=Mirrors(host.state_dir, facts=facts),
         host_settings=HostSettings(host.run_dir / "host-settings.conf", boot=""),
         editions=Editions(host.run_dir / "editions"),
+        pending_starts=PendingStarts(host.run_dir / "pending-starts"),
         booted=BootedHost("", "", NotedShutdown(host.state_dir)),
+        routing=Routing(BirdEngine(wanted.settings.announce), RouterFile(host.state_dir), read_password),
     )  # fmt: skip
     writer = asyncio.create_task(daemon.turns.run())
     for name in wanted.containers:

@@ -48,7 +48,7 @@ def other(kind: type[PrivateNetwork | PermittedSource], number: int, link: str) 
 
 def measure(kernel: Kernel, kind: type[PrivateNetwork | PermittedSource], *, link: str = "", runs: int) -> None:
     """Beside others of `link`, or of one link each."""
-    kernel.apply(plan_of(Add(packet_filter(111))), {})
+    kernel.apply(plan_of(Add(packet_filter(111, bridge_group=112))), {})
     ours = kind(HOST, OUR_LINK, Network.parse("169.254.1.0/31"))
     there, first = 0, {"observe": 0.0, "change": 0.0}
     for count in OTHERS[kind]:
@@ -76,7 +76,7 @@ def main() -> int:
     kernel = Kernel()
     for kind in (PrivateNetwork, PermittedSource):
         measure(kernel, kind, runs=runs)
-    kernel.apply(plan_of(Remove(packet_filter(111))), {})
+    kernel.apply(plan_of(Remove(packet_filter(111, bridge_group=112))), {})
     measure(kernel, PermittedSource, link=OUR_LINK, runs=runs)
     return 0
 

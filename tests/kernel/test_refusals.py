@@ -147,7 +147,7 @@ def test_a_route_on_a_link_that_is_gone_touches_no_route_of_another_link(host: H
     host.run(f"ip route add 1.2.3.4/32 via 10.0.0.2 dev {HOST_LINK} proto 111")
 
     assert errors(kernel.apply(plan_of(Remove(ours)), {})) == [None]
-    assert errors(kernel.apply(plan_of(Add(ours), Add(VETH)), {})) == ["No such device", None]
+    assert errors(kernel.apply(plan_of(Add(ours), Add(VETH)), {})) == ["No such device: no link 'osgone'", None]
 
     assert len(host.ip("route show 1.2.3.4/32")) == 1
 

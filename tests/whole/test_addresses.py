@@ -670,3 +670,19 @@ def test_an_address_is_not_also_the_broadcast_address_of_another_ones_network(
     assert second in said
     assert "1.2.3.15" in said
     assert "is the broadcast address of 1.2.3.0/28" in said
+
+
+def test_the_last_assigned_addresses_of_two_subnets_leave_the_container_end_to_speak_for_itself(
+    shared: Topology,
+) -> None:
+    """Two addresses of the interconnecting network change or go at once: neither may keep the scope that it had."""
+    ends = ("--host-addr", "169.254.9.3", "--ct-addr", "169.254.9.5")
+    shared.osctl("ct", "new", "--distribution", "busybox", "web")
+    shared.osctl("ct", "netif", "new", "routed", "--via", "169.254.9.0/24", *ends, "--no-via-public", "web", "eth0")
+    shared.osctl(*ADD, "web", "eth0", "169.254.9.6/24", "1.2.3.19")
+    shared.osctl("ct", "start", "web")
+
+    shared.osctl(*DEL, "web", "eth0", "169.254.9.6", "1.2.3.19")
+
+    (link,) = shared.guest_ip_json("web", "-4", "addr", "show", "dev", "eth0")
+    assert [(each["local"], each["scope"]) for each in link["addr_info"]] == [("169.254.9.5", "global")]
